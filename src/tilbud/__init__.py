@@ -1,0 +1,1 @@
+"""Tilbud: which offer should this customer see, here and now?"""

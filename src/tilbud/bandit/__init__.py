@@ -1,0 +1,1 @@
+"""The only room that imports Vowpal Wabbit: features, model, presets, checkpoints."""

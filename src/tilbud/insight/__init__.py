@@ -1,0 +1,1 @@
+"""Reports, lift, off-policy evaluation, explanations."""

@@ -1,0 +1,1 @@
+"""Settles due decisions, learns settlements in sequence, writes checkpoints."""

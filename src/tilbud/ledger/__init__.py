@@ -1,0 +1,1 @@
+"""The durable truth about decisions, outcomes, settlements and customers."""

@@ -1,0 +1,1 @@
+"""The use cases: decide, activate, report outcomes, customers, campaigns. No gRPC."""

@@ -1,0 +1,1 @@
+"""gRPC servicers, converters, interceptors, TLS, auth and health, and the HTTP side."""

@@ -1,0 +1,1 @@
+"""The contract: protobuf and gRPC code generated from proto/tilbud/v1 by `make proto`."""
