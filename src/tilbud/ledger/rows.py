@@ -1,0 +1,126 @@
+"""Decisions and settlements as rows, and back, word for word.
+
+What holds: a probability read is, bit for bit, the one written. Texts and rows are checked when they
+are read: what does not fit together raises LedgerInvalid, never a wrong record.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from functools import lru_cache
+from typing import Any
+
+from tilbud.domain.decisions import Decision, OfferSet, Reason, Settlement, Text
+from tilbud.domain.errors import LedgerInvalid
+from tilbud.domain.limits import Limits
+
+Row = tuple[Any, ...]
+
+DECISION_COLUMNS = (
+    "decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability, offers, "
+    "probabilities, drawn, lineage, sequence, features, context, device, channel, journey_stage, deferred, "
+    "deadline_us, closes_service_us, due_service_us"
+)
+INSERT_DECISION = (
+    f"INSERT INTO decisions (no, campaign_no, {DECISION_COLUMNS}) "  # noqa: S608 - only constants
+    f"VALUES (?, ?{', ?' * len(DECISION_COLUMNS.split(','))}) "
+    "ON CONFLICT (campaign_no, decision_id) DO NOTHING"
+)
+SETTLEMENT_COLUMNS = (
+    "s.sequence, d.decision_id, d.variant, d.offer_id, d.device, d.channel, d.journey_stage, d.offers, "
+    "d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, s.settled_us"
+)
+
+
+@lru_cache(maxsize=2_000)
+def _floats(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}d")
+
+
+def decision_row(decision: Decision) -> Row:
+    """Return a decision as DECISION_COLUMNS hold it; its ints plain, which are quicker to bind."""
+    probabilities = decision.probabilities
+    return (
+        decision.decision_id, decision.fingerprint, decision.decided_us, decision.variant,
+        int(decision.reason), decision.offer_id, decision.payload.digest, decision.probability,
+        decision.offers.text.digest,
+        _floats(len(probabilities)).pack(*probabilities), decision.drawn, decision.lineage,
+        decision.sequence, decision.features, decision.context, decision.device, decision.channel,
+        decision.journey_stage, int(decision.deferred), decision.deadline_us, decision.closes_service_us,
+        decision.due_service_us,
+    )  # fmt: skip
+
+
+class Reading:
+    """Makes records of rows, with the texts that a connection can see; for one thread.
+
+    Texts and offer sets are kept while there is room, so that records that share one share it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._texts: dict[int, Text] = {}
+        self._offer_sets: dict[int, OfferSet] = {}
+
+    def decision(self, campaign: str, row: Row) -> Decision:
+        """Return the decision of a row of DECISION_COLUMNS."""
+        (
+            decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability,
+            offers_digest, packed, drawn, lineage, sequence, features, context, device, channel,
+            journey_stage, deferred, deadline_us, closes_service_us, due_service_us,
+        ) = row  # fmt: skip
+        offers = self._offers(offers_digest)
+        if len(packed) != 8 * len(offers.ids) or drawn >= len(offers.ids):
+            raise LedgerInvalid("a recorded decision does not fit its offers: restore a backup")
+        return Decision(
+            campaign, decision_id, fingerprint, decided_us, variant, Reason(reason), offer_id,
+            self._text(payload), probability, offers, _floats(len(offers.ids)).unpack(packed), drawn,
+            lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
+            deadline_us, closes_service_us, due_service_us,
+        )  # fmt: skip
+
+    def settlement(self, campaign: str, row: Row) -> Settlement:
+        """Return the settlement of a row of SETTLEMENT_COLUMNS."""
+        (
+            sequence, decision_id, variant, offer_id, device, channel, journey_stage, offers_digest,
+            drawn, probability, features, reward, clipped, due_service_us, settled_us,
+        ) = row  # fmt: skip
+        if decision_id is None:
+            raise LedgerInvalid(f"settlement {sequence} has lost its decision: restore a backup")
+        offers = self._offers(offers_digest)
+        if drawn >= len(offers.ids):
+            raise LedgerInvalid("a recorded decision does not fit its offers: restore a backup")
+        return Settlement(
+            campaign, sequence, decision_id, variant, offer_id, device, channel, journey_stage, offers,
+            drawn, probability, features, reward, bool(clipped), due_service_us, settled_us,
+        )  # fmt: skip
+
+    def _text(self, digest: int) -> Text:
+        text = self._texts.get(digest)
+        if text is None:
+            text = self._read(digest)
+            _make_room(self._texts, self._limits.interned_texts_max)
+            self._texts[digest] = text
+        return text
+
+    def _offers(self, digest: int) -> OfferSet:
+        offers = self._offer_sets.get(digest)
+        if offers is None:
+            offers = OfferSet.parse(self._read(digest))
+            _make_room(self._offer_sets, self._limits.offer_set_cache_entries_max)
+            self._offer_sets[digest] = offers
+        return offers
+
+    def _read(self, digest: int) -> Text:
+        found = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
+        if found is None or (text := Text.of(found[0])).digest != digest:
+            raise LedgerInvalid("a recorded text is lost or damaged: restore a backup")
+        return text
+
+
+def _make_room(cache: dict[int, Any], entries_max: int) -> None:
+    """Drop the oldest entry of a full cache."""
+    if len(cache) >= entries_max:
+        del cache[next(iter(cache))]

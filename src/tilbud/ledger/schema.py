@@ -1,0 +1,178 @@
+"""The ledger's file: its tables, how an older file becomes a current one, how connections are set up.
+
+What holds: a step of MIGRATIONS that was released never changes, it is followed by another; all steps
+a file still needs are one transaction. A file of a newer version, or of another program, is refused.
+
+    campaigns    numbers for names; the last sequence and the open decisions of each
+    texts        offer sets and payloads, each kept once under its digest
+    decisions    what was decided; never changed
+    windows      where each decision stands; narrow, since it changes
+    outcomes     by decision and key: the key decides who comes first
+    settlements  each campaign's total order
+    meta         the draw key and the service clock
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tilbud.domain.errors import LedgerInvalid
+from tilbud.ledger.port import Durability, LedgerInfo
+
+APPLICATION_ID = 0x54494C42  # "TILB"
+BUSY_TIMEOUT_S = 5.0
+DRAW_KEY_BYTES = 32
+_CACHED_STATEMENTS = 256
+_CACHE_KIB = 32 * 1024
+_WAL_KEPT_BYTES = 64 * 1024 * 1024
+_OPENING_RETRY_S = 0.02
+
+Step = tuple[str, ...]
+
+MIGRATIONS: tuple[Step, ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('served_service_us', 0)",
+        """CREATE TABLE campaigns (
+            no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+            last_sequence INTEGER NOT NULL DEFAULT 0, -- outlives the settlements
+            open INTEGER NOT NULL DEFAULT 0 -- decisions that wait for activation or settlement
+        ) STRICT""",
+        """CREATE TABLE texts (
+            digest INTEGER PRIMARY KEY, body TEXT NOT NULL,
+            used_us INTEGER NOT NULL -- of the last use, told once a day
+        ) STRICT""",
+        "CREATE INDEX texts_by_use ON texts (used_us)",
+        """CREATE TABLE decisions (
+            no INTEGER PRIMARY KEY, campaign_no INTEGER NOT NULL, decision_id TEXT NOT NULL,
+            fingerprint BLOB NOT NULL, decided_us INTEGER NOT NULL, variant TEXT NOT NULL,
+            reason INTEGER NOT NULL, offer_id TEXT NOT NULL, payload INTEGER NOT NULL,
+            probability REAL NOT NULL, offers INTEGER NOT NULL, probabilities BLOB NOT NULL,
+            drawn INTEGER NOT NULL, lineage TEXT NOT NULL, sequence INTEGER NOT NULL,
+            features TEXT NOT NULL, context TEXT NOT NULL, device TEXT NOT NULL, channel TEXT NOT NULL,
+            journey_stage TEXT NOT NULL, deferred INTEGER NOT NULL, deadline_us INTEGER NOT NULL,
+            closes_service_us INTEGER NOT NULL, due_service_us INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE UNIQUE INDEX decisions_by_id ON decisions (campaign_no, decision_id)",
+        "CREATE INDEX decisions_by_model ON decisions (campaign_no, sequence) WHERE reason = 1",
+        """CREATE TABLE windows (
+            decision_no INTEGER PRIMARY KEY, campaign_no INTEGER NOT NULL, state INTEGER NOT NULL,
+            deadline_us INTEGER NOT NULL, closes_service_us INTEGER NOT NULL,
+            due_service_us INTEGER -- NULL once it ended
+        ) STRICT""",
+        """CREATE INDEX windows_by_due ON windows (campaign_no, due_service_us)
+            WHERE due_service_us IS NOT NULL""",
+        "CREATE INDEX windows_unsettled ON windows (campaign_no) WHERE state IN (3, 4)",
+        """CREATE TRIGGER decision_opens_window AFTER INSERT ON decisions BEGIN
+            INSERT INTO windows VALUES (
+                new.no, new.campaign_no, NOT new.deferred, new.deadline_us,
+                new.closes_service_us, new.due_service_us
+            );
+        END""",
+        """CREATE TABLE outcomes (
+            decision_no INTEGER NOT NULL, key TEXT NOT NULL, outcome TEXT NOT NULL, value REAL NOT NULL,
+            time_us INTEGER NOT NULL, status INTEGER NOT NULL, PRIMARY KEY (decision_no, key)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE settlements (
+            campaign_no INTEGER NOT NULL, sequence INTEGER NOT NULL, decision_no INTEGER NOT NULL,
+            reward REAL NOT NULL, clipped INTEGER NOT NULL, due_service_us INTEGER NOT NULL,
+            settled_us INTEGER NOT NULL, PRIMARY KEY (campaign_no, sequence)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a connection whose every statement is its own transaction unless one is begun."""
+    mode = "ro" if read_only else "rwc"
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+    )
+
+
+def open_for_writing(
+    path: Path, durability: Durability, steps: Sequence[Step] = MIGRATIONS
+) -> sqlite3.Connection:
+    """Return the connection that writes, to a file made or brought up to date; raises LedgerInvalid."""
+    path.touch(mode=0o600)  # before SQLite would make it readable to others
+    connection = connect(path)
+    try:
+        _use_wal(connection)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability is Durability.POWER else 'NORMAL'}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # ledger/wal.py sees to it
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        migrate(connection, steps)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; SQLite does not wait by itself where two processes do so at once."""
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up_s:
+                raise
+            time.sleep(_OPENING_RETRY_S)
+        else:
+            return
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
+    """Apply the steps the file does not have yet, all or none; raises LedgerInvalid."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > len(steps):
+            raise LedgerInvalid(
+                f"a newer version of Tilbud wrote this ledger (its schema is {version}, this version knows "
+                f"up to {len(steps)}): start that version, or restore a backup made before the upgrade"
+            )
+        if version < len(steps):
+            for step in steps[version:]:
+                for statement in step:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (application or tables):
+        raise LedgerInvalid(
+            "this file is another program's database, not a ledger: choose another data directory"
+        )
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    assert isinstance(version, int)
+    return version
+
+
+def remembered(connection: sqlite3.Connection) -> LedgerInfo:
+    """Return what the ledger remembers; a new one gets its draw key here. Raises LedgerInvalid."""
+    new_key = secrets.token_bytes(DRAW_KEY_BYTES)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('draw_key', ?)", (new_key,))
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    key, served = meta["draw_key"], meta.get("served_service_us")
+    if not isinstance(key, bytes) or len(key) != DRAW_KEY_BYTES or not isinstance(served, int):
+        raise LedgerInvalid("the ledger's draw key or clock is damaged: restore a backup")
+    return LedgerInfo(key, served)

@@ -1,0 +1,117 @@
+"""The life of one recorded decision, as pure rules that every adapter of the ledger shares.
+
+What holds: nothing here stores, waits or reads a clock. A report that another offer was shown voids
+a deferred decision until it settles, in whatever order the reports come: what may not have been
+shown is not learned. What an outcome meets is `domain.rewards.receive`'s word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from tilbud.domain.clock import Now
+from tilbud.domain.decisions import Decision, State
+from tilbud.domain.errors import DecisionExpired
+from tilbud.domain.rewards import Outcome, OutcomeStatus, receive
+from tilbud.ledger.port import Activated, Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a decision stands, and until when."""
+
+    state: State
+    deferred: bool
+    deadline_us: int  # wall time, as last answered
+    closes_service_us: int
+    due_service_us: int  # means nothing once the decision has ended
+
+    @classmethod
+    def of(cls, decision: Decision) -> Window:
+        """Return the window a decision is recorded with."""
+        return cls(
+            State.PENDING if decision.deferred else State.ACTIVE,
+            decision.deferred,
+            decision.deadline_us,
+            decision.closes_service_us,
+            decision.due_service_us,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What an outcome meets that the ledger did not know; `ends` makes its decision due now."""
+
+    status: OutcomeStatus
+    time_us: int  # wall time, for the order of aggregation
+    ends: bool
+
+
+def arrive(window: Window, outcome: Outcome, now: Now) -> Arrival:
+    """Return what a new outcome meets.
+
+    Its time is when it occurred, or else now, but never after its window's end.
+    """
+    ahead_us = now.wall_us - now.service_us
+    occurred_us = outcome.occurred_us
+    status = receive(
+        window.state,
+        window.closes_service_us,
+        window.due_service_us,
+        None if occurred_us is None else occurred_us - ahead_us,
+        now.service_us,
+    )
+    time_us = now.wall_us if occurred_us is None else occurred_us
+    time_us = min(time_us, window.closes_service_us + ahead_us)
+    return Arrival(status, time_us, outcome.ends_now and status is OutcomeStatus.ACCEPTED)
+
+
+def activate(
+    window: Window, offer_id: str, held: Collection[str], activation: Activation, now: Now
+) -> tuple[Window, Activated | DecisionExpired]:
+    """Return the window after an activation, and what to answer.
+
+    `offer_id` is what the decision drew, `held` the names of the outcomes that wait for it. The
+    window is returned unchanged (the same object) where the activation changes nothing.
+    """
+    another = window.deferred and activation.shown_offer_id not in ("", offer_id)
+    pending = window.state is State.PENDING
+    if window.state is State.EXPIRED or (pending and now.service_us > window.closes_service_us):
+        return window, DecisionExpired(activation.decision_id)
+    if another and window.state in (State.PENDING, State.ACTIVE):
+        return replace(window, state=State.VOID), Activated(None, repeated=False, held=0)
+    if pending:
+        return _open(window, held, activation, now)
+    deadline_us = None if window.state is State.VOID else window.deadline_us
+    return window, Activated(deadline_us, repeated=True, held=0)
+
+
+def _open(
+    window: Window, held: Collection[str], activation: Activation, now: Now
+) -> tuple[Window, Activated]:
+    closes_service_us = now.service_us + activation.window_us
+    ends_now = not activation.ends_now.isdisjoint(held)
+    opened = replace(
+        window,
+        state=State.ACTIVE,
+        deadline_us=now.wall_us + activation.window_us,
+        closes_service_us=closes_service_us,
+        due_service_us=now.service_us if ends_now else closes_service_us + activation.grace_us,
+    )
+    return opened, Activated(opened.deadline_us, repeated=False, held=len(held))
+
+
+def check_decision(decision: Decision) -> None:
+    """Assert that a record does not contradict itself, before it is kept for good."""
+    known = decision.probabilities
+    assert len(decision.offers.ids) == len(known), "an offer without a probability"
+    assert 0.0 < decision.probability <= 1.0, "a decision without a propensity"
+    assert math.isfinite(math.fsum(known)), "a probability that is no number"
+    if decision.drawn < 0:
+        assert decision.drawn == -1, "an index below the first offer"
+        assert not known, "a fallback with offers to draw from"
+    else:
+        assert decision.offer_id == decision.offers.ids[decision.drawn], "another offer than the one drawn"
+        assert decision.probability == known[decision.drawn], "another propensity than the one drawn with"

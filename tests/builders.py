@@ -1,0 +1,113 @@
+"""Records for tests: everything has a sensible default, a test says only what its promise is about.
+
+Times start at START: the wall clock and the service clock differ, so that no test can mix them up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilbud.domain.clock import Now
+from tilbud.domain.decisions import NO_OFFERS, NO_PAYLOAD, Decision, OfferSet, Reason, payload_text
+from tilbud.domain.rewards import Outcome, RewardRules
+from tilbud.ledger.port import Activation
+
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+START_WALL_US = 1_790_000_000 * SECOND_US
+START_SERVICE_US = 5_000 * SECOND_US
+WINDOW_US = 1_800 * SECOND_US
+ACTIVATION_WINDOW_US = 3_600 * SECOND_US
+GRACE_US = 10 * SECOND_US
+CAMPAIGN = "homepage-hero"
+FINGERPRINT = bytes(range(16))
+OFFERS = OfferSet.of(("free-shipping", "ten-off", "bundle"), ("|Offer id=a", "|Offer id=b", "|Offer id=c"))
+PROBABILITIES = (0.1, 0.7000000000000001, 0.2)
+RULES = RewardRules({"click": 0.1, "purchase": 1.0, "dismiss": -0.2}, "sum", 0.0, -1.0, 1.0)
+
+
+def at(seconds: float = 0.0) -> Now:
+    """Return both clocks, `seconds` after the start."""
+    passed_us = round(seconds * SECOND_US)
+    return Now(wall_us=START_WALL_US + passed_us, service_us=START_SERVICE_US + passed_us)
+
+
+def decision(decision_id: str = "d1", now: Now | None = None, **said: Any) -> Decision:
+    """Return a personalized decision made at `now`; deferred ones wait for their activation."""
+    now = now or at()
+    deferred = said.get("deferred", False)
+    window_us = ACTIVATION_WINDOW_US if deferred else WINDOW_US
+    offers: OfferSet = said.get("offers", OFFERS)
+    drawn: int = said.get("drawn", 1)
+    probabilities: tuple[float, ...] = said.get("probabilities", PROBABILITIES)
+    defaults: dict[str, Any] = {
+        "campaign": CAMPAIGN,
+        "decision_id": decision_id,
+        "fingerprint": FINGERPRINT,
+        "decided_us": now.wall_us,
+        "variant": "personalized",
+        "reason": Reason.PERSONALIZED,
+        "offer_id": said.get("offer_id") or offers.ids[drawn],
+        "payload": payload_text({"title": f"Offer {drawn}"}),
+        "probability": said.get("probability") or probabilities[drawn],
+        "offers": offers,
+        "probabilities": probabilities,
+        "drawn": drawn,
+        "lineage": "c0ffee",
+        "sequence": 0,
+        "features": "|Context device=mobile channel=web",
+        "context": '{"device":"mobile","channel":"web"}',
+        "device": "mobile",
+        "channel": "web",
+        "journey_stage": "consideration",
+        "deferred": deferred,
+        "deadline_us": now.wall_us + window_us,
+        "closes_service_us": now.service_us + window_us,
+        "due_service_us": now.service_us + window_us + GRACE_US,
+    }
+    return Decision(**{**defaults, **said})
+
+
+def fallback(decision_id: str = "f1", now: Now | None = None, **said: Any) -> Decision:
+    """Return a decision that could not choose."""
+    return decision(
+        decision_id,
+        now,
+        **{
+            "reason": Reason.FALLBACK_NO_CONSENT,
+            "offers": NO_OFFERS,
+            "probabilities": (),
+            "drawn": -1,
+            "offer_id": "welcome",
+            "probability": 1.0,
+            "payload": NO_PAYLOAD,
+            **said,
+        },
+    )
+
+
+def outcome(decision_id: str = "d1", name: str = "click", **said: Any) -> Outcome:
+    """Return an outcome of value 1 whose time and event id were not said."""
+    defaults: dict[str, Any] = {
+        "campaign": CAMPAIGN,
+        "decision_id": decision_id,
+        "outcome": name,
+        "value": 1.0,
+        "event_id": "",
+        "occurred_us": None,
+        "ends_now": False,
+    }
+    return Outcome(**{**defaults, **said})
+
+
+def activation(decision_id: str = "d1", **said: Any) -> Activation:
+    """Return an activation of the decision's own offer."""
+    defaults: dict[str, Any] = {
+        "campaign": CAMPAIGN,
+        "decision_id": decision_id,
+        "shown_offer_id": "",
+        "window_us": WINDOW_US,
+        "grace_us": GRACE_US,
+        "ends_now": frozenset(),
+    }
+    return Activation(**{**defaults, **said})
