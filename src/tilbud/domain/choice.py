@@ -1,0 +1,92 @@
+"""The draw. One pure function holds the exact-propensity invariant.
+
+What holds: the probabilities that come out are the ones the draw used; they lie in [0, 1], sum to 1
+within float64, and each is at least discovery / k. Bad scores raise ModelUnavailable; nothing is
+repaired silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilbud.domain.errors import ModelUnavailable
+
+_SCALE = 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The drawn index and the probabilities it was drawn with."""
+
+    drawn: int
+    probabilities: tuple[float, ...]
+
+    @property
+    def probability(self) -> float:
+        """The probability the drawn offer had."""
+        return self.probabilities[self.drawn] if self.drawn >= 0 else 1.0
+
+
+NO_CHOICE = Choice(-1, ())  # the fallback, for certain
+
+
+def choose(scores: Sequence[float], eligible: int, discovery: float, u: float) -> Choice:
+    """Draw one of `eligible` offers from `scores` (≥ 0, not all 0) mixed with an even share.
+
+    p = (1 − discovery) · score / Σ scores + discovery / k; `u` in [0, 1) picks by the cumulated sum.
+    Raises ModelUnavailable where the scores are not one finite number ≥ 0 for each offer.
+    """
+    if len(scores) != eligible or not eligible:
+        raise ModelUnavailable(f"{len(scores)} scores for {eligible} offers")
+    total = _total(scores)
+    if not math.isfinite(total) or total <= 0.0 or min(scores) < 0.0:
+        raise ModelUnavailable("scores are not finite, not negative and not all zero")
+    floor = discovery / eligible
+    share = 1.0 - discovery
+    # Divided one by one: a quotient is never above 1, and no total is too small to divide by.
+    probabilities = tuple([share * (score / total) + floor for score in scores])
+    return Choice(_pick(probabilities, u), probabilities)
+
+
+def _total(scores: Sequence[float]) -> float:
+    try:
+        return math.fsum(scores)
+    except (OverflowError, ValueError):  # beyond float64, or infinities of both signs
+        return math.nan
+
+
+def choose_evenly(eligible: int, u: float) -> Choice:
+    """Draw one of `eligible` offers, each as likely as any other."""
+    probabilities = (1.0 / eligible,) * eligible
+    return Choice(_pick(probabilities, u), probabilities)
+
+
+def choose_always(index: int, eligible: int) -> Choice:
+    """Take one offer for certain."""
+    return Choice(index, tuple(float(each == index) for each in range(eligible)))
+
+
+def _pick(probabilities: tuple[float, ...], u: float) -> int:
+    reached = 0.0
+    last = 0
+    for index, probability in enumerate(probabilities):
+        if probability > 0.0:
+            reached += probability
+            last = index
+            if u < reached:
+                return index
+    return last  # rounding left the sum a hair below u
+
+
+def keyed_uniform(key: bytes, domain: bytes, campaign: str, decision_id: str) -> float:
+    """Return a number in [0, 1) that the key, the domain and the ids determine.
+
+    `domain` (≤ 16 bytes) keeps the draw and the split apart: one shared number would tie the
+    variant to the offer.
+    """
+    text = f"{campaign}\0{decision_id}".encode()
+    digest = hashlib.blake2b(text, digest_size=8, key=key, person=domain).digest()
+    return (int.from_bytes(digest, "big") >> 11) * _SCALE

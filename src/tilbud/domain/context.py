@@ -1,0 +1,253 @@
+"""The situation a decision is made in: what the caller said, checked, and read in local time.
+
+What holds: a `Context` is small and clean (text within its limit and free of control characters,
+numbers finite and within float32); device, channel and journey stage come from the campaign's
+declared vocabularies, `other` for any other value and `unknown` for none. The time is an argument;
+no clock is read here. What may be used without consent is decided here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from enum import IntEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from tilbud.domain.errors import InvalidField
+from tilbud.domain.limits import Limits
+
+FeatureValue = str | float | bool
+OTHER = "other"
+UNKNOWN = "unknown"
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+PARTS_OF_DAY = ("night", "morning", "afternoon", "evening")
+BUILT_IN_FEATURES = {
+    "device": "category",
+    "channel": "category",
+    "journey_stage": "category",
+    "place": "category",
+    "language": "category",
+    "country": "category",
+    "hour": "number",
+    "weekday": "category",
+    "part_of_day": "category",
+    "weekend": "flag",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIME_US_MAX = 253_370_764_800_000_000  # the start of year 9999, so that any time zone stays in range
+_NO_FEATURES: Mapping[str, FeatureValue] = {}
+
+
+class Consent(IntEnum):
+    """May this customer's data be used? The numbers are the contract's."""
+
+    UNSPECIFIED = 0
+    GRANTED = 1
+    DENIED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ContextInput:
+    """What the caller said, not yet checked; empty text and None mean nothing was said."""
+
+    device: str = ""
+    channel: str = ""
+    journey_stage: str = ""
+    time_us: int | None = None
+    time_zone: str = ""
+    language: str = ""
+    country: str = ""
+    place: str = ""
+    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as people at the place read it."""
+
+    day: date
+    hour: int
+    minute_of_day: int
+    weekday: str
+    part_of_day: str
+    weekend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A checked situation."""
+
+    device: str
+    channel: str
+    journey_stage: str
+    moment: Moment  # in the customer's time zone, where it is known
+    campaign_day: date  # in the campaign's time zone
+    place: str = ""
+    language: str = ""
+    country: str = ""
+    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+
+    def value(self, name: str) -> FeatureValue | None:
+        """Return a built-in or free feature by name; None where nothing is known of it."""
+        if name in BUILT_IN_FEATURES:
+            found = getattr(self if name in _OWN else self.moment, name)
+            return None if found in ("", UNKNOWN) else found
+        return self.features.get(name)
+
+    def key(self) -> tuple[object, ...]:
+        """Return what equal contexts have in common, as far as a model can see."""
+        features = tuple(self.features.items()) if self.features else ()
+        flags = tuple(type(value) is bool for _, value in features)  # 1.0 and True are equal keys
+        moment = self.moment
+        return (self.device, self.channel, self.journey_stage, moment.hour, moment.weekday,
+                self.place, self.language, self.country, features, flags)  # fmt: skip
+
+    def known(self) -> dict[str, FeatureValue]:
+        """Return every built-in and free feature that has a value, by name."""
+        values = {name: self.value(name) for name in BUILT_IN_FEATURES} | dict(self.features)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+_OWN = frozenset({"device", "channel", "journey_stage", "place", "language", "country"})
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a campaign declares about its contexts."""
+
+    devices: frozenset[str]
+    channels: frozenset[str]
+    journey_stages: frozenset[str]
+    features: Mapping[str, str]
+    time_zone: str
+
+
+def read_context(
+    said: ContextInput, vocabulary: Vocabulary, now_us: int, limits: Limits, *, consented: bool = True
+) -> Context:
+    """Check what the caller said and read it in local time.
+
+    `now_us` (microseconds since 1970, UTC) stands in where the caller gave no time. Without consent
+    only device, channel, journey stage and time are kept; what is dropped is still checked, so
+    that a mistake shows whatever the customer chose. Raises InvalidField, naming the field.
+    """
+    device = _declared("device", said.device, vocabulary.devices, limits)
+    channel = _declared("channel", said.channel, vocabulary.channels, limits)
+    journey_stage = _declared("journey_stage", said.journey_stage, vocabulary.journey_stages, limits)
+    language, country = said.language.lower(), said.country.upper()  # which may make a text longer
+    for name, text in (("place", said.place), ("language", language), ("country", country)):
+        if text:
+            check_text(f"context.{name}", text, limits)
+    features = _features(said.features, vocabulary.features, limits) if said.features else _NO_FEATURES
+    zone = _zone(said.time_zone or vocabulary.time_zone, limits)
+    time_us = now_us if said.time_us is None else said.time_us
+    if not 0 <= time_us < TIME_US_MAX:
+        raise InvalidField("context.time", "must lie in the years 1970 to 9998")
+    moment = moment_at(time_us, zone)
+    home = time_zone(vocabulary.time_zone)
+    campaign_day = moment.day if zone is home else moment_at(time_us, home).day
+    context = Context(device, channel, journey_stage, moment, campaign_day)
+    if not consented:
+        return context
+    return replace(
+        context,
+        place=said.place,
+        language=language,
+        country=country,
+        features=features,
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _moment_of_minute(minute: int, zone: tzinfo) -> Moment:
+    local = (_EPOCH + timedelta(minutes=minute)).astimezone(zone)
+    weekday = local.weekday()
+    return Moment(
+        day=local.date(),
+        hour=local.hour,
+        minute_of_day=local.hour * 60 + local.minute,
+        weekday=WEEKDAYS[weekday],
+        part_of_day=PARTS_OF_DAY[local.hour // 6],
+        weekend=weekday >= 5,  # noqa: PLR2004 - Saturday is 5 in the standard library's count
+    )
+
+
+def moment_at(time_us: int, zone: tzinfo) -> Moment:
+    """Read a time (microseconds since 1970, UTC) on the clocks of `zone`; parts of day last six hours."""
+    return _moment_of_minute(time_us // 60_000_000, zone)
+
+
+def check_text(name: str, text: str, limits: Limits) -> str:
+    """Return `text` if it is short and printable; raise InvalidField otherwise."""
+    if len(text) > limits.text_chars_max:
+        raise InvalidField(name, f"at most {limits.text_chars_max} characters, got {len(text)}")
+    if not text.isprintable():
+        raise InvalidField(name, "must not contain control or unprintable characters")
+    return text
+
+
+def check_number(name: str, number: float, limits: Limits) -> float:
+    """Return `number` if it is finite and within float32; raise InvalidField otherwise."""
+    if not abs(number) <= limits.number_abs_max:  # also true of NaN
+        raise InvalidField(name, "must be finite and within the range of a 32-bit float")
+    return number
+
+
+def _declared(name: str, text: str, declared: frozenset[str], limits: Limits) -> str:
+    if text in declared:
+        return text
+    if not text:
+        return UNKNOWN
+    check_text(f"context.{name}", text, limits)
+    return OTHER
+
+
+def _zone(name: str, limits: Limits) -> tzinfo:
+    check_text("context.time_zone", name, limits)
+    try:
+        return time_zone(name)
+    except ValueError as error:
+        raise InvalidField("context.time_zone", str(error)) from None
+
+
+@lru_cache(maxsize=1_024)
+def time_zone(name: str) -> tzinfo:
+    """Return the IANA zone of that name; ValueError where there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/Copenhagen") from None
+
+
+def _features(
+    said: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits
+) -> Mapping[str, FeatureValue]:
+    if len(said) > limits.features_max:
+        raise InvalidField("context.features", f"at most {limits.features_max} features, got {len(said)}")
+    return {name: _feature(name, said[name], declared, limits) for name in sorted(said)}
+
+
+def _feature(name: str, value: FeatureValue, declared: Mapping[str, str], limits: Limits) -> FeatureValue:
+    kind = declared.get(name)
+    if kind is None:
+        check_text("context.features", name, limits)
+        known = ", ".join(declared) or "none"
+        problem = f"is not declared by the campaign (declared: {known})"
+        raise InvalidField(f"context.features[{name}]", problem)
+    said_kind = kind_of(value)
+    if said_kind != kind:
+        raise InvalidField(f"context.features[{name}]", f"must be a {kind}, got a {said_kind}")
+    if isinstance(value, str):
+        if not value:
+            raise InvalidField(f"context.features[{name}]", "is empty; leave out what is not known")
+        return check_text(f"context.features[{name}]", value, limits)
+    if isinstance(value, bool):
+        return value
+    return check_number(f"context.features[{name}]", value, limits)
+
+
+def kind_of(value: FeatureValue) -> str:
+    """Return `category`, `flag` or `number`."""
+    return "category" if isinstance(value, str) else "flag" if isinstance(value, bool) else "number"

@@ -1,0 +1,119 @@
+"""Every way a call can fail that a caller or an operator should understand.
+
+    TilbudError                     has a message for people
+    ├── RequestError                the caller can mend it
+    │   ├── InvalidField            a field breaks its limit: names it
+    │   ├── UnknownCampaign
+    │   ├── UnknownDecision
+    │   ├── IdReused                one id, two different requests
+    │   └── DecisionExpired         activated after its activation window
+    ├── Overloaded                  try again a little later
+    ├── LedgerUnavailable           nothing was recorded; try again
+    ├── ModelUnavailable            no usable prediction; the fallback answers
+    ├── CampaignInvalid             campaign files with problems, each with file, line, key, remedy
+    ├── CheckpointInvalid           a checkpoint that must not be loaded
+    └── LedgerInvalid               a data directory this version cannot serve
+
+What holds: messages never contain customer data. How an error becomes a gRPC status is
+`transport/status.py`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class TilbudError(Exception):
+    """The root of every expected error."""
+
+
+class RequestError(TilbudError):
+    """The caller can mend it; repeating the call unchanged will not help."""
+
+
+class InvalidField(RequestError):
+    """A request field breaks its limit."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+    def under(self, prefix: str) -> InvalidField:
+        """Return the same error with the field's path below `prefix`, as in `requests[3]`."""
+        return InvalidField(f"{prefix}.{self.field}", self.problem)
+
+
+class UnknownCampaign(RequestError):
+    """No campaign of that id is served."""
+
+    def __init__(self, campaign: str) -> None:
+        super().__init__(f"campaign {campaign!r} is not served here")
+
+
+class UnknownDecision(RequestError):
+    """The campaign has no decision of that id, or its retention is over."""
+
+    def __init__(self, campaign: str, decision_id: str) -> None:
+        super().__init__(f"campaign {campaign!r} has no decision {decision_id!r}")
+
+
+class IdReused(RequestError):
+    """One id was used for two different requests."""
+
+    def __init__(self, field: str, value: str) -> None:
+        super().__init__(f"{field} {value!r} was used before for a different request; choose a new id")
+        self.field = field
+
+
+class DecisionExpired(RequestError):
+    """The decision was not activated within its campaign's activation window."""
+
+    def __init__(self, decision_id: str) -> None:
+        super().__init__(f"decision {decision_id!r} was not activated in time and has expired; decide again")
+
+
+class Overloaded(TilbudError):
+    """A bounded queue or table is full; the call was refused before it changed anything."""
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        super().__init__(f"{what} is full; try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class LedgerUnavailable(TilbudError):
+    """The ledger could not commit; nothing of the call was recorded."""
+
+
+class ModelUnavailable(TilbudError):
+    """The model could not give a usable prediction."""
+
+
+class CheckpointInvalid(TilbudError):
+    """A checkpoint differs from its manifest, or belongs to another model."""
+
+
+class LedgerInvalid(TilbudError):
+    """The data directory was written by a newer version, or is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a campaign file, said so that it can be mended."""
+
+    file: str
+    line: int
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.key}: {self.problem}" if self.key else f"{where}: {self.problem}"
+
+
+class CampaignInvalid(TilbudError):
+    """Campaign files cannot be loaded; `problems` says all that is wrong with them."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems

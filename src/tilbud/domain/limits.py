@@ -1,0 +1,54 @@
+"""Every limit in one place, with its unit last.
+
+What holds: each queue, cache, table and message of the service is bounded by a number here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one service; frozen once it serves."""
+
+    # Messages
+    id_chars_max: int = 128
+    text_chars_max: int = 128
+    features_max: int = 100
+    batch_items_max: int = 1_000
+    offer_list_max: int = 1_000
+    number_abs_max: float = 3.4028234e38
+    message_bytes_max: int = 4 * 1024 * 1024
+
+    # Campaign files
+    campaigns_max: int = 1_000
+    offers_max: int = 1_000
+    campaign_file_bytes_max: int = 4 * 1024 * 1024
+    payload_bytes_max: int = 64 * 1024
+
+    # In flight
+    calls_in_flight_max: int = 4_096
+    ledger_queue_rows_max: int = 50_000
+    ledger_batch_rows_max: int = 2_000
+    retry_after_s: float = 0.25
+    decide_time_left_min_s: float = 0.003
+
+    # Caches
+    context_cache_entries_max: int = 20_000
+    offer_set_cache_entries_max: int = 2_000
+    interned_texts_max: int = 20_000
+
+    # Learning
+    settle_batch_rows_max: int = 200
+    settle_every_s: float = 0.1
+    learn_slice_s: float = 0.001
+    checkpoint_every_settlements: int = 10_000
+    checkpoint_every_s: float = 60.0
+    checkpoint_generations: int = 3
+    learned_abs_max: float = 1e6
+
+    # Keeping
+    retention_s: float = 90 * 86_400.0
+    purge_every_s: float = 600.0
+    purge_batch_rows_max: int = 500

@@ -1,0 +1,138 @@
+"""`when`: conditions over the context that an offer's rule, written in YAML, asks for.
+
+    {basket_value: {gt: 30}, any_of: [{weekend: {eq: true}}, {device: {in: [mobile]}}]}
+
+What holds: every key of a condition must hold; `any_of` asks for at least one of its conditions,
+`none_of` for none. An absent feature matches nothing, not even a negation of a value: only
+`none_of` can be true of what is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tilbud.domain.context import BUILT_IN_FEATURES, Context, FeatureValue, check_number, kind_of
+from tilbud.domain.errors import InvalidField
+from tilbud.domain.limits import Limits
+
+_ORDER: Mapping[str, Callable[[float, float], bool]] = {
+    "gt": lambda value, limit: value > limit,
+    "ge": lambda value, limit: value >= limit,
+    "lt": lambda value, limit: value < limit,
+    "le": lambda value, limit: value <= limit,
+}
+_OPERATORS = (*_ORDER, "eq", "in")
+_DEPTH_MAX = 8
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One operator on one feature."""
+
+    feature: str
+    operator: str
+    operand: FeatureValue | tuple[FeatureValue, ...]
+
+    def holds(self, context: Context) -> bool:
+        """Say whether the context's value of the feature satisfies the operator."""
+        value = context.value(self.feature)
+        if value is None:
+            return False
+        if self.operator == "in":
+            return value in self.operand  # type: ignore[operator]  # parsed as a tuple
+        if self.operator == "eq":
+            return value == self.operand
+        return _ORDER[self.operator](value, self.operand)  # type: ignore[arg-type]  # parsed as numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Comparisons that must all hold, with alternatives and exclusions."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    any_of: tuple[Condition, ...] = ()
+    none_of: tuple[Condition, ...] = ()
+
+    def holds(self, context: Context) -> bool:
+        """Say whether the context satisfies the whole condition."""
+        return (
+            all(comparison.holds(context) for comparison in self.comparisons)
+            and (not self.any_of or any(condition.holds(context) for condition in self.any_of))
+            and not any(condition.holds(context) for condition in self.none_of)
+        )
+
+
+class ConditionInvalid(ValueError):
+    """A condition cannot be read; `path` says where in it."""
+
+    def __init__(self, path: tuple[str | int, ...], problem: str) -> None:
+        super().__init__(problem)
+        self.path = path
+
+
+def parse_condition(written: object, kinds: Mapping[str, str], path: tuple[str | int, ...] = ()) -> Condition:
+    """Read a condition as YAML gives it; `kinds` maps the declared free features to their kinds.
+
+    Raises ConditionInvalid with the path of keys to what is wrong.
+    """
+    if not isinstance(written, Mapping) or not written:
+        raise ConditionInvalid(path, "write a condition such as {basket_value: {gt: 30}}")
+    if len(path) > _DEPTH_MAX * 2:
+        raise ConditionInvalid(path, f"conditions nest at most {_DEPTH_MAX} deep")
+    comparisons: list[Comparison] = []
+    nested: dict[str, tuple[Condition, ...]] = {}
+    for key, below in written.items():
+        here = (*path, str(key))
+        if key in ("any_of", "none_of"):
+            if not isinstance(below, list) or not below:
+                raise ConditionInvalid(here, "write a list of conditions")
+            nested[key] = tuple(
+                parse_condition(each, kinds, (*here, number)) for number, each in enumerate(below)
+            )
+        else:
+            comparisons.extend(_comparisons(key, below, {**BUILT_IN_FEATURES, **kinds}, here))
+    return Condition(tuple(comparisons), nested.get("any_of", ()), nested.get("none_of", ()))
+
+
+def _comparisons(
+    feature: object, written: object, kinds: Mapping[str, str], path: tuple[str | int, ...]
+) -> list[Comparison]:
+    if not isinstance(feature, str) or feature not in kinds:
+        raise ConditionInvalid(path, f"unknown feature; declare it under context.features or use one of: "
+                                     f"{', '.join(kinds)}")  # fmt: skip
+    if not isinstance(written, Mapping) or not written:
+        raise ConditionInvalid(path, f"write an operator and a value, such as {{eq: …}}; operators: "
+                                     f"{', '.join(_OPERATORS)}")  # fmt: skip
+    return [
+        Comparison(
+            feature, str(operator), _operand(str(operator), operand, kinds[feature], (*path, str(operator)))
+        )
+        for operator, operand in written.items()
+    ]
+
+
+def _operand(
+    operator: str, operand: object, kind: str, path: tuple[str | int, ...]
+) -> FeatureValue | tuple[FeatureValue, ...]:
+    if operator not in _OPERATORS:
+        raise ConditionInvalid(path, f"unknown operator; use one of: {', '.join(_OPERATORS)}")
+    if operator == "in":
+        if not isinstance(operand, list) or not operand:
+            raise ConditionInvalid(path, "write a list of values")
+        return tuple(_value(each, kind, path) for each in operand)
+    if operator in _ORDER and kind != "number":
+        raise ConditionInvalid(path, f"only numbers have an order and this is a {kind}; use eq or in")
+    return _value(operand, kind, path)
+
+
+def _value(written: object, kind: str, path: tuple[str | int, ...]) -> FeatureValue:
+    if not isinstance(written, str | int | float) or kind_of(written) != kind:
+        raise ConditionInvalid(path, f"must be a {kind}")
+    if isinstance(written, str | bool):
+        return written
+    try:
+        return float(check_number("", written, _LIMITS))
+    except InvalidField as error:
+        raise ConditionInvalid(path, error.problem) from None
