@@ -3,6 +3,7 @@
     shop.py      the truth                     logged.py    logged randomised data, from a CSV
     sources.py   both, as questions and what came of the answers
     calls.py     the service: calls repeated until answered      driver.py   asks, shows, reports
+    keeping_up.py   waits for the learner
     counts.py    what became of everything     tally.py     what it was worth
     simulate.py, replay.py   the two runs      progress.py, tables.py   what is shown of them
 

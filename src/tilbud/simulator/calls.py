@@ -1,0 +1,186 @@
+"""The service as the simulator sees it: calls that are repeated, with the same ids, until answered.
+
+What always holds:
+ * UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED are tried again, at most `tries` times
+   in all, with a pause that doubles: about 9 s together, longer than a restart takes.
+ * In a batch only the requests that were not answered go again, unchanged.
+ * Every request ends as an answer or as a Refusal; no gRPC exception leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from tilbud.simulator.errors import ServiceError
+from tilbud.v1 import campaigns_pb2, campaigns_pb2_grpc, decisions_pb2, decisions_pb2_grpc
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Pause = Callable[[float], Awaitable[None]]
+
+TRIES = 10
+TIMEOUT_S = 10.0
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MAX_S = 2.0
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+_RETRIED = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was not granted."""
+
+    code: str
+    """The gRPC code's name."""
+    message: str
+
+    @property
+    def temporary(self) -> bool:
+        """The service might grant it later: trying ended, not the question."""
+        return self.code in _RETRIED
+
+
+@asynccontextmanager
+async def connect(target: str, credentials: grpc.ChannelCredentials | None) -> AsyncIterator[Calls]:
+    """Calls over a channel of their own; without credentials, unencrypted."""
+    if credentials is None:
+        channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+    else:
+        channel = grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+    async with channel:
+        yield Calls(channel, target=target)
+
+
+class Calls:
+    """What the driver asks of the service."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        target: str,
+        tries: int = TRIES,
+        timeout_s: float = TIMEOUT_S,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        self._campaigns = campaigns_pb2_grpc.CampaignServiceStub(channel)
+        self._decisions = decisions_pb2_grpc.DecisionServiceStub(channel)
+        self._target = target
+        self._tries = tries
+        self._timeout_s = timeout_s
+        self._pause = pause
+        self.retries = 0
+
+    async def campaign(self, campaign: str) -> campaigns_pb2.Campaign:
+        """The campaign as it is served. Raises ServiceError."""
+
+        async def send(requests: Sequence[campaigns_pb2.GetCampaignRequest]) -> list[campaigns_pb2.Campaign]:
+            reply = await self._campaigns.GetCampaign(requests[0], timeout=self._timeout_s)
+            return [reply.campaign]
+
+        (answer,) = await self._ask([campaigns_pb2.GetCampaignRequest(campaign=campaign)], send)
+        if isinstance(answer, Refusal):
+            problem = f"{self._target} does not give campaign {campaign!r}: {answer.code}: {answer.message}"
+            raise ServiceError(problem)
+        return answer
+
+    async def decide(
+        self, requests: Sequence[decisions_pb2.DecideRequest]
+    ) -> list[decisions_pb2.DecideResponse | Refusal]:
+        """One answer for each question, in the same order."""
+
+        async def send(
+            requests: Sequence[decisions_pb2.DecideRequest],
+        ) -> list[decisions_pb2.DecideResponse | Refusal]:
+            batch = decisions_pb2.BatchDecideRequest(requests=requests)
+            reply = await self._decisions.BatchDecide(batch, timeout=self._timeout_s)
+            return [
+                result.decision
+                if result.HasField("decision")
+                else _refusal(result.error.code, result.error.message)
+                for result in reply.results
+            ]
+
+        return await self._ask(requests, send)
+
+    async def activate(
+        self, request: decisions_pb2.ActivateRequest
+    ) -> decisions_pb2.ActivateResponse | Refusal:
+        """Say that one deferred decision's offer was shown."""
+
+        async def send(
+            requests: Sequence[decisions_pb2.ActivateRequest],
+        ) -> list[decisions_pb2.ActivateResponse]:
+            return [await self._decisions.Activate(requests[0], timeout=self._timeout_s)]
+
+        return (await self._ask([request], send))[0]
+
+    async def report(
+        self, requests: Sequence[decisions_pb2.ReportOutcomeRequest]
+    ) -> list[decisions_pb2.ReportOutcomeResponse | Refusal]:
+        """One acknowledgement for each outcome, in the same order."""
+
+        async def send(
+            requests: Sequence[decisions_pb2.ReportOutcomeRequest],
+        ) -> list[decisions_pb2.ReportOutcomeResponse | Refusal]:
+            batch = decisions_pb2.BatchReportOutcomesRequest(requests=requests)
+            reply = await self._decisions.BatchReportOutcomes(batch, timeout=self._timeout_s)
+            return [
+                result.outcome
+                if result.HasField("outcome")
+                else _refusal(result.error.code, result.error.message)
+                for result in reply.results
+            ]
+
+        return await self._ask(requests, send)
+
+    async def _ask(
+        self,
+        requests: Sequence[Request],
+        send: Callable[[Sequence[Request]], Awaitable[Sequence[Reply | Refusal]]],
+    ) -> list[Reply | Refusal]:
+        """Send, and send again what is unanswered."""
+        answers: dict[int, Reply | Refusal] = {}
+        unanswered = list(range(len(requests)))
+        for attempt in range(self._tries):
+            if attempt:
+                self.retries += 1
+                await self._pause(min(_PAUSE_FIRST_S * 2 ** (attempt - 1), _PAUSE_MAX_S))
+            answers.update(zip(unanswered, await _sent([requests[i] for i in unanswered], send), strict=True))
+            unanswered = [i for i in unanswered if _is_temporary(answers[i])]
+            if not unanswered:
+                break
+        return [answers[i] for i in range(len(requests))]
+
+
+async def _sent(
+    requests: Sequence[Request],
+    send: Callable[[Sequence[Request]], Awaitable[Sequence[Reply | Refusal]]],
+) -> Sequence[Reply | Refusal]:
+    try:
+        replies = await send(requests)
+    except grpc.aio.AioRpcError as error:
+        return [Refusal(error.code().name, error.details() or "")] * len(requests)
+    if len(replies) != len(requests):
+        problem = f"{len(replies)} results for {len(requests)} requests"
+        return [Refusal("INTERNAL", problem)] * len(requests)
+    return replies
+
+
+def _is_temporary(answer: object) -> bool:
+    return isinstance(answer, Refusal) and answer.temporary
+
+
+def _refusal(code: int, message: str) -> Refusal:
+    return Refusal(_CODES.get(code, f"code {code}"), message)

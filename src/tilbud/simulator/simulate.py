@@ -1,0 +1,205 @@
+"""`simulate`: a synthetic shop put through a running service, and how much of the possible it achieved.
+
+`run_simulation` runs and returns numbers; `simulate` also shows them. One run is one shop (one seed) and
+one learner that ought to know nothing yet: to compare seeds, start each against an empty data directory,
+or the second shop meets a model that learned the first one's tastes.
+
+What it does not do: start, reset or configure the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import grpc
+from rich.console import Console
+
+from tilbud.simulator.calls import connect
+from tilbud.simulator.counts import Counts
+from tilbud.simulator.driver import Driver, Pacing, keeping_up, stop_on_interrupt
+from tilbud.simulator.errors import CampaignError
+from tilbud.simulator.progress import progress
+from tilbud.simulator.shop import BASE_RATE, TASTE_STRENGTH, Shop, ShopConfig
+from tilbud.simulator.sources import LEAVE, PURCHASE, ShopSource
+from tilbud.simulator.tables import print_counts, print_simulation
+from tilbud.simulator.tally import PERSONALIZED, Rates, ShopTally
+from tilbud.v1 import campaigns_pb2
+
+DECISIONS = 30_000
+Watch = Callable[[Driver, ShopTally], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """What one run achieved. Rates are per decision, over every decision from the first on."""
+
+    campaign: str
+    seed: int
+    shop: ShopConfig
+    personalized: Rates
+    """Decisions of the variant `personalized`: the learner's own."""
+    everyone: Rates
+    """Those and the control group's."""
+    variants: dict[str, Rates]
+    recent: Rates
+    """The last 5,000 personalized decisions."""
+    curve: tuple[Rates, ...]
+    """Every 5,000 personalized decisions in turn."""
+    counts: Counts
+    seconds: float
+    stopped_because: str
+    """Empty: it ran to its end."""
+
+    @property
+    def share_of_uplift(self) -> float:
+        """Of the personalized decisions."""
+        return self.personalized.share_of_uplift
+
+    @property
+    def decisions_per_second(self) -> float:
+        return self.counts.decisions_answered / self.seconds if self.seconds else 0.0
+
+
+async def run_simulation(
+    target: str,
+    campaign: str,
+    *,
+    run: str,
+    seed: int = 1,
+    decisions: int = DECISIONS,
+    shop: ShopConfig | None = None,
+    pacing: Pacing | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    stop: asyncio.Event | None = None,
+    watch: Watch | None = None,
+) -> SimulationResult:
+    """Put `decisions` visitors of the shop through the campaign served at `target`.
+
+    `run` sets one run's decision ids apart from another's: characters of [A-Za-z0-9._:-], new every time.
+    The offers and vocabularies of `shop` are replaced by the campaign's own. `stop` ends the run early;
+    what is in flight is finished. Raises ServiceError and CampaignError before the first decision.
+    """
+    pacing = pacing or Pacing()
+    async with connect(target, credentials) as calls:
+        served = await calls.campaign(campaign)
+        config = _fitted(shop or ShopConfig(), served)
+        source = ShopSource(Shop(config, seed))
+        tally = ShopTally(source.shop)
+        driver = Driver(
+            calls,
+            source,
+            campaign=campaign,
+            decisions=decisions,
+            id_prefix=f"sim-{seed}-{run}",
+            pacing=pacing,
+            observe=tally.observe,
+            stop=stop or asyncio.Event(),
+            keeping_up=keeping_up(calls, served, pacing),
+        )
+        async with watch(driver, tally) if watch else nullcontext():
+            await driver.run()
+    return SimulationResult(
+        campaign=campaign,
+        seed=seed,
+        shop=config,
+        personalized=tally.variants[PERSONALIZED],
+        everyone=tally.everyone,
+        variants=tally.variants,
+        recent=tally.recent,
+        curve=tally.curve,
+        counts=driver.counts,
+        seconds=driver.seconds,
+        stopped_because=driver.stopped_because,
+    )
+
+
+async def simulate(
+    target: str,
+    campaign: str = "shop",
+    *,
+    console: Console,
+    run: str,
+    seed: int = 1,
+    decisions: int = DECISIONS,
+    delay_decisions: int = 0,
+    taste_change_at: int | None = None,
+    base_rate: float = BASE_RATE,
+    taste_strength: float = TASTE_STRENGTH,
+    pacing: Pacing | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> SimulationResult:
+    """The same, with live progress and a final table; an interrupt stops asking and shows the table."""
+    shop = ShopConfig(
+        base_rate=base_rate,
+        taste_strength=taste_strength,
+        delay_decisions=delay_decisions,
+        taste_change_at=taste_change_at,
+    )
+    stop = asyncio.Event()
+
+    def watch(driver: Driver, tally: ShopTally) -> AbstractAsyncContextManager[None]:
+        return progress(
+            console,
+            total=driver.decisions,
+            answered=lambda: driver.counts.decisions_answered,
+            describe=lambda: _progress_text(tally.recent),
+        )
+
+    with stop_on_interrupt(stop):
+        result = await run_simulation(
+            target,
+            campaign,
+            run=run,
+            seed=seed,
+            decisions=decisions,
+            shop=shop,
+            pacing=pacing,
+            credentials=credentials,
+            stop=stop,
+            watch=watch,
+        )
+    print_simulation(
+        console,
+        title=f"Simulated shop, seed {result.seed}, through campaign {result.campaign}",
+        rows=_table_rows(result),
+    )
+    print_counts(console, result.counts, result.seconds, result.stopped_because)
+    return result
+
+
+def _fitted(shop: ShopConfig, served: campaigns_pb2.Campaign) -> ShopConfig:
+    """The shop with the campaign's offers and vocabularies."""
+    declared = {outcome.outcome for outcome in served.outcomes}
+    missing = [name for name in (PURCHASE, LEAVE) if name not in declared]
+    if missing:
+        problem = f"campaign {served.campaign!r} does not take the outcome {' nor '.join(missing)}"
+        raise CampaignError(f"{problem}: simulate a campaign like the sample shop.yaml")
+    if not served.offers:
+        raise CampaignError(f"campaign {served.campaign!r} has no offers")
+    return replace(
+        shop,
+        offers=tuple(served.offers),
+        devices=tuple(served.devices),
+        channels=tuple(served.channels),
+        journey_stages=tuple(served.journey_stages),
+    )
+
+
+def _progress_text(recent: Rates) -> str:
+    if not recent.decisions:
+        return "no answers yet"
+    window = f"last {recent.decisions:,}"
+    return f"{window}: reward {recent.realised:.3f}, share of possible uplift {recent.share_of_uplift:.2f}"
+
+
+def _table_rows(result: SimulationResult) -> list[tuple[str, Rates]]:
+    controls = [(name, rates) for name, rates in result.variants.items() if name != PERSONALIZED]
+    return [
+        (PERSONALIZED, result.personalized),
+        (f"  its last {result.recent.decisions:,}", result.recent),
+        *controls,
+        ("everyone", result.everyone),
+    ]

@@ -1,0 +1,156 @@
+"""What the answers were worth: against the shop's truth, or against the log's own numbers.
+
+Against the truth, *achieved* is the expected reward of the offers that were shown, not the purchases that
+happened, so the luck of single visitors does not blur it; *realised* is the purchases. With everything
+averaged over the same decisions,
+
+    share of the possible uplift = (achieved − uniform) / (best − uniform)
+
+is 0 for a policy that shows offers uniformly and 1 for one that knows the truth.
+
+What always holds: a fallback earns 0, in achieved and realised alike; it is never left out to look better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from tilbud.simulator.driver import Answer
+from tilbud.simulator.logged import LoggedRate, logged_rate
+from tilbud.simulator.shop import Shop
+
+RECENT = 5_000
+"""Decisions in the last window, and in each point of the learning curve."""
+PERSONALIZED = "personalized"
+
+_Sample = tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Mean rewards per decision over the same decisions."""
+
+    decisions: int
+    uniform: float
+    achieved: float
+    best: float
+    best_single: float
+    """Had everyone been shown the offer that is best for all together: what an ideal A/B test ends in."""
+    realised: float
+    """Purchases that happened; the others are expected values."""
+
+    @property
+    def share_of_uplift(self) -> float:
+        """(achieved − uniform) / (best − uniform); not a number where nothing can be gained."""
+        gain = self.best - self.uniform
+        return (self.achieved - self.uniform) / gain if gain > 0 else math.nan
+
+
+class RateSum:
+    """Adds samples up into Rates."""
+
+    def __init__(self) -> None:
+        self.decisions = 0
+        self._sums = [0.0] * 5
+
+    def add(self, sample: _Sample, times: int = 1) -> None:
+        self.decisions += times
+        for index, value in enumerate(sample):
+            self._sums[index] += times * value
+
+    def rates(self) -> Rates:
+        if not self.decisions:
+            return Rates(0, math.nan, math.nan, math.nan, math.nan, math.nan)
+        uniform, achieved, best, best_single, realised = (total / self.decisions for total in self._sums)
+        return Rates(self.decisions, uniform, achieved, best, best_single, realised)
+
+
+class ShopTally:
+    """Answers against the truth of a synthetic shop."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._everyone = RateSum()
+        self._variants: dict[str, RateSum] = {PERSONALIZED: RateSum()}
+        self._recent = RateSum()
+        self._recent_samples: deque[_Sample] = deque()
+        self._point = RateSum()
+        self._curve: list[Rates] = []
+
+    def observe(self, answer: Answer) -> None:
+        """Count one answer."""
+        sample = self._sample(answer)
+        self._everyone.add(sample)
+        self._variants.setdefault(answer.variant, RateSum()).add(sample)
+        if answer.variant == PERSONALIZED:
+            self._observe_curve(sample)
+
+    @property
+    def everyone(self) -> Rates:
+        """Every answered decision, control included."""
+        return self._everyone.rates()
+
+    @property
+    def variants(self) -> dict[str, Rates]:
+        """The same by variant; `personalized` is always there."""
+        return {variant: total.rates() for variant, total in self._variants.items()}
+
+    @property
+    def recent(self) -> Rates:
+        """The last RECENT personalized decisions."""
+        return self._recent.rates()
+
+    @property
+    def curve(self) -> tuple[Rates, ...]:
+        """Every RECENT personalized decisions in turn; an unfinished last point is left out."""
+        return tuple(self._curve)
+
+    def _sample(self, answer: Answer) -> _Sample:
+        shop, visitor = self._shop, self._shop.visitor(answer.number)
+        achieved, realised = 0.0, 0.0
+        if answer.outcome is not None:
+            achieved, realised = shop.probability(visitor, answer.offer), answer.outcome.reward
+        return shop.uniform(visitor), achieved, shop.best(visitor), shop.best_single(visitor), realised
+
+    def _observe_curve(self, sample: _Sample) -> None:
+        self._recent.add(sample)
+        self._recent_samples.append(sample)
+        if len(self._recent_samples) > RECENT:
+            self._recent.add(self._recent_samples.popleft(), times=-1)
+        self._point.add(sample)
+        if self._point.decisions == RECENT:
+            self._curve.append(self._point.rates())
+            self._point = RateSum()
+
+
+class LoggedTally:
+    """Answers against a log: which offers were drawn, and what the rows that matched had earned."""
+
+    def __init__(self) -> None:
+        self.drawn: dict[str, int] = {}
+        """Answers by the offer drawn."""
+        self._matched: dict[str, list[float]] = {}
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def observe(self, answer: Answer) -> None:
+        """Count one answer."""
+        self.drawn[answer.offer] = self.drawn.get(answer.offer, 0) + 1
+        if answer.outcome is not None:
+            self._matched.setdefault(answer.offer, []).append(answer.outcome.reward)
+            self._recent.append(answer.outcome.reward)
+
+    @property
+    def matched(self) -> LoggedRate:
+        """Every row whose drawn offer was the one given."""
+        return logged_rate([reward for rewards in self._matched.values() for reward in rewards])
+
+    @property
+    def recent(self) -> LoggedRate:
+        """The last RECENT of them."""
+        return logged_rate(self._recent)
+
+    def offer(self, offer: str) -> LoggedRate:
+        """Those of one offer."""
+        return logged_rate(self._matched.get(offer, []))
