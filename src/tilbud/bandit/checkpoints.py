@@ -1,0 +1,265 @@
+"""Checkpoints: a model on disk with the last settlement it learned, found again only if unharmed.
+
+    DIRECTORY/CAMPAIGN/LINEAGE-SEQUENCE-SHA.model     what VW wrote
+    DIRECTORY/CAMPAIGN/LINEAGE-SEQUENCE.json          the manifest
+
+What always holds:
+ * The manifest is renamed into place last, when the model it names is on disk: no manifest, no checkpoint.
+ * A model is loaded only if its length, sha256, VW arguments, VW version and encoder are the manifest's
+   and the caller's. VW itself would load a truncated file without a word.
+ * A save that fails leaves every earlier checkpoint; what cannot be loaded is passed over, with a reason.
+ * The newest `generations` of the lineage saved last stay, and of one lineage before it, so that a
+   campaign file can be taken back.
+
+`prepare` needs the model, so its thread; `commit` hashes, waits for the disk, and may run in another.
+One process at a time saves a campaign's checkpoints; any may load. A model file is code to VW: the
+directory must be writable for this service alone.
+
+What it does not do: decide when to save, log, or read a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+from tilbud.bandit import presets
+from tilbud.bandit.features import ENCODER
+from tilbud.bandit.model import Model, lineage_of
+from tilbud.bandit.workspace import VW_VERSION
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
+from tilbud.domain.limits import Limits
+
+_MANIFEST = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
+_MANIFEST_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint says of itself."""
+
+    campaign: str
+    lineage: str
+    sequence: int
+    arguments: str
+    vw_version: str
+    encoder: str
+    sha256: str
+    length: int  # bytes
+    saved_us: int
+
+    @property
+    def model_name(self) -> str:
+        """The file that VW wrote; the hash in it keeps a save from touching an earlier one's file."""
+        return f"{self.lineage}-{self.sequence:015}-{self.sha256[:16]}.model"
+
+    @property
+    def name(self) -> str:
+        """The manifest's own file."""
+        return f"{self.lineage}-{self.sequence:015}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that VW wrote to a temporary file; `Checkpoints.commit` makes a checkpoint of it."""
+
+    campaign: str
+    lineage: str
+    sequence: int
+    arguments: str
+    temporary: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model that was found, and why others were passed over."""
+
+    model: Model | None
+    refused: tuple[str, ...]
+
+
+class Checkpoints:
+    """The checkpoints of every campaign, below one directory."""
+
+    def __init__(self, directory: Path, generations: int) -> None:
+        assert generations >= 1, generations
+        self._directory = directory
+        self._generations = generations
+        self._temporary = f".new-{os.getpid()}-"
+        self._numbers = count()
+
+    def save(self, model: Model, saved_us: int) -> Manifest:
+        """Store the model as it is now; OSError where that fails."""
+        return self.commit(self.prepare(model), saved_us)
+
+    def prepare(self, model: Model) -> Prepared:
+        """Let VW write the model to a temporary file, which takes milliseconds; on the model's thread."""
+        directory = self._directory / model.campaign
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = directory / f"{self._temporary}{next(self._numbers)}"
+        try:
+            model.save(temporary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return Prepared(model.campaign, model.lineage, model.sequence, model.arguments, temporary)
+
+    def commit(self, prepared: Prepared, saved_us: int) -> Manifest:
+        """Make a prepared model a checkpoint, then remove what is no longer kept; on any thread."""
+        directory = prepared.temporary.parent
+        try:
+            content = prepared.temporary.read_bytes()
+            manifest = Manifest(
+                campaign=prepared.campaign,
+                lineage=prepared.lineage,
+                sequence=prepared.sequence,
+                arguments=prepared.arguments,
+                vw_version=VW_VERSION,
+                encoder=ENCODER,
+                sha256=hashlib.sha256(content).hexdigest(),
+                length=len(content),
+                saved_us=saved_us,
+            )
+            _sync(prepared.temporary)
+            prepared.temporary.rename(directory / manifest.model_name)
+            _sync(directory)
+            prepared.temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+            _sync(prepared.temporary)
+            prepared.temporary.rename(directory / manifest.name)
+            _sync(directory)
+        finally:
+            with suppress(OSError):
+                prepared.temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the checkpoint is safe; what was not removed is removed after the next
+            self._prune(directory, manifest)
+        return manifest
+
+    def load_newest(self, campaign: Campaign, *, limits: Limits, up_to: int) -> Loaded:
+        """Load the newest checkpoint of the campaign's lineage that is unharmed.
+
+        Those beyond sequence `up_to` are left alone: the ledger they learned from is not the one at hand.
+        """
+        found = self._of_lineage(campaign.campaign, lineage_of(campaign))
+        return _first_good([each for each in reversed(found) if each[0] <= up_to], campaign, limits)
+
+    def load_oldest(self, campaign: Campaign, *, limits: Limits) -> Loaded:
+        """Load the oldest checkpoint of the campaign's lineage that is unharmed, to rebuild from."""
+        return _first_good(self._of_lineage(campaign.campaign, lineage_of(campaign)), campaign, limits)
+
+    def oldest_sequence(self, campaign: str, lineage: str) -> int | None:
+        """Return the sequence of the lineage's oldest checkpoint: settlements after it are still needed."""
+        found = self._of_lineage(campaign, lineage)
+        return found[0][0] if found else None
+
+    def drop_others(self, kept: Manifest) -> None:
+        """Remove every other checkpoint of the campaign: they learned what must be forgotten."""
+        directory = self._directory / kept.campaign
+        for path in directory.iterdir():
+            if path.name not in (kept.name, kept.model_name):
+                path.unlink(missing_ok=True)
+        _sync(directory)
+
+    def _of_lineage(self, campaign: str, lineage: str) -> list[tuple[int, Path]]:
+        """Return (sequence, manifest) in order."""
+        return sorted(
+            (int(match[2]), path)
+            for path, match in _manifests(self._directory / campaign)
+            if match[1] == lineage
+        )
+
+    def _prune(self, directory: Path, newest: Manifest) -> None:
+        saved_us: dict[str, int] = {}
+        by_lineage: dict[str, list[tuple[int, Path]]] = {}
+        for path, match in _manifests(directory):
+            by_lineage.setdefault(match[1], []).append((int(match[2]), path))
+            with suppress(CheckpointInvalid, OSError):
+                saved_us[match[1]] = max(saved_us.get(match[1], 0), _read(path).saved_us)
+        others = sorted(set(saved_us) - {newest.lineage}, key=lambda lineage: saved_us[lineage])
+        keep: set[str] = set()
+        for lineage in (newest.lineage, *others[-1:]):
+            for _, path in sorted(by_lineage[lineage])[-self._generations :]:
+                keep.add(path.name)
+        keep.add(newest.name)
+        models = {newest.model_name}
+        for name in keep:
+            with suppress(CheckpointInvalid, OSError):
+                models.add(_read(directory / name).model_name)
+        for path in directory.iterdir():
+            kept = path.name in keep | models or path.name.startswith(self._temporary)
+            if not kept:  # temporary files of another process are what a crash left
+                path.unlink(missing_ok=True)
+
+
+def _first_good(found: Sequence[tuple[int, Path]], campaign: Campaign, limits: Limits) -> Loaded:
+    refused = []
+    identity = (campaign.campaign, lineage_of(campaign), presets.arguments(campaign.exploration))
+    for sequence, path in found:
+        try:
+            manifest = _read(path)
+            saved = _check(path, manifest, (*identity, sequence, VW_VERSION, ENCODER))
+            model = Model(campaign, limits=limits, sequence=sequence, saved=saved)
+        except (CheckpointInvalid, ModelUnavailable, OSError) as error:
+            refused.append(f"{path.name}: {error}")
+        else:
+            return Loaded(model, tuple(refused))
+    return Loaded(None, tuple(refused))
+
+
+def _manifests(directory: Path) -> list[tuple[Path, re.Match[str]]]:
+    if not directory.is_dir():
+        return []
+    found = ((path, _MANIFEST.fullmatch(path.name)) for path in directory.iterdir())
+    return [(path, match) for path, match in found if match]
+
+
+def _read(path: Path) -> Manifest:
+    with path.open("rb") as file:
+        text = file.read(_MANIFEST_BYTES_MAX)
+    try:
+        written = json.loads(text)
+        manifest = Manifest(**written)
+        if not all(type(getattr(manifest, name)) is kind for name, kind in _KINDS.items()):
+            raise TypeError
+    except (ValueError, TypeError, RecursionError):
+        raise CheckpointInvalid("the manifest is damaged") from None
+    return manifest
+
+
+_KINDS = {
+    "campaign": str, "lineage": str, "sequence": int, "arguments": str, "vw_version": str, "encoder": str,
+    "sha256": str, "length": int, "saved_us": int,
+}  # fmt: skip
+
+
+def _check(path: Path, manifest: Manifest, expected: tuple[str, str, str, int, str, str]) -> Path:
+    """Return the model's path, if it is the one the manifest and the caller mean."""
+    names = ("campaign", "lineage", "arguments", "sequence", "vw_version", "encoder")
+    for name, value in zip(names, expected, strict=True):
+        if getattr(manifest, name) != value:
+            raise CheckpointInvalid(f"{name} is {getattr(manifest, name)!r}, not {value!r}")
+    if not re.fullmatch(r"[0-9a-f]{64}", manifest.sha256):
+        raise CheckpointInvalid("the manifest is damaged")
+    saved = path.with_name(manifest.model_name)
+    content = saved.read_bytes()
+    if len(content) != manifest.length:
+        raise CheckpointInvalid(f"the model has {len(content)} bytes, not {manifest.length}")
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise CheckpointInvalid("the model was changed after it was saved")
+    return saved
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a directory's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

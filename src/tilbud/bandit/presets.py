@@ -1,0 +1,217 @@
+"""Presets: Vowpal Wabbit arguments with a name, and what a campaign may change of them.
+
+What always holds: arguments come from an allow-list with a check on every value, so none can touch a
+file, print, or change what a prediction is; `arguments` is a function, so one campaign file always
+gives one text, in one order, which is part of the lineage. Repeated options (crossings) of a campaign
+are added to the preset's; any other replaces the preset's, and a campaign's own algorithm replaces
+the preset's with all its settings.
+
+The presets were chosen by their worst case in `loadtests/learning.py`; figures are in the README.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tilbud.bandit.features import CONTEXT_NAMESPACES, NAMESPACES, OFFER_NAMESPACES
+from tilbud.domain.campaign import Exploration
+
+
+@dataclass(frozen=True, slots=True)
+class PresetArguments:
+    """What a preset gives to VW, and when to use it."""
+
+    arguments: str
+    purpose: str
+
+
+_REGRESSION = "--ftrl --ftrl_alpha 0.02 --ftrl_beta 0.1"
+_CROSSINGS = " ".join(
+    f"--quadratic {context}{offer}" for offer in OFFER_NAMESPACES for context in CONTEXT_NAMESPACES
+)
+"""Without context × offer there is no personalisation: what is the same for all offers ranks none."""
+
+PRESETS: Mapping[str, PresetArguments] = MappingProxyType(
+    {
+        "balanced": PresetArguments(
+            f"--squarecb --gamma_scale 100 {_REGRESSION} {_CROSSINGS}",
+            "Tries an offer the less, the worse it looks: the best in the worst case.",
+        ),
+        "cautious": PresetArguments(
+            f"--squarecb --gamma_scale 1000 {_REGRESSION} {_CROSSINGS}",
+            "Shows what looks best almost always: for costly mistakes, and many decisions.",
+        ),
+        "adventurous": PresetArguments(
+            f"--squarecb --gamma_scale 10 {_REGRESSION} {_CROSSINGS}",
+            "Keeps trying: for tastes and offers that change often, and for later evaluation.",
+        ),
+        "epsilon_greedy": PresetArguments(
+            f"--epsilon 0.1 {_REGRESSION} {_CROSSINGS}",
+            "Shows the best, and any offer a tenth of the time: the easiest to explain.",
+        ),
+        "uniform": PresetArguments(
+            f"--epsilon 1 {_REGRESSION} {_CROSSINGS}",
+            "Shows every offer as often as any other, and learns: to collect data first.",
+        ),
+    }
+)
+
+
+def arguments(exploration: Exploration) -> str:
+    """Return the VW arguments of a campaign; ValueError, with a remedy, where it may not have them."""
+    chosen = _read(PRESETS[exploration.preset].arguments)
+    own = _read(exploration.arguments)
+    if len([name for name in own if name in _ALGORITHMS]) > 1:
+        raise ValueError(f"choose one of {', '.join(sorted(_ALGORITHMS))}")
+    if any(name in _ALGORITHMS for name in own):
+        chosen = {name: values for name, values in chosen.items() if name not in _ALGORITHM_SETTINGS}
+    if any(name in _OPTIMIZERS for name in own):
+        chosen = {name: values for name, values in chosen.items() if name not in _OPTIMIZER_SETTINGS}
+    for name, values in own.items():
+        chosen[name] = [*chosen.get(name, ()), *values] if name in _REPEATED else values
+    _check_together(chosen)
+    words = ["--cb_explore_adf"]
+    for name in sorted(chosen):
+        for value in dict.fromkeys(chosen[name]):
+            words += [name, value] if value else [name]
+    return " ".join(words)
+
+
+def _number(low: float, high: float) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"needs a number from {low:g} to {high:g}")
+        return f"{number:g}"
+
+    return check
+
+
+def _whole(low: int, high: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise ValueError(f"needs a whole number from {low} to {high}")
+        return str(int(text))
+
+    return check
+
+
+def _letters(count: int, count_max: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not count <= len(text) <= count_max or set(text) - _LETTERS:
+            known = ", ".join(f"{letter} {name}" for name, letter in NAMESPACES.items())
+            raise ValueError(f"needs {count} to {count_max} of the letters {known}")
+        return text
+
+    return check
+
+
+_LETTERS = frozenset(NAMESPACES.values())
+_FLAG = None
+_ALLOWED: Mapping[str, Callable[[str], str] | None] = MappingProxyType(
+    {
+        # How to explore
+        "--epsilon": _number(0, 1),
+        "--squarecb": _FLAG,
+        "--gamma_scale": _number(1e-6, 1e9),
+        "--gamma_exponent": _number(0, 1),
+        "--elim": _FLAG,
+        "--regcb": _FLAG,
+        "--regcbopt": _FLAG,
+        "--mellowness": _number(0, 1e6),
+        "--softmax": _FLAG,
+        "--lambda": _number(0, 1e6),
+        # How to learn
+        "--learning_rate": _number(1e-9, 100),
+        "--power_t": _number(0, 1),
+        "--l1": _number(0, 1e3),
+        "--l2": _number(0, 1e3),
+        "--coin": _FLAG,
+        "--ftrl": _FLAG,
+        "--ftrl_alpha": _number(1e-9, 1e3),
+        "--ftrl_beta": _number(0, 1e3),
+        "--adaptive": _FLAG,
+        "--invariant": _FLAG,
+        "--normalized": _FLAG,
+        "--noconstant": _FLAG,
+        "--bit_precision": _whole(10, 24),
+        "--random_seed": _whole(0, 2**31 - 1),
+        # From what to learn
+        "--quadratic": _letters(2, 2),
+        "--cubic": _letters(3, 3),
+        "--interactions": _letters(2, 4),
+        "--ignore": _letters(1, 1),
+        "--ignore_linear": _letters(1, 1),
+    }
+)
+_SHORT = {"-l": "--learning_rate", "-b": "--bit_precision", "-q": "--quadratic"}
+_REPEATED = frozenset({"--quadratic", "--cubic", "--interactions", "--ignore", "--ignore_linear"})
+_ALGORITHMS = frozenset({"--squarecb", "--regcb", "--regcbopt", "--softmax"})
+_ALGORITHM_SETTINGS = _ALGORITHMS | {
+    "--epsilon", "--gamma_scale", "--gamma_exponent", "--elim", "--mellowness", "--lambda",
+}  # fmt: skip
+_OPTIMIZERS = frozenset({"--ftrl", "--coin", "--learning_rate", "--adaptive", "--invariant", "--normalized"})
+_OPTIMIZER_SETTINGS = _OPTIMIZERS | {"--ftrl_alpha", "--ftrl_beta", "--power_t", "--l1", "--l2"}
+
+
+def _read(text: str) -> dict[str, list[str]]:
+    """Read options in any of the ways VW takes them: `--name value`, `--name=value`, `-b18`."""
+    options: dict[str, list[str]] = {}
+    words = _words(text)
+    while words:
+        name = words.pop(0)
+        if name not in _ALLOWED:
+            allowed = ", ".join(sorted(_ALLOWED))
+            raise ValueError(f"{name!r} is not allowed here; allowed are: {allowed}")
+        check = _ALLOWED[name]
+        value = ""
+        if check is not _FLAG:
+            try:
+                value = check(words.pop(0) if words else "")
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+        if name in options and name not in _REPEATED:
+            raise ValueError(f"{name} is there twice; keep one")
+        options.setdefault(name, []).append(value)
+    return options
+
+
+def _words(text: str) -> list[str]:
+    words: list[str] = []
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if word[:2] in _SHORT:
+            words += [_SHORT[word[:2]], *([rest] if (rest := word[2:].removeprefix("=")) else [])]
+        elif equals and name.startswith("--"):
+            words += [name, value]
+        else:
+            words.append(word)
+    return words
+
+
+def _check_together(chosen: Mapping[str, list[str]]) -> None:
+    """Refuse what VW would refuse or drop without a word."""
+    algorithm = next((name for name in chosen if name in _ALGORITHMS), "--epsilon")
+    for name, users in _USED_BY.items():
+        if name in chosen and algorithm not in users:
+            raise ValueError(f"{name} has no meaning without {' or '.join(users)}; leave it out")
+    if "--mellowness" in chosen and algorithm == "--squarecb" and "--elim" not in chosen:
+        raise ValueError("--mellowness has no meaning without --elim, --regcb or --regcbopt; leave it out")
+    if "--ftrl" in chosen and "--coin" in chosen:
+        raise ValueError("choose one of --coin, --ftrl")
+
+
+_USED_BY = {
+    "--gamma_scale": ("--squarecb",),
+    "--gamma_exponent": ("--squarecb",),
+    "--elim": ("--squarecb",),
+    "--mellowness": ("--squarecb", "--regcb", "--regcbopt"),
+    "--lambda": ("--softmax",),
+    "--epsilon": ("--epsilon", "--squarecb", "--softmax"),
+}

@@ -1,0 +1,247 @@
+"""Checkpoints: found again only if unharmed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, teach
+
+from tilbud.bandit.checkpoints import Checkpoints, Loaded
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Checkpoints that keep three."""
+    return Checkpoints(tmp_path / "checkpoints", generations=3)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Where those of the campaign are."""
+    return tmp_path / "checkpoints" / "shop"
+
+
+def newest(checkpoints: Checkpoints, sample: Campaign | None = None, *, oldest: bool = False) -> Loaded:
+    """What loads for the campaign."""
+    sample = sample or campaign()
+    if oldest:
+        return checkpoints.load_oldest(sample, limits=LIMITS)
+    return checkpoints.load_newest(sample, limits=LIMITS, up_to=1_000_000)
+
+
+def saved_twice(checkpoints: Checkpoints) -> Model:
+    """Checkpoints at 100 and 200; returns the model as it was at 200."""
+    taught = model()
+    for saved_us in (1, 2):
+        teach(taught, 100)
+        checkpoints.save(taught, saved_us)
+    return taught
+
+
+def manifest_of(shop: Path, sequence: int) -> Path:
+    """The manifest of that sequence."""
+    (found,) = shop.glob(f"*-{sequence:015}.json")
+    return found
+
+
+def model_of(shop: Path, sequence: int) -> Path:
+    """The model file of that sequence."""
+    (found,) = shop.glob(f"*-{sequence:015}-*.model")
+    return found
+
+
+def test_loaded_model_predicts_like_the_saved_one(checkpoints):
+    """What comes back is the model that was saved, its sequence and lineage."""
+    taught = saved_twice(checkpoints)
+    loaded = newest(checkpoints)
+    assert loaded.refused == ()
+    assert loaded.model is not None
+    assert (loaded.model.sequence, loaded.model.lineage) == (200, taught.lineage)
+    assert loaded.model.predict(encoded(), offer_set()) == taught.predict(encoded(), offer_set())
+
+
+def test_nothing_saved_is_nothing_loaded(checkpoints):
+    """A campaign without checkpoints has none, and no complaint."""
+    assert newest(checkpoints) == Loaded(None, ())
+    assert checkpoints.oldest_sequence("shop", "00") is None
+
+
+def _truncate(shop: Path) -> None:
+    model_of(shop, 200).write_bytes(model_of(shop, 200).read_bytes()[:-20])
+
+
+def _flip(shop: Path) -> None:
+    content = bytearray(model_of(shop, 200).read_bytes())
+    content[len(content) // 2] ^= 1
+    model_of(shop, 200).write_bytes(content)
+
+
+def _lose(shop: Path) -> None:
+    model_of(shop, 200).unlink()
+
+
+def _garble(shop: Path) -> None:
+    manifest_of(shop, 200).write_bytes(b"\x80{" * 100)
+
+
+def _empty(shop: Path) -> None:
+    manifest_of(shop, 200).write_text("")
+
+
+def _nest(shop: Path) -> None:
+    manifest_of(shop, 200).write_text("[" * 60_000)
+
+
+def _change(name: str, value: object):
+    def change(shop: Path) -> None:
+        manifest = manifest_of(shop, 200)
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), name: value}))
+
+    change.__name__ = f"_change_{name}"
+    return change
+
+
+HARMS = [
+    _truncate, _flip, _lose, _garble, _empty, _nest,
+    _change("sha256", "0" * 64), _change("sha256", "../../etc/passwd"), _change("length", 7),
+    _change("length", "7"), _change("sequence", 201), _change("arguments", "--cb_explore_adf"),
+    _change("vw_version", "9.0.0"), _change("encoder", "0"), _change("campaign", "other"),
+    _change("lineage", "0000"), _change("surprise", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
+def test_harmed_checkpoint_is_refused_and_an_older_one_used(harm, checkpoints, shop):
+    """Truncated, changed, missing or of another model: passed over with a reason, the older one loads."""
+    saved_twice(checkpoints)
+    harm(shop)
+    loaded = newest(checkpoints)
+    assert len(loaded.refused) == 1
+    assert loaded.model is not None
+    assert loaded.model.sequence == 100
+
+
+def test_a_model_vw_refuses_is_passed_over(checkpoints, monkeypatch):
+    """A file that VW cannot read, under a manifest that fits it, is refused and not a crash."""
+    taught = saved_twice(checkpoints)
+    teach(taught, 1)
+    monkeypatch.setattr(taught, "save", lambda path: path.write_bytes(b"not a model"))
+    checkpoints.save(taught, 3)
+    loaded = newest(checkpoints)
+    assert "VW refused" in loaded.refused[0]
+    assert loaded.model is not None
+    assert loaded.model.sequence == 200
+
+
+@pytest.mark.parametrize(
+    ("failing", "call"),
+    [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("rename", 1), ("rename", 2)],
+)
+def test_a_failed_save_leaves_the_last_good_one(checkpoints, shop, monkeypatch, failing, call):
+    """Wherever saving stops, the earlier checkpoint loads, and no temporary file stays."""
+    taught = saved_twice(checkpoints)
+    teach(taught, 100)
+    calls = 0
+
+    def fail(real):
+        def maybe(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise OSError(28, "No space left on device")
+            return real(*arguments)
+
+        return maybe
+
+    if failing == "fsync":
+        monkeypatch.setattr("os.fsync", fail(lambda _: None))
+    else:
+        monkeypatch.setattr(Path, "rename", fail(Path.rename))
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(taught, 3)
+    monkeypatch.undo()
+    loaded = newest(checkpoints).model
+    assert loaded is not None
+    assert loaded.sequence == (300 if (failing, call) == ("fsync", 4) else 200)
+    assert not list(shop.glob(".new*"))
+
+
+def test_a_model_that_cannot_be_written_leaves_nothing(checkpoints, shop, monkeypatch):
+    """Where VW fails to write, the error is an OSError and no temporary file stays."""
+    taught = saved_twice(checkpoints)
+
+    def fail(path):
+        raise RuntimeError("disk")
+
+    monkeypatch.setattr(taught._workspace, "save", fail)
+    with pytest.raises(OSError, match="disk"):
+        checkpoints.save(taught, 3)
+    assert not list(shop.glob(".new*"))
+
+
+def test_generations_are_kept_and_older_ones_removed(checkpoints, shop):
+    """The newest three stay, with their models and nothing else."""
+    taught = model()
+    for saved_us in range(1, 7):
+        teach(taught, 10)
+        checkpoints.save(taught, saved_us)
+    assert checkpoints.oldest_sequence("shop", taught.lineage) == 40
+    assert len(list(shop.iterdir())) == 6
+    oldest = newest(checkpoints, oldest=True).model
+    assert oldest is not None
+    assert oldest.sequence == 40
+
+
+def test_saving_the_same_sequence_again_is_harmless(checkpoints, shop):
+    """A second save of one sequence replaces the first."""
+    taught = saved_twice(checkpoints)
+    checkpoints.save(taught, 3)
+    assert len(list(shop.iterdir())) == 4
+    assert newest(checkpoints).refused == ()
+
+
+def test_one_lineage_back_stays(checkpoints):
+    """Taking a campaign file back finds its model; lineages before that one are gone."""
+    for saved_us, preset in enumerate(("balanced", "cautious", "adventurous")):
+        taught = model(campaign(exploration={"preset": preset}))
+        teach(taught, 10)
+        checkpoints.save(taught, saved_us)
+    found = [
+        newest(checkpoints, campaign(exploration={"preset": preset})).model is not None
+        for preset in ("balanced", "cautious", "adventurous")
+    ]
+    assert found == [False, True, True]
+
+
+def test_prepared_model_is_the_one_of_that_moment(checkpoints):
+    """Learning may go on between the fast and the slow half of a save."""
+    taught = model()
+    teach(taught, 100)
+    expected = taught.predict(encoded(), offer_set())
+    prepared = checkpoints.prepare(taught)
+    teach(taught, 100)
+    assert checkpoints.commit(prepared, saved_us=1).sequence == 100
+    loaded = newest(checkpoints).model
+    assert loaded is not None
+    assert loaded.predict(encoded(), offer_set()) == expected
+
+
+def test_dropping_others_leaves_the_one(checkpoints, shop):
+    """After a customer was forgotten, only the model rebuilt without them is left."""
+    taught = saved_twice(checkpoints)
+    teach(taught, 1)
+    kept = checkpoints.save(taught, 3)
+    checkpoints.drop_others(kept)
+    assert {path.name for path in shop.iterdir()} == {kept.name, kept.model_name}
+
+
+def test_what_a_crash_left_is_removed(checkpoints, shop):
+    """Temporary files of a process that died do not pile up."""
+    saved_twice(checkpoints)
+    (shop / ".new-1234567-0").write_text("half a model")
+    checkpoints.save(model(), 3)
+    assert not (shop / ".new-1234567-0").exists()

@@ -1,0 +1,329 @@
+"""One campaign's model: it predicts, learns in sequence, and cannot be hurt."""
+
+from __future__ import annotations
+
+import gc
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, settlement, teach
+
+from tilbud.bandit.model import Model, lineage_of
+from tilbud.domain.decisions import NO_OFFERS, OfferSet
+from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.limits import Limits
+
+BAD_SETTLEMENTS: dict[str, dict[str, Any]] = {
+    "nothing drawn": {"drawn": -1},
+    "drawn beyond the set": {"drawn": 5},
+    "propensity 0": {"probability": 0.0},
+    "propensity negative": {"probability": -0.5},
+    "propensity NaN": {"probability": math.nan},
+    "propensity infinite": {"probability": math.inf},
+    "propensity below float32": {"probability": 1e-39},
+    "propensity above 1": {"probability": 1.5},
+    "reward NaN": {"reward": math.nan},
+    "reward infinite": {"reward": math.inf},
+    "context not ours": {"features": "|d 1\n|o 2"},
+    "a label in the context": {"features": "|d 1\n0:nan:1 |o 2"},
+    "offer not ours": {"offers": OfferSet.of(("a", "b"), ("|o x:inf", "|o 2"))},
+    "no offers": {"offers": NO_OFFERS},
+}
+
+
+def probability_of_best(taught: Model, best: int = 2) -> float:
+    """The share that the offer `teach` rewards gets."""
+    scores = taught.predict(encoded(), offer_set())
+    return scores[best] / math.fsum(scores)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 1000])
+def test_prediction_has_one_score_for_each_offer(count):
+    """A prediction is as long as the set of offers, from one offer to a thousand."""
+    scores = model().predict(encoded(), offer_set(count))
+    assert len(scores) == count
+    assert math.fsum(scores) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "cautious", "adventurous", "epsilon_greedy"])
+def test_learns_a_simple_preference(preset):
+    """After 500 settlements the one rewarded offer gets most of the probability."""
+    taught = model(campaign(exploration={"preset": preset}))
+    teach(taught, 500)
+    assert probability_of_best(taught) > 0.6
+
+
+def test_learns_who_wants_what():
+    """Two devices that want different offers get different offers."""
+    taught = model()
+    for sequence in range(1, 1001):
+        device = "mobile" if sequence % 2 else "desktop"
+        drawn = sequence // 2 % 5
+        reward = float(drawn == (1 if device == "mobile" else 3))
+        taught.learn(settlement(sequence, drawn, reward, features=encoded(device)))
+    for device, wanted in (("mobile", 1), ("desktop", 3)):
+        scores = taught.predict(encoded(device), offer_set())
+        assert scores.index(max(scores)) == wanted
+
+
+@pytest.mark.parametrize("bad", BAD_SETTLEMENTS.values(), ids=BAD_SETTLEMENTS.keys())
+def test_unsound_settlement_takes_its_turn_and_teaches_nothing(bad):
+    """What must not reach VW leaves predictions as they were, and learning goes on after it."""
+    taught = model()
+    teach(taught, 20)
+    before = taught.predict(encoded(), offer_set())
+    for _ in range(20):
+        assert taught.learn(settlement(taught.sequence + 1, **bad)) is False
+    assert taught.sequence == 40
+    assert taught.predict(encoded(), offer_set()) == before
+    teach(taught, 300)
+    assert probability_of_best(taught) > 0.5
+
+
+@pytest.mark.parametrize("probability", [1e-30, 1e-9, 1.0, 1.0 + 2**-52])
+def test_sound_propensities_are_learned(probability):
+    """The smallest probability that can be drawn and a hair above 1, as sums give it, are learned."""
+    assert model().learn(settlement(1, probability=probability)) is True
+
+
+@pytest.mark.parametrize("number", [3.4028234e38, -3.4028234e38, 5e-324, -0.0])
+def test_extreme_numbers_do_not_stop_learning(number):
+    """After a hundred extreme numbers with extreme rewards, 300 good examples move the prediction."""
+    taught = model()
+    for sequence in range(1, 101):
+        reward = 1e300 if sequence % 2 else -1e300
+        taught.learn(settlement(sequence, sequence % 5, reward, features=encoded(basket=number)))
+    taught.predict(encoded(basket=number), offer_set())
+    before = probability_of_best(taught)
+    teach(taught, 300)
+    assert probability_of_best(taught) > max(0.5, before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rewards=st.lists(st.floats(width=32), min_size=1, max_size=30),
+    number=st.floats(-LIMITS.number_abs_max, LIMITS.number_abs_max),
+)
+def test_any_rewards_and_numbers_leave_a_usable_model(rewards, number):
+    """Whatever is learned, the next prediction is sound: predict itself checks it."""
+    taught = model()
+    for reward in rewards:
+        sequence = taught.sequence + 1
+        taught.learn(settlement(sequence, sequence % 5, reward, features=encoded(basket=number)))
+    assert len(taught.predict(encoded(basket=number), offer_set())) == 5
+    taught.close()
+
+
+def test_settlement_out_of_turn_is_our_own_mistake():
+    """A gap or a repeat stops at once: it would make replicas differ."""
+    taught = model()
+    taught.learn(settlement(1))
+    for sequence in (1, 3):
+        with pytest.raises(AssertionError):
+            taught.learn(settlement(sequence))
+    taught.skip_to(10)
+    assert taught.learn(settlement(11)) is True
+
+
+@pytest.mark.parametrize(
+    "exploration",
+    [{"preset": "balanced"}, {"preset": "epsilon_greedy"}, {"arguments": "--regcbopt"},
+     {"arguments": "--softmax --lambda 10"}, {"arguments": "--elim --coin"}, {"arguments": "-l 0.1 --elim"}],
+    ids=str,
+)  # fmt: skip
+def test_saving_loading_and_going_on_changes_no_prediction(exploration, tmp_path):
+    """A model that was saved and loaded half-way predicts like one that was not, and like a replay."""
+    sample = campaign(exploration=exploration)
+    straight, replayed, first = model(sample), model(sample), model(sample)
+    for each, count in ((straight, 400), (replayed, 400), (first, 200)):
+        teach(each, count)
+    first.save(tmp_path / "model")
+    second = Model(sample, limits=LIMITS, sequence=200, saved=tmp_path / "model")
+    teach(second, 200)
+    expected = straight.predict(encoded(), offer_set())
+    assert second.predict(encoded(), offer_set()) == expected
+    assert replayed.predict(encoded(), offer_set()) == expected
+
+
+def test_predicting_does_not_change_what_is_learned():
+    """A replica that answers and one that does not end in the same model."""
+    busy, idle = model(), model()
+    for _ in range(100):
+        teach(busy, 1)
+        teach(idle, 1)
+        busy.predict(encoded("desktop", basket=3.0), offer_set(3))
+    assert busy.predict(encoded(), offer_set()) == idle.predict(encoded(), offer_set())
+
+
+def test_kept_offers_predict_like_fresh_ones():
+    """Offers parsed once give the prediction that newly parsed ones give, whatever sets they were in."""
+    kept = model(limits=Limits(offer_set_cache_entries_max=3))
+    teach(kept, 50)
+    for round_number in range(40):
+        count = 1 + round_number % 5
+        fresh = model()
+        teach(fresh, kept.sequence)
+        assert kept.predict(encoded(), offer_set(count)) == fresh.predict(encoded(), offer_set(count))
+        fresh.close()
+        teach(kept, 1)
+
+
+def test_equal_offers_in_one_set_are_scored_one_by_one():
+    """Two offers that look the same to the model still get a score each."""
+    twins = OfferSet.of(("a", "b", "c"), ("|o 1", "|o 1", "|o 2"))
+    scores = model().predict(encoded(), twins)
+    assert len(scores) == 3
+    assert min(scores) > 0
+
+
+@pytest.mark.parametrize(
+    "offers", [NO_OFFERS, OfferSet.of(("a",), ("",)), OfferSet.of(("a",), ("|o 1\n|o 2",))]
+)
+def test_a_set_that_cannot_be_scored_is_model_unavailable(offers):
+    """No offers, or one that was not encoded here: no prediction instead of a wrong one."""
+    with pytest.raises(ModelUnavailable):
+        model().predict(encoded(), offers)
+
+
+@pytest.mark.parametrize("features", ["|d 1\n|o 2", "|d 1\n", "\n\n|o 1", "|d x", "|d 1 |x 2"])
+def test_a_context_that_was_not_encoded_here_is_model_unavailable(features):
+    """Should text ever get into a context, there is no prediction instead of a wrong one."""
+    predicting = model()
+    with pytest.raises(ModelUnavailable):
+        predicting.predict(features, offer_set())
+    assert len(predicting.predict(encoded(), offer_set())) == 5
+
+
+def test_failures_inside_vw_leave_a_working_model(monkeypatch):
+    """VW failing at any step costs that call alone: no crash, and the next calls work."""
+    taught = model()
+    teach(taught, 50)
+    expected = taught.predict(encoded(), offer_set())
+
+    def fail(_):
+        raise RuntimeError("VW failed")
+
+    for _ in range(200):
+        for name in ("parse", "predict"):
+            with monkeypatch.context() as fault:
+                fault.setattr(taught._workspace, name, fail)
+                with pytest.raises(ModelUnavailable):
+                    taught.predict(encoded("desktop"), offer_set(3))
+        assert taught.predict(encoded(), offer_set()) == expected
+    for name in ("parse", "learn"):
+        with monkeypatch.context() as fault:
+            fault.setattr(taught._workspace, name, fail)
+            assert taught.learn(settlement(taught.sequence + 1)) is False
+    teach(taught, 50)
+    assert probability_of_best(taught) > 0.2
+
+
+@pytest.mark.parametrize(
+    "scores", [[0.2] * 4, [0.2] * 6, [math.nan] * 5, [math.inf] * 5, [0.0] * 5, [-0.1, *[0.3] * 4]]
+)
+def test_unsound_predictions_are_not_handed_out(scores, monkeypatch):
+    """A prediction that is not one finite score ≥ 0 for each offer is ModelUnavailable."""
+    predicting = model()
+    monkeypatch.setattr(predicting._workspace, "predict", lambda _: scores)
+    with pytest.raises(ModelUnavailable):
+        predicting.predict(encoded(), offer_set())
+
+
+def test_closed_model_is_unavailable():
+    """After close, also twice, a prediction is ModelUnavailable and not a crash."""
+    closed = model()
+    closed.warm(offer_set())
+    closed.close()
+    closed.close()
+    with pytest.raises(ModelUnavailable):
+        closed.predict(encoded(), offer_set())
+
+
+def test_memory_stays_flat():
+    """50,000 predictions and 10,000 lessons, failing ones among them, leave memory where it was."""
+    taught = model(limits=Limits(offer_set_cache_entries_max=8))
+    sets = [offer_set(count) for count in range(1, 11)]
+    bad = list(BAD_SETTLEMENTS.values())
+    refused = OfferSet.of(("a",), ("|x",))
+
+    def work(rounds: int) -> None:
+        for number in range(rounds):
+            for _ in range(5):
+                taught.predict(encoded(), sets[number % 10])
+            sequence = taught.sequence + 1
+            taught.learn(settlement(sequence, **(bad[number % len(bad)] if number % 3 == 0 else {})))
+            if number % 10 == 0:
+                with pytest.raises(ModelUnavailable):
+                    taught.predict(encoded(), refused)
+                with pytest.raises(ModelUnavailable):
+                    taught.predict("|d 1\n|o 2", sets[5])
+
+    work(1_000)
+    gc.collect()
+    before_kib = resident_kib()
+    work(10_000)
+    gc.collect()
+    assert resident_kib() - before_kib < 8 * 1024
+
+
+def resident_kib() -> int:
+    """The memory this process has, as Linux counts it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exploration": {"preset": "cautious"}},
+        {"exploration": {"arguments": "-l 0.1"}},
+        {"context": {"features": {"tier": "category"}}},
+        {"context": {"features": {"tier": "flag", "basket": "number", "returning": "flag"}}},
+        {"reward": {"outcomes": {"purchase": 1.0}, "range": [-1, 1]}},
+    ],
+    ids=str,
+)
+def test_lineage_changes_with_what_shapes_the_model(changes):
+    """Arguments, declared features and the range of rewards begin another lineage."""
+    assert lineage_of(campaign(**changes)) != lineage_of(campaign())
+
+
+def test_lineage_changes_with_vw_and_the_encoder(monkeypatch):
+    """Another VW, or another encoding, begins another lineage."""
+    before = lineage_of(campaign())
+    for name in ("VW_VERSION", "ENCODER"):
+        monkeypatch.setattr(f"tilbud.bandit.model.{name}", "0")
+        assert lineage_of(campaign()) != before
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offers": [{"id": "another", "payload": {"title": "x"}, "features": {"margin": 1.5}}]},
+        {"offers": [{"id": "offer-0", "channels": ["web"], "hours": "08:00-21:00"}]},
+        {"reward": {"outcomes": {"purchase": 2.0, "click": 0.1}, "window": "2h", "default": 0.5}},
+        {"exploration": {"discovery": 0.5}},
+        {"variants": {"control": {"share": 0.5}}},
+        {"context": {"features": {"returning": "flag", "basket": "number", "tier": "category"}}},
+        {"fallback": {"id": "welcome"}},
+        {"consent": "required"},
+    ],
+    ids=str,
+)
+def test_lineage_stays_with_the_rest(changes):
+    """Offers, payloads, rules, weights, discovery and variants keep the model and its lineage."""
+    assert lineage_of(campaign(**changes)) == lineage_of(campaign())
+
+
+def test_learning_from_an_evolved_catalogue_works():
+    """Settlements of offers that are gone are learned, and new offers are scored."""
+    taught = model()
+    gone = offer_set(3, colour="red")
+    assert taught.learn(replace(settlement(1, offers=gone), offer_id="gone")) is True
+    assert len(taught.predict(encoded(), offer_set(8))) == 8
