@@ -1,0 +1,148 @@
+"""Rebuild: the model again from the ledger alone, held against what the running one did.
+
+What holds: nothing is written. Two witnesses speak for the running model: its newest checkpoint, and
+every recorded decision, which says at which sequence it was drawn and with which probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import PERSONALIZED, Campaign
+from tilbud.domain.choice import choose
+from tilbud.domain.decisions import Decision
+from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
+from tilbud.domain.limits import Limits
+from tilbud.ledger.port import Ledger
+
+Progress = Callable[[int, int], None]
+_TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
+_WINDOW = 100  # sequences between two looks at the decisions drawn there
+_DECISIONS_A_WINDOW = 500  # more are sampled: a model that stands still answers them all alike
+_PROBES = 100
+_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found. `from_sequence` is where it began; differences are of probabilities."""
+
+    campaign: str
+    lineage: str
+    from_sequence: int
+    sequence: int
+    decisions_checked: int
+    decisions_equal: int
+    difference_max: float
+    checkpoint_sequence: int | None  # None: there is no checkpoint to compare with
+    checkpoint_checked: int
+    checkpoint_equal: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every comparison came out equal."""
+        return (
+            self.decisions_equal == self.decisions_checked
+            and self.checkpoint_equal == self.checkpoint_checked
+        )
+
+
+async def rebuild(
+    campaign: Campaign,
+    *,
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    limits: Limits,
+    progress: Progress = lambda _done, _all: None,
+) -> Rebuilt:
+    """Learn all retained settlements anew and compare, decision by decision.
+
+    Begins with the first settlement if the ledger still has it, else with the oldest checkpoint.
+    Raises CheckpointInvalid where neither is there.
+    """
+    name = campaign.campaign
+    first, last = ledger.sequences(name)
+    model = _oldest(campaign, checkpoints, limits, first)
+    begin = model.sequence
+    newest = checkpoints.load_newest(campaign, limits=limits, up_to=last).model
+    checkpoint_sequence = newest.sequence if newest is not None else None
+    audit = _Audit(campaign)
+    probes: list[Decision] = []
+    for start in range(begin, last + 1, _WINDOW):
+        end = min(start + _WINDOW - 1, last)
+        drawn = ledger.decisions_at(name, model.lineage, start, end, _DECISIONS_A_WINDOW)
+        for decision in drawn:
+            _learn_to(model, decision.sequence, ledger)
+            audit.check(model, decision)
+        probes = drawn[-_PROBES:] or probes
+        _learn_to(model, end, ledger)
+        progress(end - begin, last - begin)
+        await asyncio.sleep(0)
+    checkpoint_equal = 0
+    if newest is not None:
+        _learn_to(newest, last, ledger)
+        checkpoint_equal = sum(_scores(model, probe) == _scores(newest, probe) for probe in probes)
+    return Rebuilt(
+        campaign=name,
+        lineage=model.lineage,
+        from_sequence=begin,
+        sequence=model.sequence,
+        decisions_checked=audit.checked,
+        decisions_equal=audit.equal,
+        difference_max=audit.difference_max,
+        checkpoint_sequence=checkpoint_sequence,
+        checkpoint_checked=len(probes) if newest is not None else 0,
+        checkpoint_equal=checkpoint_equal,
+    )
+
+
+class _Audit:
+    """Holds decisions against the model as it was when they were drawn."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._discovery = campaign.exploration.discovery
+        self.checked = 0
+        self.equal = 0
+        self.difference_max = 0.0
+
+    def check(self, model: Model, decision: Decision) -> None:
+        """Compare what the decision was drawn with to what `model` says now; control says nothing."""
+        if decision.variant != PERSONALIZED:
+            return
+        scores = _scores(model, decision)
+        again = choose(scores, len(scores), self._discovery, 0.0).probabilities if scores else ()
+        difference = max(
+            (abs(was - now) for was, now in zip(decision.probabilities, again, strict=False)), default=1.0
+        )
+        self.checked += 1
+        self.equal += difference <= _TOLERANCE
+        self.difference_max = max(self.difference_max, difference)
+
+
+def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first: int) -> Model:
+    if first <= 1:
+        return Model(campaign, limits=limits)
+    model = checkpoints.load_oldest(campaign, limits=limits).model
+    if model is None or model.sequence < first - 1:
+        raise CheckpointInvalid(
+            f"campaign {campaign.campaign!r}: the ledger begins at settlement {first} and no good checkpoint "
+            f"reaches it; the model cannot be rebuilt from what is retained"
+        )
+    return model
+
+
+def _learn_to(model: Model, sequence: int, ledger: Ledger) -> None:
+    while model.sequence < sequence:
+        for row in ledger.settlements(model.campaign, model.sequence, min(_ROWS, sequence - model.sequence)):
+            model.learn(row)
+
+
+def _scores(model: Model, decision: Decision) -> list[float]:
+    try:
+        return model.predict(decision.features, decision.offers)
+    except ModelUnavailable:
+        return []

@@ -1,0 +1,107 @@
+"""A replica: the latest checkpoint, then every settlement since, learned in sequence.
+
+What holds: one mechanism serves a start, a changed algorithm, a rebuild and every turn of learning;
+each settlement is learned exactly once, in order; the event loop is never held longer than one
+slice. When decisions settle is `settling.py`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import Protocol
+
+import structlog
+
+from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.decisions import Settlement
+from tilbud.domain.limits import Limits
+from tilbud.domain.rewards import RewardRules
+from tilbud.ledger.port import Ledger
+
+OnLearned = Callable[[Settlement, bool], None]
+OnSlice = Callable[[float], None]
+_ROWS = 256
+
+
+class Learned(Protocol):
+    """What learning needs to know of a served campaign."""
+
+    @property
+    def id(self) -> str:
+        """The campaign's id."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """Its model."""
+        ...
+
+    @property
+    def reward_rules(self) -> RewardRules:
+        """What outcomes are worth."""
+        ...
+
+
+def open_model(
+    campaign: Campaign,
+    *,
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    limits: Limits,
+    log: structlog.typing.FilteringBoundLogger,
+    on_bad_checkpoint: Callable[[], None] = lambda: None,
+) -> Model:
+    """Return the campaign's model from its newest good checkpoint, or one that learned nothing.
+
+    A model without a checkpoint starts before the first settlement the ledger still has, so that a
+    changed algorithm learns from all that happened. A checkpoint ahead of the ledger (an older
+    ledger was restored) is left alone.
+    """
+    first, last = ledger.sequences(campaign.campaign)
+    opened = checkpoints.load_newest(campaign, limits=limits, up_to=last)
+    for reason in opened.refused:
+        on_bad_checkpoint()
+        log.warning("checkpoint_refused", campaign=campaign.campaign, reason=reason)
+    model = opened.model
+    if model is not None and first and model.sequence < first - 1:
+        log.warning("checkpoint_too_old", campaign=campaign.campaign, sequence=model.sequence, first=first)
+        model.close()
+        model = None
+    return model or Model(campaign, limits=limits, sequence=max(first - 1, 0))
+
+
+async def catch_up(
+    campaign: str,
+    model: Model,
+    *,
+    ledger: Ledger,
+    limits: Limits,
+    on_learned: OnLearned | None = None,
+    on_slice: OnSlice | None = None,
+) -> int:
+    """Learn every settlement after the model's sequence; return how many there were.
+
+    Gives way to other work after each slice of `limits.learn_slice_s`.
+    """
+    learned = 0
+    while rows := ledger.settlements(campaign, model.sequence, _ROWS):
+        started = perf_counter()
+        for row in rows:
+            did = model.learn(row)
+            if on_learned is not None:
+                on_learned(row, did)
+            spent = perf_counter() - started
+            if spent >= limits.learn_slice_s:
+                if on_slice is not None:
+                    on_slice(spent)
+                await asyncio.sleep(0)
+                started = perf_counter()
+        if on_slice is not None:
+            on_slice(perf_counter() - started)
+        learned += len(rows)
+        await asyncio.sleep(0)
+    return learned

@@ -1,0 +1,108 @@
+"""The campaigns being served: each with its compiled rules, encoded offers and its model.
+
+What holds: a `ServedCampaign` is complete before anyone sees it, and is replaced whole; a decision
+that began with one ends with it. Caches are bounded. Loading files is `campaign_files.py`, bringing a
+model up to date is `learning/`, swapping is `reload.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tilbud.bandit.features import encode_context, encode_offer
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.context import Context, Vocabulary
+from tilbud.domain.decisions import OfferSet, Text, payload_text
+from tilbud.domain.eligibility import Rules
+from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
+from tilbud.domain.limits import Limits
+from tilbud.domain.rewards import RewardRules
+from tilbud.service.campaign_files import CampaignFile
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedContext:
+    """A context as the model reads it, and as people do (JSON)."""
+
+    features: str
+    json: str
+
+
+class ServedCampaign:
+    """One campaign, ready to decide. `model` belongs to the thread that decides and learns."""
+
+    def __init__(self, loaded: CampaignFile, model: Model, limits: Limits) -> None:
+        campaign = loaded.campaign
+        self.campaign: Campaign = campaign
+        self.id: str = campaign.campaign
+        self.file_sha256 = loaded.sha256
+        self.model = model
+        self.vocabulary: Vocabulary = campaign.vocabulary()
+        self.rules = Rules(campaign)
+        self.reward_rules = RewardRules.of(campaign.reward)
+        self.offer_ids = tuple(offer.id for offer in campaign.offers)
+        self.payloads: tuple[Text, ...] = tuple(payload_text(offer.payload) for offer in campaign.offers)
+        self.fallback_payload = payload_text(campaign.fallback.payload)
+        self.ends_now = frozenset(
+            name
+            for name, rule in campaign.reward.outcomes.items()
+            if rule.final and campaign.reward.learn == "on_settlement"
+        )
+        self._limits = limits
+        self._encoded_offers = tuple(encode_offer(offer) for offer in campaign.offers)
+        self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
+        self._contexts: dict[tuple[object, ...], EncodedContext] = {}
+
+    def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
+        """Return the offers at these indexes, encoded; the same object for the same indexes."""
+        found = self._offer_sets.get(eligible)
+        if found is None:
+            if len(self._offer_sets) >= self._limits.offer_set_cache_entries_max:
+                self._offer_sets.clear()
+            found = self._offer_sets[eligible] = OfferSet.of(
+                tuple(self.offer_ids[index] for index in eligible),
+                tuple(self._encoded_offers[index] for index in eligible),
+            )
+        return found
+
+    def warm(self) -> None:
+        """Let the model read every offer, so that the first decision need not."""
+        with contextlib.suppress(ModelUnavailable):
+            self.model.warm(self.offer_set(tuple(range(len(self.offer_ids)))))
+
+    def encode(self, context: Context) -> EncodedContext:
+        """Return the context encoded for the model and for the record."""
+        key = context.key()
+        found = self._contexts.get(key)
+        if found is None:
+            if len(self._contexts) >= self._limits.context_cache_entries_max:
+                self._contexts.clear()
+            text = json.dumps(context.known(), separators=(",", ":"), ensure_ascii=False)
+            found = self._contexts[key] = EncodedContext(encode_context(context), text)
+        return found
+
+
+class Catalog:
+    """The served campaigns by id; replaced campaign by campaign."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, ServedCampaign] = {}
+
+    def get(self, campaign: str) -> ServedCampaign:
+        """Return a served campaign; raises UnknownCampaign."""
+        try:
+            return self._served[campaign]
+        except KeyError:
+            raise UnknownCampaign(campaign) from None
+
+    def all(self) -> tuple[ServedCampaign, ...]:
+        """Return every served campaign, by id."""
+        return tuple(self._served[name] for name in sorted(self._served))
+
+    def replace(self, served: Iterable[ServedCampaign]) -> None:
+        """Serve exactly these from now on."""
+        self._served = {each.id: each for each in served}

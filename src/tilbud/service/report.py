@@ -1,0 +1,168 @@
+"""ReportOutcome and Activate: what happened after a decision.
+
+What holds: an outcome is checked against its campaign before it is stored; repeating a call changes
+nothing; every outcome is counted under exactly one status, so sent = accepted + duplicate + late +
+held + orphan + refused. What an outcome is worth is decided when its decision settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tilbud.domain.clock import Clock
+from tilbud.domain.context import TIME_US_MAX, check_number
+from tilbud.domain.decisions import check_id
+from tilbud.domain.errors import IdReused, InvalidField, RequestError, TilbudError, UnknownDecision
+from tilbud.domain.limits import Limits
+from tilbud.domain.rewards import Outcome, OutcomeStatus
+from tilbud.ledger.port import Activated, Activation, Ledger
+from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.telemetry.metrics import Metrics
+
+_STATUS = {status: status.name.lower() for status in OutcomeStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeReport:
+    """One outcome, as the caller put it."""
+
+    campaign: str
+    decision_id: str
+    outcome: str
+    value: float = 1.0
+    event_id: str = ""
+    time_us: int | None = None
+
+
+class ReportService:
+    """Takes outcomes and activations. `wake` tells the learner that something may be due at once."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        limits: Limits,
+        wake: Callable[[], None],
+    ) -> None:
+        self._catalog = catalog
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+        self._wake = wake
+
+    async def report(self, report: OutcomeReport) -> OutcomeStatus:
+        """Store one outcome.
+
+        Raises InvalidField, UnknownCampaign, UnknownDecision, IdReused, Overloaded, LedgerUnavailable.
+        """
+        (result,) = await self.report_many([report])
+        if isinstance(result, TilbudError):
+            raise result
+        return result
+
+    async def report_many(
+        self, reports: Sequence[OutcomeReport | TilbudError]
+    ) -> list[OutcomeStatus | TilbudError]:
+        """Store many outcomes in one ledger transaction; a bad one gets its error in its place.
+
+        A report that could not even be read stands as its error already.
+        """
+        if len(reports) > self._limits.batch_items_max:
+            raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(reports)}")
+        # A caller that leaves does not undo what is handed to the ledger: it is still counted.
+        return await asyncio.shield(self._report_many(reports))
+
+    async def _report_many(
+        self, reports: Sequence[OutcomeReport | TilbudError]
+    ) -> list[OutcomeStatus | TilbudError]:
+        checked = [self._checked(report) for report in reports]
+        outcomes = [each for each in checked if isinstance(each, Outcome)]
+        received = iter(await self._ledger.receive(outcomes, self._clock.now()) if outcomes else ())
+        if any(each.ends_now for each in outcomes):
+            self._wake()
+        return [
+            self._counted(each, next(received)) if isinstance(each, Outcome) else each for each in checked
+        ]
+
+    async def activate(self, campaign: str, decision_id: str, shown_offer_id: str) -> int | None:
+        """Open a deferred decision's reward window; return its end (wall clock, µs), None: void.
+
+        Raises InvalidField, UnknownCampaign, UnknownDecision, DecisionExpired, Overloaded,
+        LedgerUnavailable.
+        """
+        served = self._catalog.get(check_id("campaign", campaign, self._limits, required=True))
+        try:
+            check_id("decision_id", decision_id, self._limits, required=True)
+            check_id("shown_offer_id", shown_offer_id, self._limits)
+        except InvalidField:
+            self._metrics.activated(campaign, "refused")
+            raise
+        reward = served.campaign.reward
+        activation = Activation(
+            campaign, decision_id, shown_offer_id, reward.window_us, reward.grace_us, served.ends_now
+        )
+        (result,) = await self._ledger.activate([activation], self._clock.now())
+        if not isinstance(result, Activated):
+            self._metrics.activated(campaign, "refused")
+            raise result
+        self._count_activation(served, result)
+        return result.deadline_us
+
+    def _count_activation(self, served: ServedCampaign, result: Activated) -> None:
+        status = "repeated" if result.repeated else "activated" if result.deadline_us else "void"
+        self._metrics.activated(served.id, status)
+        if result.held:
+            self._metrics.released(served.id, result.held)
+            if served.ends_now:
+                self._wake()
+
+    def _checked(self, report: OutcomeReport | TilbudError) -> Outcome | TilbudError:
+        if isinstance(report, TilbudError):
+            return report
+        try:
+            return self._check(report)
+        except RequestError as error:
+            return error
+
+    def _check(self, report: OutcomeReport) -> Outcome:
+        limits = self._limits
+        served = self._catalog.get(check_id("campaign", report.campaign, limits, required=True))
+        declared = served.campaign.reward.outcomes
+        outcome = report.outcome if report.outcome in declared else "unknown"
+        try:
+            if outcome != report.outcome:
+                raise InvalidField("outcome", f"must be one the campaign declares: {', '.join(declared)}")
+            check_id("decision_id", report.decision_id, limits, required=True)
+            check_id("event_id", report.event_id, limits)
+            check_number("value", report.value, limits)
+            if report.time_us is not None and not 0 <= report.time_us < TIME_US_MAX:
+                raise InvalidField("time", "must lie in the years 1970 to 9998")
+        except InvalidField:
+            self._metrics.outcome(served.id, outcome, "refused")
+            raise
+        return Outcome(
+            campaign=report.campaign,
+            decision_id=report.decision_id,
+            outcome=report.outcome,
+            value=report.value,
+            event_id=report.event_id,
+            occurred_us=report.time_us,
+            ends_now=report.outcome in served.ends_now,
+        )
+
+    def _counted(
+        self, outcome: Outcome, result: OutcomeStatus | UnknownDecision | IdReused
+    ) -> OutcomeStatus | TilbudError:
+        status = (
+            "orphan" if isinstance(result, UnknownDecision)
+            else "refused" if isinstance(result, IdReused)
+            else _STATUS[result]
+        )  # fmt: skip
+        self._metrics.outcome(outcome.campaign, outcome.outcome, status)
+        return result

@@ -1,0 +1,230 @@
+"""Every metric the service exports, under the names dashboards and alerts are written against.
+
+What holds: labels come from declared vocabularies only (campaigns, offers, outcomes, rules and the
+context words of the campaign files, plus `other` and `unknown`); ids never label anything; counters
+never fall, so rewards below zero have a counter of their own. Children are looked up once and
+kept: the path of a decision only increments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from tilbud.domain.decisions import Decision, Reason, Settlement
+
+_FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
+_CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
+REASONS = {reason: reason.name.lower() for reason in Reason}
+
+
+@dataclass(slots=True)
+class _DecisionChildren:
+    decisions: Counter
+    context: Counter
+
+
+@dataclass(slots=True)
+class _SettlementChildren:
+    settled: tuple[Counter, Counter]
+    gain: tuple[Counter, Counter]
+    loss: tuple[Counter, Counter]
+
+
+@dataclass(slots=True)
+class _Caches:
+    decisions: dict[tuple[str, ...], _DecisionChildren] = field(default_factory=dict)
+    settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
+    rpcs: dict[tuple[str, str], Histogram] = field(default_factory=dict)
+
+
+class Metrics:
+    """The metrics of one process, in one registry."""
+
+    def __init__(self, registry: CollectorRegistry, *, version: str, vw_version: str) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"tilbud_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"tilbud_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"tilbud_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.registry = registry
+        self._decisions = counter(
+            "decisions",
+            "Answered decisions, retries and dry runs left out",
+            "campaign",
+            "variant",
+            "reason",
+            "offer",
+        )
+        self._context_decisions = counter("context_decisions", "Answered decisions by context", *_CONTEXT)
+        self._excluded = counter(
+            "excluded_offers", "Offers a rule removed from a decision", "campaign", "rule"
+        )
+        self._outcomes = counter(
+            "outcomes",
+            "Reported outcomes by status: accepted, duplicate, late, held, orphan, refused",
+            "campaign", "outcome", "status",
+        )  # fmt: skip
+        self._released = counter(
+            "released_outcomes", "Held outcomes that began to count at activation", "campaign"
+        )
+        self._activations = counter("activations", "Activations: activated, void, repeated, refused",
+                                    "campaign", "status")  # fmt: skip
+        by_offer = ("campaign", "variant", "offer")
+        self._settlements = counter("settlements", "Decisions whose reward became final", *by_offer)
+        self._gain = counter("reward_gain", "Sum of the settled rewards above zero", *by_offer)
+        self._loss = counter("reward_loss", "Sum of the settled rewards below zero, sign turned", *by_offer)
+        self._context_settlements = counter("context_settlements", "Settled decisions by context", *_CONTEXT)
+        self._context_gain = counter("context_reward_gain", "Rewards above zero by context", *_CONTEXT)
+        self._context_loss = counter(
+            "context_reward_loss", "Rewards below zero by context, sign turned", *_CONTEXT
+        )
+        self._clipped = counter("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
+        self._expired = counter(
+            "expired_decisions", "Deferred decisions that were never activated", "campaign"
+        )
+        self._skipped = counter("skipped_settlements", "Settlements with nothing to learn", "campaign")
+        self._decide_duration = histogram(
+            "decide_duration_seconds", "From question to recorded answer, without gRPC", _FAST_S, "campaign"
+        )
+        self._rpc_duration = histogram(
+            "rpc_duration_seconds", "Handling a call, with its code", _FAST_S, "method", "code"
+        )
+        self._commit_duration = histogram(
+            "ledger_commit_duration_seconds", "One group commit of the ledger", _FAST_S
+        )
+        self._commit_rows = histogram(
+            "ledger_commit_rows", "Rows in one group commit", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+        )
+        self._commit_errors = counter("ledger_commit_errors", "Group commits that failed")
+        self._learn_duration = histogram(
+            "learn_duration_seconds", "One slice of learning", _FAST_S, "campaign"
+        )
+        self._drawn = histogram(
+            "probability_drawn", "Probability of the drawn offer", _SHARES, "campaign", "variant"
+        )
+        self._entropy = histogram(
+            "policy_entropy_ratio", "Entropy of the probabilities over that of an even choice",
+            (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "campaign",
+        )  # fmt: skip
+        self.settlement_lag = gauge(
+            "settlement_lag_seconds", "How overdue the oldest due decision is", "campaign"
+        )
+        self.pending = gauge(
+            "pending_decisions", "Decisions that wait for activation or settlement", "campaign"
+        )
+        self.model_sequence = gauge(
+            "model_sequence", "The last settlement the model learned", "campaign", "lineage"
+        )
+        self.checkpoint_time = gauge(
+            "checkpoint_timestamp_seconds", "When the newest checkpoint was written", "campaign"
+        )
+        self.checkpoint_errors = counter(
+            "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
+        )
+        self.learning_errors = counter("learning_errors", "Turns of settling and learning that failed")
+        self.campaigns = gauge("campaigns", "Campaigns served")
+        self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
+        build = gauge("build_info", "Versions, as labels; always 1", "version", "vw_version")
+        build.labels(version, vw_version).set(1)
+        self._caches = _Caches()
+
+    def decided(self, decision: Decision, seconds: float) -> None:
+        """Count one answered decision that took `seconds`."""
+        key = (decision.campaign, decision.variant, REASONS[decision.reason], decision.offer_id,
+               decision.channel, decision.device, decision.journey_stage)  # fmt: skip
+        children = self._caches.decisions.get(key)
+        if children is None:
+            children = self._caches.decisions[key] = _DecisionChildren(
+                self._decisions.labels(*key[:4]),
+                self._context_decisions.labels(key[0], key[1], *key[4:]),
+            )
+        children.decisions.inc()
+        children.context.inc()
+        self._decide_duration.labels(decision.campaign).observe(seconds)
+        if decision.drawn >= 0:
+            self._drawn.labels(decision.campaign, decision.variant).observe(decision.probability)
+            if decision.reason is Reason.PERSONALIZED:
+                self._entropy.labels(decision.campaign).observe(entropy_ratio(decision.probabilities))
+
+    def excluded(self, campaign: str, rule: str, offers: int) -> None:
+        """Count offers that a rule removed from one decision."""
+        self._excluded.labels(campaign, rule).inc(offers)
+
+    def outcome(self, campaign: str, outcome: str, status: str) -> None:
+        """Count one reported outcome; both names must be declared ones."""
+        self._outcomes.labels(campaign, outcome, status).inc()
+
+    def released(self, campaign: str, outcomes: int) -> None:
+        """Count held outcomes that began to count."""
+        self._released.labels(campaign).inc(outcomes)
+
+    def activated(self, campaign: str, status: str) -> None:
+        """Count one activation."""
+        self._activations.labels(campaign, status).inc()
+
+    def settled(self, settlement: Settlement, *, learned: bool) -> None:
+        """Count one settlement this process learned, or had nothing to learn from."""
+        key = (settlement.campaign, settlement.variant, settlement.offer_id,
+               settlement.channel, settlement.device, settlement.journey_stage)  # fmt: skip
+        children = self._caches.settlements.get(key)
+        if children is None:
+            by_offer, by_context = key[:3], (key[0], key[1], *key[3:])
+            children = self._caches.settlements[key] = _SettlementChildren(
+                (self._settlements.labels(*by_offer), self._context_settlements.labels(*by_context)),
+                (self._gain.labels(*by_offer), self._context_gain.labels(*by_context)),
+                (self._loss.labels(*by_offer), self._context_loss.labels(*by_context)),
+            )
+        for settled in children.settled:
+            settled.inc()
+        for total in children.gain if settlement.reward >= 0.0 else children.loss:
+            total.inc(abs(settlement.reward))
+        if settlement.clipped:
+            self._clipped.labels(settlement.campaign).inc()
+        if not learned:
+            self._skipped.labels(settlement.campaign).inc()
+
+    def expired(self, campaign: str, decisions: int) -> None:
+        """Count deferred decisions that were never activated."""
+        self._expired.labels(campaign).inc(decisions)
+
+    def learned(self, campaign: str, seconds: float) -> None:
+        """Observe one slice of learning."""
+        self._learn_duration.labels(campaign).observe(seconds)
+
+    def committed(self, seconds: float, rows: int) -> None:
+        """Observe one group commit; called from the ledger's writer thread. `rows` < 0: it failed."""
+        if rows < 0:
+            self._commit_errors.inc()
+            return
+        self._commit_duration.observe(seconds)
+        self._commit_rows.observe(rows)
+
+    def rpc(self, method: str, code: str, seconds: float) -> None:
+        """Observe one call."""
+        child = self._caches.rpcs.get((method, code))
+        if child is None:
+            child = self._caches.rpcs[method, code] = self._rpc_duration.labels(method, code)
+        child.observe(seconds)
+
+    def forget(self, campaign: str) -> None:
+        """Drop the gauges of a campaign that is served no more; its counters stay."""
+        for gauge in (self.settlement_lag, self.pending, self.checkpoint_time):
+            gauge.remove_by_labels({"campaign": campaign})
+        self.model_sequence.remove_by_labels({"campaign": campaign})
+
+
+def entropy_ratio(probabilities: Sequence[float]) -> float:
+    """Return the entropy of `probabilities` over the logarithm of their number: 1 is an even choice."""
+    if len(probabilities) < 2:  # noqa: PLR2004 - one offer leaves no choice
+        return 1.0
+    entropy = -sum([p * math.log(p) for p in probabilities if p > 0.0])
+    return entropy / math.log(len(probabilities))

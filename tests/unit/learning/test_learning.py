@@ -1,0 +1,220 @@
+"""What is learned, when, and in which order: the real model, a ledger in memory, time moved by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.wiring import Wired
+
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.decisions import DecideRequest, Settlement
+from tilbud.domain.rewards import OutcomeStatus
+from tilbud.learning.rebuild import Rebuilt, rebuild
+from tilbud.service.report import OutcomeReport
+
+AT_DEADLINE = """
+campaign: c
+offers: [{id: a}, {id: b}]
+reward:
+  window: 60s
+  activation_window: 100s
+  grace: 10s
+  default: 0.25
+  outcomes: {click: 0.5, bought: {weight: 1, final: true}}
+consent: not_required
+"""
+
+
+@pytest.fixture
+async def wired(tmp_path: Path) -> Wired:
+    """A campaign that learns at the deadline."""
+    return await Wired(AT_DEADLINE, tmp_path).start()
+
+
+@pytest.fixture
+async def prompt(tmp_path: Path) -> Wired:
+    """A campaign that learns as soon as a final outcome arrives."""
+    yaml = AT_DEADLINE.replace("  outcomes:", "  learn: on_settlement\n  outcomes:")
+    return await Wired(yaml, tmp_path).start()
+
+
+async def _decide(wired: Wired, decision_id: str, *, defer: bool = False) -> None:
+    await wired.decide.decide(DecideRequest("c", decision_id=decision_id, defer_activation=defer))
+
+
+async def _report(
+    wired: Wired, decision_id: str, outcome: str = "click", time_us: int | None = None
+) -> OutcomeStatus:
+    return await wired.report.report(OutcomeReport("c", decision_id, outcome, time_us=time_us))
+
+
+def _settled(wired: Wired) -> list[Settlement]:
+    return wired.ledger.settlements("c", 0, 1_000)
+
+
+async def test_a_decision_is_learned_at_its_deadline_whenever_its_outcome_came(wired: Wired) -> None:
+    """Nothing before window and grace are over; then once, with its reward."""
+    await _decide(wired, "d")
+    await _report(wired, "d", "bought")
+    wired.clock.pass_s(69)
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 0
+    wired.clock.pass_s(2)
+    await wired.learner.turn()
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 1
+    assert [each.reward for each in _settled(wired)] == [1.0]
+
+
+async def test_silence_earns_the_default_once(wired: Wired) -> None:
+    """No outcome: the default reward, learned once, also across a restart."""
+    await _decide(wired, "d")
+    wired.clock.pass_s(71)
+    await wired.learner.turn()
+    wired.serve()
+    await wired.learner.turn()
+    assert [each.reward for each in _settled(wired)] == [0.25]
+    assert wired.served.model.sequence == 1
+
+
+async def test_deadlines_decide_the_order(wired: Wired) -> None:
+    """Settlements are in order of their deadlines, not of their outcomes."""
+    for number in range(5):
+        await _decide(wired, f"d{number}")
+        wired.clock.pass_s(1)
+    for number in (3, 0, 4):
+        await _report(wired, f"d{number}")
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    assert [each.decision_id for each in _settled(wired)] == ["d0", "d1", "d2", "d3", "d4"]
+
+
+async def test_a_final_outcome_settles_at_once_where_the_campaign_says_so(prompt: Wired) -> None:
+    """`learn: on_settlement`: a final outcome is learned in the next turn, any other waits."""
+    await _decide(prompt, "quick")
+    await _decide(prompt, "slow")
+    await _report(prompt, "quick", "bought")
+    await _report(prompt, "slow", "click")
+    await prompt.learner.turn()
+    assert [each.decision_id for each in _settled(prompt)] == ["quick"]
+    assert await _report(prompt, "quick", "click") is OutcomeStatus.LATE
+
+
+async def test_a_decision_that_was_never_activated_is_not_learned(wired: Wired) -> None:
+    """Deferred and not activated in time: expired, no settlement, its outcomes LATE."""
+    await _decide(wired, "d", defer=True)
+    assert await _report(wired, "d") is OutcomeStatus.HELD
+    wired.clock.pass_s(101)
+    await wired.learner.turn()
+    assert _settled(wired) == []
+    assert wired.metric("expired_decisions_total", campaign="c") == 1
+    assert await wired.report.report(OutcomeReport("c", "d", "bought")) is OutcomeStatus.LATE
+
+
+async def test_the_window_of_a_deferred_decision_opens_at_its_activation(wired: Wired) -> None:
+    """Held outcomes count once it is activated, and the deadline counts from there."""
+    await _decide(wired, "d", defer=True)
+    await _report(wired, "d")
+    wired.clock.pass_s(90)
+    await wired.report.activate("c", "d", "")
+    wired.clock.pass_s(69)
+    await wired.learner.turn()
+    assert _settled(wired) == []
+    wired.clock.pass_s(2)
+    await wired.learner.turn()
+    assert [each.reward for each in _settled(wired)] == [0.5]
+
+
+async def test_outcomes_on_their_way_at_the_deadline_count_within_the_grace(wired: Wired) -> None:
+    """Happened before the deadline and arrived in the grace: ACCEPTED; happened after it: LATE."""
+    await _decide(wired, "d")
+    before_us = wired.clock.wall_us + 59_000_000
+    wired.clock.pass_s(65)
+    assert await _report(wired, "d", "click", before_us) is OutcomeStatus.ACCEPTED
+    assert await _report(wired, "d", "bought", wired.clock.wall_us) is OutcomeStatus.LATE
+
+
+async def test_a_jumping_wall_clock_settles_nothing_early(wired: Wired) -> None:
+    """The wall jumps a year ahead: nothing is due; deadlines stand on the service clock."""
+    await _decide(wired, "d")
+    wired.clock.wall_us += 365 * 86_400_000_000
+    await wired.learner.turn()
+    assert _settled(wired) == []
+    assert await _report(wired, "d") is OutcomeStatus.ACCEPTED
+
+
+async def test_downtime_moves_the_deadlines(wired: Wired) -> None:
+    """An hour away moves every deadline by an hour: an outcome right after it still counts."""
+    await _decide(wired, "d")
+    wired.clock.wall_us += 3_600_000_000  # the service clock stood still
+    assert await _report(wired, "d", "click", wired.clock.wall_us - 1_000_000) is OutcomeStatus.ACCEPTED
+    wired.clock.pass_s(71)
+    await wired.learner.turn()
+    assert [each.reward for each in _settled(wired)] == [0.5]
+
+
+async def test_a_restart_learns_from_the_checkpoint_on(wired: Wired) -> None:
+    """Checkpoint + settlements since gives the same predictions as never having stopped."""
+    for number in range(50):
+        await _decide(wired, f"d{number}")
+        if number % 3 == 0:
+            await _report(wired, f"d{number}", "bought")
+        if number == 25:
+            wired.clock.pass_s(80)
+            await wired.learner.turn()
+            await wired.learner.checkpoint_all()
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    decision = wired.ledger.find("c", "d49")
+    assert decision is not None
+    kept = wired.served.model.predict(decision.features, decision.offers)
+    assert wired.open().sequence == 26
+    wired.serve()
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 50
+    assert wired.served.model.predict(decision.features, decision.offers) == kept
+
+
+async def test_rebuild_agrees_with_the_running_model_and_notices_another(wired: Wired) -> None:
+    """Every recorded decision is drawn alike by a model learned anew; a tampered history is not."""
+    for number in range(60):
+        await _decide(wired, f"d{number}")
+        await _report(wired, f"d{number}", "bought" if number % 2 else "click")
+        wired.clock.pass_s(5)
+        await wired.learner.turn()
+    await wired.learner.checkpoint_all()
+    found = await _rebuild(wired, wired.campaign)
+    assert found.agrees
+    assert found.decisions_checked == 60
+    assert found.checkpoint_sequence == wired.served.model.sequence
+    other = wired.campaign.model_copy(
+        update={"exploration": wired.campaign.exploration.model_copy(update={"discovery": 0.5})}
+    )
+    assert not (await _rebuild(wired, other)).agrees
+
+
+async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
+    return await rebuild(campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits)
+
+
+async def test_one_failing_turn_is_not_the_last(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that fails once makes the service unready for a while, and nothing is lost."""
+    await _decide(wired, "d")
+    wired.clock.pass_s(80)
+    real = wired.ledger.settle
+    calls = 0
+
+    async def failing(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError("for the test")
+        wired.learner.stop()
+        return await real(*arguments)  # type: ignore[arg-type]  # passed on as it came
+
+    monkeypatch.setattr(wired.ledger, "settle", failing)
+    await wired.learner.run()
+    assert wired.metric("learning_errors_total") == 1
+    assert wired.learner.healthy
+    assert wired.served.model.sequence == 1

@@ -1,0 +1,464 @@
+"""Campaign files load, or say everything that is wrong with them, where, and how to mend it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import tilbud
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.durations import Hours
+from tilbud.domain.errors import CampaignInvalid, Problem
+from tilbud.domain.limits import Limits
+from tilbud.service.campaign_files import load_campaign, load_campaigns, parse_campaign
+
+LIMITS = Limits()
+SAMPLES = sorted((Path(tilbud.__file__).parent / "samples").glob("*.yaml"))
+SMALL = """\
+campaign: small
+offers:
+  - id: a
+  - id: b
+reward:
+  outcomes: {click: 1}
+consent: not_required
+"""
+DESIGN = """\
+campaign: homepage-hero
+time_zone: Europe/Copenhagen
+context:
+  devices: [mobile, desktop, tablet]
+  channels: [web, app, email, push, call_center]
+  journey_stages: [awareness, consideration, purchase, retention, advocacy]
+  features: {loyalty_tier: category, basket_value: number, returning: flag}
+offers:
+  - id: free-shipping
+    payload: {title: Free shipping this week}
+    features: {category: shipping, margin: 2.5}
+    channels: [web, app]
+    when: {basket_value: {gt: 30}}
+    valid: {from: 2026-11-01, until: 2026-12-24}
+    hours: "08:00-21:00"
+fallback: {id: welcome, payload: {title: Welcome back}}
+reward:
+  window: 30m
+  activation_window: 1h
+  grace: 10s
+  default: 0
+  aggregate: sum
+  range: [-1, 1]
+  outcomes: {click: 0.1, purchase: {weight: 1.0, final: true}, dismiss: {weight: -0.2, final: true}}
+  learn: at_deadline
+exploration: {preset: balanced, discovery: 0.02}
+variants: {control: {share: 0.05, serves: uniform}}
+consent: required
+"""
+
+
+def parse(text: str | bytes) -> Campaign:
+    """Read a campaign."""
+    return parse_campaign(text.encode() if isinstance(text, str) else text, "c.yaml")
+
+
+def refused(text: str | bytes) -> tuple[Problem, ...]:
+    """Return what is wrong with a campaign."""
+    with pytest.raises(CampaignInvalid) as error:
+        parse(text)
+    assert error.value.problems
+    return error.value.problems
+
+
+def small(**lines: str) -> str:
+    """Return the small campaign with an offer's lines, a reward's, or more at the end."""
+    text = SMALL
+    if "offer" in lines:
+        text = text.replace("  - id: a\n", f"  - id: a\n    {lines['offer']}\n")
+    if "reward" in lines:
+        text = text.replace("reward:\n", f"reward:\n  {lines['reward']}\n")
+    return text + (f"{lines['more']}\n" if "more" in lines else "")
+
+
+def test_the_designs_example_loads():
+    """The example of the design, minus the keys of later issues, says what it says."""
+    campaign = parse(DESIGN)
+    [offer] = campaign.offers
+    assert (campaign.campaign, campaign.time_zone, campaign.consent) == (
+        "homepage-hero", "Europe/Copenhagen", "required",
+    )  # fmt: skip
+    assert offer.payload == {"title": "Free shipping this week"}
+    assert offer.features == {"category": "shipping", "margin": 2.5}
+    assert offer.channels == ("web", "app")
+    assert offer.valid is not None
+    assert (offer.valid.from_, offer.valid.until) == (date(2026, 11, 1), date(2026, 12, 24))
+    assert offer.hours == Hours(480, 1260)
+    assert campaign.reward.window_us == 1_800_000_000
+    assert {name: (rule.weight, rule.final) for name, rule in campaign.reward.outcomes.items()} == {
+        "click": (0.1, False), "purchase": (1.0, True), "dismiss": (-0.2, True),
+    }  # fmt: skip
+    assert campaign.variants.control is not None
+    assert campaign.variants.control.share == 0.05
+
+
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
+def test_samples_load(file):
+    """Every campaign that is shipped loads, and its file is known by its bytes."""
+    loaded = load_campaign(file, LIMITS)
+    assert loaded.file == str(file)
+    assert loaded.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def unknown_to(schema: dict[str, Any], value: object, root: dict[str, Any]) -> list[str]:
+    """Return the keys of a value that its JSON Schema does not have."""
+    if "$ref" in schema:
+        return unknown_to(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root)
+    if "anyOf" in schema:
+        return min((unknown_to(each, value, root) for each in schema["anyOf"]), key=len)
+    if isinstance(value, list):
+        return [key for each in value for key in unknown_to(schema.get("items", {}), each, root)]
+    if not isinstance(value, dict):
+        return ["a map"] if schema.get("type") == "object" else []
+    known = schema.get("properties", {})
+    others = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties", True)]
+    missing = [key for key in schema.get("required", ()) if key not in value]
+    for key, below in value.items():
+        if key in known:
+            missing += unknown_to(known[key], below, root)
+        elif not others[0]:
+            missing.append(key)
+        elif isinstance(others[0], dict):
+            missing += unknown_to(others[0], below, root)
+    return missing
+
+
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
+def test_the_schema_knows_the_samples(file):
+    """The JSON Schema for editors has every key that the shipped campaigns use."""
+    schema = Campaign.model_json_schema(by_alias=True)
+    assert unknown_to(schema, yaml.safe_load(file.read_text()), schema) == []
+    assert unknown_to(schema, {**yaml.safe_load(SMALL), "cap": 1}, schema) == ["cap"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "remedy"),
+    [
+        # The keys
+        (small(more="exploraton: {}"), 8, "exploraton", "did you mean `exploration`?"),
+        (small(more="flavour: mild"), 8, "flavour", "known here: campaign, time_zone"),
+        (small(offer="chanels: [web]"), 4, "offers[0].chanels", "did you mean `channels`?"),
+        (small(offer="valid: {form: 2026-01-01}"), 4, "offers[0].valid.form", "did you mean `from`?"),
+        (small(reward="windows: 30m"), 6, "reward.windows", "did you mean `window`?"),
+        (small(more="variants: {controls: {}}"), 8, "variants.controls", "did you mean `control`?"),
+        (small(offer="caps: [{times: 3, per: 7d}]"), 4, "offers[0].caps", "unknown key"),
+        (small(offer="suppress_after: {purchase: 30d}"), 4, "offers[0].suppress_after", "unknown key"),
+        (small(offer="sensitive_topic: family"), 4, "offers[0].sensitive_topic", "unknown key"),
+        (small().replace("consent: not_required\n", ""), 1, "consent", "add `consent: …`"),
+        (small().replace("  - id: b", "  - payload: {}"), 4, "offers[1].id", "add `id: …`"),
+        (small(more="campaign: again"), 8, "campaign", "stands twice"),
+        (small(offer="features: {x: 1, x: 2}"), 4, "offers[0].features.x", "stands twice"),
+        (small(more="? [a]\n: 1"), 1, "", "keys must be plain text"),
+        # Their values
+        (small().replace("small", "[small]"), 1, "campaign", "must be a valid string, got ['small']"),
+        (small().replace("consent: not_required", "consent: maybe"), 7, "consent", "'not_required'"),
+        (small().replace("id: b", "id: a"), 4, "offers[1].id", "there twice"),
+        (small().replace("id: b", "id: a b"), 4, "offers[1].id", "must match"),
+        (small(offer="channels: [tv]"), 4, "offers[0].channels", "declared under context.channels: tv"),
+        (small(offer="channels: web"), 4, "offers[0].channels", "must be a valid tuple, got 'web'"),
+        (small(offer="features: {x: [1]}"), 4, "offers[0].features.x", "finite number"),
+        (small(offer="payload: {x: 2026-01-01}"), 4, "offers[0].payload", "put dates"),
+        (small(offer="payload: {x: 1" + "0" * 400 + "}"), 4, "offers[0].payload", "in quotes"),
+        (small(offer="payload: {x: 1" + "0" * 5_000 + "}"), 4, "offers[0].payload.x", "put it in quotes"),
+        (small(offer="payload: {x: .nan}"), 4, "offers[0].payload", "finite"),
+        (small(offer='payload: {x: "\\ud800"}'), 4, "offers[0].payload.x", "no character"),
+        (small(offer='payload: {"\\ud800": 1}'), 4, "offers[0].payload", "no character"),
+        (small(offer="valid: {from: 2026-13-01}"), 4, "offers[0].valid.from", "not a valid date"),
+        (small(offer="valid: {from: tomorrow}"), 4, "offers[0].valid.from", "must be a valid date"),
+        (small(offer="valid: {from: 2026-02-01, until: 2026-01-01}"), 4, "offers[0].valid.until", "`from`"),
+        (small(offer="hours: 8-21"), 4, "offers[0].hours", '"08:00-21:00"'),
+        (small(offer="hours: 08:00-24:30"), 4, "offers[0].hours", "24:00"),
+        (small(offer="when: {cart: {gt: 1}}"), 4, "offers[0].when.cart", "declare it under context.features"),
+        (small(offer="when:\n      any_of:\n        - hour: {gt: noon}"), 6,
+         "offers[0].when.any_of[0].hour.gt", "must be a number"),
+        (small(offer="when: {hour: {above: 3}}"), 4, "offers[0].when.hour.above", "use one of: gt, ge"),
+        (small(more="time_zone: Mars/Base"), 8, "time_zone", "Europe/Copenhagen"),
+        (small(more="fallback: {id: a}"), 8, "fallback.id", "must differ"),
+        (small(more="variants: {control: {share: 0.1, serves: c}}"), 8, "variants.control.serves", "uniform"),
+        (small(more="variants:\n  control: {share: 2}"), 9, "variants.control.share", "less than or equal"),
+        (small(more="exploration: {preset: bold}"), 8, "exploration.preset", "'balanced'"),
+        (small(more="exploration: {arguments: --nonsense}"), 8, "exploration.arguments", ""),
+        (small(reward="window: 30"), 6, "reward.window", "30m"),
+        (small(reward="window: 1000d"), 6, "reward.window", "at most 400d, got '1000d'"),
+        (small(reward="grace: 1000000d"), 6, "reward.grace", "at most 400d"),
+        (small(reward="range: [1, -1]"), 6, "reward.range", "low < high"),
+        (small(reward="default: 3"), 6, "reward.default", "within `range`"),
+        (small(reward="learn: on_settlement"), 6, "reward.learn", "`final: true`"),
+        (small().replace("click: 1", "2nd click: 1"), 6, "reward.outcomes.2nd click", "must match"),
+        (small().replace("click: 1", "click: one"), 6, "reward.outcomes.click", "must be"),
+        # The file
+        ("", 1, "", "start with `campaign: its-id`"),
+        ("# nothing\n", 1, "", "start with `campaign: its-id`"),
+        ("- a\n- b\n", 1, "", "start with `campaign: its-id`"),
+        ("just text", 1, "", "start with `campaign: its-id`"),
+        (small(more="offers: [a, b"), 9, "", "is not valid YAML"),
+        (small(more="\tx: 1"), 8, "", "is not valid YAML"),
+        (small(more="x: *nobody"), 8, "", "is not valid YAML: found undefined alias 'nobody'"),
+        (small(more="x: !!python/object:os.system ls"), 8, "", "is not valid YAML"),
+        (small(more='x: "\\UFFFFFFFF"'), 8, "", "is not valid YAML"),
+        (small(more='x: !!float ""'), 8, "x", "not a valid float"),
+        (small(more="x: !!bool perhaps"), 8, "x", "not a valid bool"),
+        (small(more="x: !!timestamp now"), 8, "x", "not a valid date"),
+        (small(more="---\ncampaign: two"), 8, "", "a single document"),
+        (small(more="x: \a"), 8, "", "remove the character #x07"),
+        (small().encode() + b"# caf\xe9\n", 8, "", "save the file as UTF-8"),
+        (small().encode("utf-16"), 1, "", "save the file as UTF-8"),
+        (b"\0" * 100, 1, "", "remove the character #x00"),
+        ("[" * 100_000, 1, "", "nests too deep"),
+        ("{a: " * 100_000, 1, "", "nests too deep"),
+        (small(more="x: " + "[" * 45 + "]" * 45), 8, "x" + "[0]" * 40, "40 levels"),
+        (small(more="x: &x [*x]"), 8, "x" + "[0]" * 40, "40 levels"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place_and_its_remedy(text, line, key, remedy):
+    """Each kind of mistake is told with file, line, dotted key and what would be right."""
+    [problem] = refused(text)
+    assert (problem.file, problem.line, problem.key) == ("c.yaml", line, key)
+    assert remedy in problem.problem
+    assert str(problem).startswith(f"c.yaml:{line}: ")
+
+
+def test_every_mistake_of_a_file_is_told():
+    """Mistakes in several sections are all told at once."""
+    text = small(offer="colour: red", reward="window: x", more="consnet: x").replace("small", "a b")
+    assert [(each.line, each.key) for each in refused(text)] == [
+        (1, "campaign"), (4, "offers[0].colour"), (7, "reward.window"), (10, "consnet"),
+    ]  # fmt: skip
+
+
+def test_an_alias_bomb_is_bounded():
+    """Aliases that would expand to a billion values are refused after a few."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    [problem] = refused("\n".join(lines))
+    assert "200000 values" in problem.problem
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("NO", "NO"), ("no", "no"), ("yes", "yes"), ("on", "on"), ("Y", "Y"), ("True", "True"),
+        ("21:30", "21:30"), ("08:00", "08:00"), ("1_000", "1_000"), ("0x10", "0x10"), ("0o17", "0o17"),
+        ("007", "007"), ("0123.5", "0123.5"), ("1.2.3", "1.2.3"), ("=", "="), ("+", "+"), (".", "."),
+        ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
+        ("0", 0), ("-12", -12), ("+3", 3), ("1.5", 1.5), ("1.", 1.0), (".5", 0.5), ("-.5", -0.5),
+        ("1e3", 1000.0), ("-1.5E-2", -0.015), ('"12"', "12"), ("'true'", "true"),
+        ("{<<: {a: 1}}", {"<<": {"a": 1}}),
+    ],
+)  # fmt: skip
+def test_nothing_is_read_by_surprise(written, read):
+    """Only true and false are flags, only plain decimal numbers are numbers; the rest stays text."""
+    payload = parse(small(offer=f"payload: {{x: {written}}}")).offers[0].payload
+    assert payload == {"x": read}
+    assert type(payload["x"]) is type(read)
+
+
+def test_norway_is_a_country():
+    """A country NO stays NO, without quotes."""
+    assert parse(small(offer="countries: [NO, SE]")).offers[0].countries == ("NO", "SE")
+
+
+def test_an_id_may_look_like_a_number():
+    """An id with leading zeros is text, zeros and all."""
+    assert parse(small().replace("id: b", "id: 007")).offers[1].id == "007"
+
+
+def test_a_byte_order_mark_is_no_mistake():
+    """A file that begins with a byte order mark, as some editors write it, loads."""
+    assert parse(b"\xef\xbb\xbf" + SMALL.encode()) == parse(SMALL)
+
+
+def test_aliases_work():
+    """An alias stands for what its anchor holds."""
+    offers = parse(small(offer="payload: {x: &t [1, 2], y: *t}")).offers
+    assert offers[0].payload == {"x": [1, 2], "y": [1, 2]}
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Write campaign files into a folder."""
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_directorys_files_load_by_campaign_id(tmp_path):
+    """A directory gives its .yaml and .yml files, nothing else, ordered by campaign id."""
+    write(tmp_path, z=SMALL.replace("small", "a"), a=SMALL.replace("small", "z"))
+    (tmp_path / "m.yml").write_text(SMALL)
+    (tmp_path / "notes.txt").write_text("not a campaign")
+    (tmp_path / "old.yaml").mkdir()
+    loaded = load_campaigns([tmp_path], LIMITS)
+    assert [each.campaign.campaign for each in loaded] == ["a", "small", "z"]
+    assert [Path(each.file).name for each in loaded] == ["z.yaml", "m.yml", "a.yaml"]
+
+
+def test_a_file_named_twice_loads_once(tmp_path):
+    """A directory and one of its files give that file once."""
+    write(tmp_path, a=SMALL)
+    assert len(load_campaigns([tmp_path, tmp_path / "a.yaml"], LIMITS)) == 1
+
+
+def loading_refused(*paths: Path, limits: Limits = LIMITS) -> list[str]:
+    """Return the problems of paths, one a line."""
+    with pytest.raises(CampaignInvalid) as error:
+        load_campaigns(paths, limits)
+    return str(error.value).splitlines()
+
+
+def test_two_files_of_one_campaign_are_refused(tmp_path):
+    """The second file with one id is told with the first."""
+    write(tmp_path, a=SMALL, b=SMALL)
+    assert loading_refused(tmp_path) == [
+        f"{tmp_path / 'b.yaml'}:1: campaign: {tmp_path / 'a.yaml'} has the same id; choose another"
+    ]
+
+
+def test_one_bad_file_loads_none(tmp_path):
+    """Every problem of every file is told, and no file loads."""
+    write(tmp_path, a=SMALL, b=small(more="x: 1"), c=small(more="y: 1\nz: 1"))
+    problems = loading_refused(tmp_path)
+    assert [line.split(": ")[1] for line in problems] == ["x", "y", "z"]
+
+
+def test_an_empty_directory_is_refused(tmp_path):
+    """A directory without a campaign is told, with what to do."""
+    assert loading_refused(tmp_path) == [f"{tmp_path}: the directory has no .yaml file; add a campaign"]
+
+
+def test_a_missing_path_is_refused(tmp_path):
+    """A path that is not there is told."""
+    assert loading_refused(tmp_path / "gone.yaml") == [
+        f"{tmp_path / 'gone.yaml'}: there is no such file or directory"
+    ]
+
+
+def test_a_path_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    """A file or directory that may not be read is told, not raised."""
+    write(tmp_path, a=SMALL)
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert loading_refused(tmp_path) == [f"{tmp_path / 'a.yaml'}: cannot be read: Permission denied"]
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert loading_refused(tmp_path) == [f"{tmp_path}: cannot be read: Permission denied"]
+
+
+def test_a_huge_file_is_refused(tmp_path):
+    """A file beyond its limit is refused before it is read whole."""
+    file = tmp_path / "huge.yaml"
+    with file.open("wb") as opened:
+        opened.truncate(10**12)
+    assert loading_refused(file) == [f"{file}: larger than 4194304 bytes; split the campaign"]
+
+
+def test_too_many_campaigns_are_refused(tmp_path):
+    """More campaigns than the limit are refused together."""
+    write(tmp_path, a=SMALL, b=SMALL.replace("small", "b"))
+    assert loading_refused(tmp_path, limits=Limits(campaigns_max=1)) == [f"{tmp_path}: at most 1 campaigns"]
+
+
+PIECES = st.sampled_from([
+    "campaign", "offers", "id", "reward", "outcomes", "when", "valid", "from", "hours", "consent", "a", "- ",
+    "-", ": ", ":", "\n", "\n  ", "{", "}", "[", "]", ",", "&a ", "*a", "!!int ", "!!binary ", "!x ", "? ",
+    "|", ">", "'", '"', "\\x", "\\u00e9", "#", "%YAML 1.1\n", "---", "...", "1", "1e9", "2026-02-30", "null",
+    "\t", "<<", "~", "@", "`", "é", "\ufeff", "\x85", "\u2028", "\0",
+])  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: text.encode(errors="replace"))
+    | st.lists(PIECES, max_size=25).map(lambda pieces: "".join(pieces).encode())
+    | st.lists(PIECES, max_size=15).map(lambda pieces: (SMALL + "".join(pieces)).encode())
+)
+@example(b"%YAML " + b"9" * 5_000 + b".1\n---\na: 1")
+@example(b"a: !!int ''")
+@example(b"a: !!binary '\xc3\xa9'")
+@example(b"!!set {a, b}")
+def test_any_bytes_load_or_are_refused(content):
+    """No bytes make the reader fail otherwise than with CampaignInvalid."""
+    try:
+        assert isinstance(parse(content), Campaign)
+    except CampaignInvalid as error:
+        assert all(problem.file == "c.yaml" and problem.line >= 1 for problem in error.problems)
+        str(error).encode()
+
+
+WORDS = st.sampled_from(
+    ["a", "web", "mobile", "uniform", "fallback", "21:30-22:00", "10s", "sum", "max", "required", "UTC", "gt",
+     "category", "number", "on_settlement", "", "é", "x" * 130, "a\nb"]
+)  # fmt: skip
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | WORDS
+    | st.dates()
+    | st.datetimes()
+)
+KEYS = st.sampled_from([
+    "campaign", "time_zone", "context", "devices", "channels", "features", "offers", "id", "payload", "when",
+    "any_of", "hour", "gt", "eq", "valid", "from", "until", "hours", "fallback", "reward", "window", "grace",
+    "default", "aggregate", "range", "outcomes", "click", "weight", "final", "learn", "exploration", "preset",
+    "discovery", "arguments", "variants", "control", "share", "serves", "consent", "caps", "?",
+])  # fmt: skip
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=4),
+    max_leaves=10,
+)
+
+
+def places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container of a tree with each of its keys or positions."""
+    for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from places(tree[key])
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_structure_loads_or_is_refused(data):
+    """A good campaign with anything put anywhere loads or is refused with CampaignInvalid, never else."""
+    tree: Any = yaml.safe_load(DESIGN)
+    spots = list(places(tree))
+    for _ in range(data.draw(st.integers(1, 3))):
+        where, key = spots[data.draw(st.integers(0, len(spots) - 1))]
+        if isinstance(where, dict) and data.draw(st.booleans()):
+            key = data.draw(KEYS)
+        where[key] = data.draw(ANYTHING)
+    try:
+        campaign = parse(yaml.safe_dump(tree, allow_unicode=data.draw(st.booleans())))
+    except CampaignInvalid as error:
+        assert all(problem.line >= 1 and problem.problem for problem in error.problems)
+        return
+    for offer in campaign.offers:
+        campaign.condition(offer)
+    campaign.vocabulary()
+
+
+def test_long_values_are_cut_in_messages():
+    """A message shows enough of a value to recognise it, not all of it."""
+    [problem] = refused(small(more=f"time_zone: [{'x' * 10_000}]"))
+    assert len(problem.problem) < 200

@@ -1,0 +1,118 @@
+"""The service without processes: a ledger in memory, clocks moved by hand, the real model."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from tests.builders import START_SERVICE_US, START_WALL_US
+
+from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Now
+from tilbud.domain.limits import Limits
+from tilbud.learning.replica import open_model
+from tilbud.learning.settling import Learner
+from tilbud.ledger.memory import MemoryLedger
+from tilbud.ledger.port import Ledger
+from tilbud.service.campaign_files import CampaignFile, parse_campaign
+from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.service.decide import DecideService
+from tilbud.service.report import ReportService
+from tilbud.telemetry.log import logger
+from tilbud.telemetry.metrics import Metrics
+
+DRAW_KEY = bytes(range(32))
+
+
+class HandClock:
+    """Both clocks, moved by hand; the wall may jump alone."""
+
+    def __init__(self) -> None:
+        self.wall_us = START_WALL_US
+        self.service_us = START_SERVICE_US
+
+    def now(self) -> Now:
+        return Now(self.wall_us, self.service_us)
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self.wall_us += int(seconds * 1e6)
+        self.service_us += int(seconds * 1e6)
+
+
+class Wired:
+    """One campaign, served from memory."""
+
+    def __init__(self, yaml: str, checkpoints: Path, ledger: Ledger | None = None) -> None:
+        self.limits = Limits()
+        self.clock = HandClock()
+        self.ledger: Ledger = ledger or MemoryLedger(limits=self.limits)
+        self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+        self.checkpoints = Checkpoints(checkpoints, self.limits.checkpoint_generations)
+        self.catalog = Catalog()
+        self.campaign: Campaign = parse_campaign(yaml.encode(), "test.yaml")
+        self.learner = Learner(
+            campaigns=self.catalog.all,
+            ledger=self.ledger,
+            checkpoints=self.checkpoints,
+            clock=self.clock,
+            metrics=self.metrics,
+            limits=self.limits,
+            log=logger("test"),
+        )
+        numbers = itertools.count()
+        self.decide = DecideService(
+            catalog=self.catalog,
+            ledger=self.ledger,
+            clock=self.clock,
+            draw_key=DRAW_KEY,
+            metrics=self.metrics,
+            limits=self.limits,
+            new_id=lambda _now_us: f"made-{next(numbers)}",
+        )
+        self.report = ReportService(
+            catalog=self.catalog,
+            ledger=self.ledger,
+            clock=self.clock,
+            metrics=self.metrics,
+            limits=self.limits,
+            wake=self.learner.wake,
+        )
+
+    async def start(self) -> Wired:
+        """Open the ledger and serve the campaign."""
+        await self.ledger.start(lambda _seconds, _rows: None)
+        self.serve()
+        return self
+
+    def serve(self) -> None:
+        """Serve the campaign with a model opened anew, as a start does."""
+        file = CampaignFile(self.campaign, "test.yaml", "sha")
+        self.catalog.replace([ServedCampaign(file, self.open(), self.limits)])
+
+    def open(self) -> Model:
+        """Open the campaign's model."""
+        return open_model(
+            self.campaign,
+            ledger=self.ledger,
+            checkpoints=self.checkpoints,
+            limits=self.limits,
+            log=logger("test"),
+        )
+
+    @property
+    def served(self) -> ServedCampaign:
+        """The campaign as it is served now."""
+        return self.catalog.all()[0]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that carry these labels."""
+        return sum(
+            sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == f"tilbud_{name}" and labels.items() <= sample.labels.items()
+        )
