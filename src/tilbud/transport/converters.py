@@ -1,0 +1,140 @@
+"""Between the contract's messages and the domain's types. Nothing is decided here.
+
+Requests become domain values or raise InvalidField where a message can say what a domain value cannot.
+Answers become bytes, with payloads serialized once.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
+
+from tilbud.domain.context import Consent, ContextInput, FeatureValue
+from tilbud.domain.decisions import DecideRequest, Text
+from tilbud.domain.errors import InvalidField
+from tilbud.service.catalog import ServedCampaign
+from tilbud.service.decide import Answer
+from tilbud.service.report import OutcomeReport
+from tilbud.transport.wire import field
+from tilbud.v1 import campaigns_pb2, decisions_pb2
+
+_NANOS = 1_000_000_000
+_CONSENTS = {int(consent): consent for consent in Consent}
+_PAYLOAD = decisions_pb2.DecideResponse.PAYLOAD_FIELD_NUMBER
+_NOTHING = ContextInput()
+
+
+def decide_request(message: decisions_pb2.DecideRequest) -> DecideRequest:
+    """Return the question a message asks; raises InvalidField."""
+    consent = _CONSENTS.get(message.consent)
+    if consent is None:
+        raise InvalidField("consent", f"{message.consent} is not one of the contract's values")
+    return DecideRequest(
+        campaign=message.campaign,
+        decision_id=message.decision_id,
+        customer_id=message.customer_id,
+        context=_context(message.context) if message.HasField("context") else _NOTHING,
+        consent=consent,
+        include_offers=tuple(message.include_offers),
+        exclude_offers=tuple(message.exclude_offers),
+        defer_activation=message.defer_activation,
+        include_ranking=message.include_ranking,
+        dry_run=message.dry_run,
+    )
+
+
+def _context(said: decisions_pb2.Context) -> ContextInput:
+    return ContextInput(
+        device=said.device,
+        channel=said.channel,
+        journey_stage=said.journey_stage,
+        time_us=microseconds("context.time", said.time) if said.HasField("time") else None,
+        time_zone=said.time_zone,
+        language=said.language,
+        country=said.country,
+        place=said.place,
+        features={name: _feature(name, value) for name, value in said.features.items()},
+    )
+
+
+def _feature(name: str, value: decisions_pb2.FeatureValue) -> FeatureValue:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        raise InvalidField(f"context.features[{name[:64]}]", "has no value; set category, number or flag")
+    said: FeatureValue = getattr(value, kind)
+    return said
+
+
+def outcome_report(message: decisions_pb2.ReportOutcomeRequest) -> OutcomeReport:
+    """Return the outcome a message reports; raises InvalidField."""
+    return OutcomeReport(
+        campaign=message.campaign,
+        decision_id=message.decision_id,
+        outcome=message.outcome,
+        value=message.value if message.HasField("value") else 1.0,
+        event_id=message.event_id,
+        time_us=microseconds("time", message.time) if message.HasField("time") else None,
+    )
+
+
+def microseconds(name: str, time: timestamp_pb2.Timestamp) -> int:
+    """Return a timestamp in microseconds since 1970; raises InvalidField where its nanos are off."""
+    if not 0 <= time.nanos < _NANOS:
+        raise InvalidField(name, "nanos must lie between 0 and 999,999,999")
+    return time.seconds * 1_000_000 + time.nanos // 1_000
+
+
+def timestamp(time_us: int) -> timestamp_pb2.Timestamp:
+    """Return a timestamp of microseconds since 1970."""
+    seconds, micros = divmod(time_us, 1_000_000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=micros * 1_000)
+
+
+def decide_response(answer: Answer) -> bytes:
+    """Return a serialized DecideResponse."""
+    decision = answer.decision
+    message = decisions_pb2.DecideResponse(
+        decision_id=decision.decision_id,
+        offer_id=decision.offer_id,
+        probability=decision.probability,
+        reason=int(decision.reason),  # type: ignore[arg-type]  # the domain's numbers are the contract's
+        variant=decision.variant,
+        model_version=f"{decision.lineage}.{decision.sequence}",
+        reward_deadline=timestamp(decision.deadline_us) if answer.recorded else None,
+        recorded=answer.recorded,
+    )
+    if answer.include_ranking:
+        for offer_id, probability in decision.ranking():
+            message.ranking.add(offer_id=offer_id, probability=probability)
+    return message.SerializeToString() + _payload(decision.payload)
+
+
+@lru_cache(maxsize=10_000)
+def _payload(payload: Text) -> bytes:
+    """Return the payload field as it stands in a serialized DecideResponse."""
+    struct = json_format.ParseDict(json.loads(payload.body), struct_pb2.Struct())
+    return field(_PAYLOAD, struct.SerializeToString())
+
+
+def campaign_message(served: ServedCampaign) -> campaigns_pb2.Campaign:
+    """Return what the contract says of a served campaign."""
+    campaign = served.campaign
+    return campaigns_pb2.Campaign(
+        campaign=served.id,
+        offers=served.offer_ids,
+        outcomes=[
+            campaigns_pb2.CampaignOutcome(outcome=name, weight=rule.weight, final=rule.final)
+            for name, rule in campaign.reward.outcomes.items()
+        ],
+        devices=campaign.context.devices,
+        channels=campaign.context.channels,
+        journey_stages=campaign.context.journey_stages,
+        features=[
+            campaigns_pb2.CampaignFeature(name=name, kind=kind)
+            for name, kind in campaign.context.features.items()
+        ],
+        model_version=f"{served.model.lineage}.{served.model.sequence}",
+        file_sha256=served.file_sha256,
+    )

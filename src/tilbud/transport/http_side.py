@@ -1,0 +1,68 @@
+"""The HTTP side: /metrics for Prometheus, /livez and /readyz for whoever restarts and routes.
+
+What holds: it has its own port and its own threads, so a failing or slow scrape never touches a
+decision; it only reads. Every request is bounded in time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+_TIMEOUT_S = 10.0
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _TIMEOUT_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing: scrapes are no news."""
+
+
+class HttpSide:
+    """Serves the HTTP side from threads of its own. `ready` says why not, or "" when it is."""
+
+    def __init__(
+        self, *, host: str, port: int, registry: CollectorRegistry, ready: Callable[[], str]
+    ) -> None:
+        metrics = make_wsgi_app(registry)
+
+        def respond(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            path = environ.get("PATH_INFO")
+            if path == "/metrics":
+                return metrics(environ, start)  # type: ignore[no-any-return]  # untyped WSGI
+            if path == "/livez":
+                return _text(start, "200 OK", "alive")
+            if path == "/readyz":
+                reason = ready()
+                return _text(start, "503 Service Unavailable" if reason else "200 OK", reason or "ready")
+            return _text(start, "404 Not Found", "try /metrics, /livez or /readyz")
+
+        self._server = make_server(host, port, respond, server_class=_Server, handler_class=_Handler)
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(_TIMEOUT_S)
+
+
+def _text(start: StartResponse, status: str, text: str) -> list[bytes]:
+    start(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{text}\n".encode()]

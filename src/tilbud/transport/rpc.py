@@ -1,0 +1,113 @@
+"""One outermost wrapper around every unary method: read, admit, handle, answer or refuse, measure.
+
+What holds: nothing a handler raises reaches grpcio; calls over `limits.calls_in_flight_max` are refused
+at once (health checks and reflection do not come through here, so they never are); each call is
+observed once with its code. It knows no method by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from traceback import format_tb
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
+
+from tilbud.domain.errors import InvalidField, Overloaded
+from tilbud.domain.limits import Limits
+from tilbud.telemetry.metrics import Metrics
+from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
+from tilbud.transport.wire import Unreadable, reader
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handle = Callable[[Any, Context], Awaitable[Message | bytes]]
+Refusal = tuple[grpc.StatusCode, status_pb2.Status]
+
+
+class Rpc:
+    """Turns handlers into gRPC methods, counting the calls in flight over all of them."""
+
+    def __init__(
+        self, *, metrics: Metrics, limits: Limits, log: structlog.typing.FilteringBoundLogger
+    ) -> None:
+        self._metrics = metrics
+        self._limits = limits
+        self._log = log
+        self._in_flight = 0
+
+    def service(
+        self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handle]
+    ) -> grpc.GenericRpcHandler:
+        """Return the whole service; methods without a handler answer UNIMPLEMENTED."""
+        methods = {
+            method.name: self._method(
+                method.name, GetMessageClass(method.input_type), handlers.get(method.name)
+            )
+            for method in descriptor.methods
+        }
+        return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
+
+    def _method(
+        self, name: str, request: type[Message], handle: Handle | None
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        async def serve(message: Message | Unreadable, context: Context) -> Message | bytes:
+            started = perf_counter()
+            code = grpc.StatusCode.CANCELLED.name  # unless the handler gets to its end
+            self._in_flight += 1
+            try:
+                answer = await self._answer(name, handle, message, context)
+                code = answer[0].name if isinstance(answer, tuple) else grpc.StatusCode.OK.name
+            finally:
+                self._in_flight -= 1
+                self._metrics.rpc(name, code, perf_counter() - started)
+            if isinstance(answer, tuple):
+                await _abort(context, answer)
+            return answer  # type: ignore[return-value]  # _abort never returns
+
+        return grpc.unary_unary_rpc_method_handler(
+            serve, request_deserializer=reader(request), response_serializer=_serialized
+        )
+
+    async def _answer(
+        self, name: str, handle: Handle | None, message: Message | Unreadable, context: Context
+    ) -> Message | bytes | Refusal:
+        try:
+            if handle is None:
+                return unimplemented_status(name)
+            if isinstance(message, Unreadable):
+                raise InvalidField(message.field, message.problem)
+            if self._in_flight > self._limits.calls_in_flight_max:
+                raise Overloaded("the service", self._limits.retry_after_s)
+            return await handle(message, context)
+        except asyncio.CancelledError:
+            raise
+        except EXPECTED as error:
+            return status_of(error)
+        except Exception as error:  # noqa: BLE001 - the outermost wrapper maps everything
+            correlation_id = secrets.token_hex(8)
+            self._log.error(
+                "unexpected_error",
+                method=name,
+                correlation_id=correlation_id,
+                kind=type(error).__name__,
+                where=format_tb(error.__traceback__),  # not its text, which may quote the call
+            )
+            return internal_status(correlation_id)
+
+
+async def _abort(context: Context, refusal: Refusal) -> None:
+    code, status = refusal
+    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(code, status.message, trailer)
+
+
+def _serialized(answer: Message | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -1,0 +1,79 @@
+"""The gRPC server: the services, health, reflection, and a stop that loses no call.
+
+What holds: while it drains, health says NOT_SERVING and calls are still answered; then it takes no
+new ones and finishes those in flight. TLS and credentials are not here yet: it listens where it is
+told, loopback by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tilbud.domain.limits import Limits
+from tilbud.transport.reflection_v1 import SERVICE_NAME as REFLECTION_V1
+from tilbud.transport.reflection_v1 import reflection_v1
+from tilbud.transport.rpc import Handle, Rpc
+from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
+
+_FILES = (decisions_pb2, customers_pb2, campaigns_pb2, insights_pb2)
+_SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values())
+_MINUTE_MS = 60_000
+
+
+class GrpcServer:
+    """One gRPC server on one address. `handlers` maps a service's name to its methods' handlers."""
+
+    def __init__(
+        self, *, listen: str, rpc: Rpc, handlers: Mapping[str, Mapping[str, Handle]], limits: Limits
+    ) -> None:
+        self._listen = listen
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limits.message_bytes_max),
+                ("grpc.max_send_message_length", 16 * limits.message_bytes_max),
+                ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
+                ("grpc.max_connection_age_ms", 60 * _MINUTE_MS),
+                ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
+                ("grpc.keepalive_time_ms", 2 * _MINUTE_MS),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+            )
+        )
+        names = tuple(service.full_name for service in _SERVICES)
+        self._health = health.aio.HealthServicer()
+        self._health_names = ("", *names)
+        self._server.add_generic_rpc_handlers(
+            tuple(rpc.service(service, handlers.get(service.name, {})) for service in _SERVICES)
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        shown = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
+        reflection.enable_server_reflection(shown, self._server)
+        self._server.add_generic_rpc_handlers((reflection_v1(shown),))
+
+    async def start(self) -> int:
+        """Serve; return the port. Raises OSError where the address cannot be had."""
+        await self.set_serving(serving=False)
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._listen}: the address is taken or not ours") from error
+        await self._server.start()
+        return port
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Say SERVING or NOT_SERVING, overall and for each service."""
+        status = health_pb2.HealthCheckResponse
+        for name in self._health_names:
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+
+    async def drain(self, notice_s: float, grace_s: float) -> None:
+        """Tell clients to go elsewhere, serve `notice_s` longer, then finish what is in flight."""
+        await self.set_serving(serving=False)
+        await asyncio.sleep(notice_s)
+        await self._server.stop(grace_s)
