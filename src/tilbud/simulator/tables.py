@@ -59,14 +59,14 @@ def print_replay(
 ) -> None:
     """Rates against the log's own numbers."""
     by_offer = Table(title=title, title_justify="left")
-    by_offer.add_column("offer")
-    for column in ("logged rows", f"logged {outcome}", "drawn", "matched rows", f"matched {outcome}"):
+    by_offer.add_column("offer", no_wrap=True)
+    for column in ("logged", outcome, "drawn", "matched", outcome):
         by_offer.add_column(column, justify="right", no_wrap=True)
     for row in offers:
         by_offer.add_row(
             row.offer,
             f"{row.logged.rows:,}",
-            _rate_error(row.logged),
+            _rate(row.logged.rate),
             f"{row.drawn:,}",
             f"{row.matched.rows:,}",
             _rate_error(row.matched),

@@ -1,0 +1,199 @@
+"""The one place that wires the rooms: reads like a table of contents.
+
+What holds: everything is built here by keyword arguments, started in order, and stopped in the
+opposite order; what was acknowledged is committed, and what was learned is checkpointed, before the
+process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.model import Model
+from tilbud.config import Settings, host_and_port
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Now
+from tilbud.domain.errors import TilbudError
+from tilbud.learning.replica import open_model
+from tilbud.learning.settling import Learner
+from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.service.catalog import Catalog
+from tilbud.service.decide import DecideService
+from tilbud.service.ids import uuid7
+from tilbud.service.reload import CampaignLoader
+from tilbud.service.report import ReportService
+from tilbud.telemetry.log import logger
+from tilbud.telemetry.metrics import Metrics
+from tilbud.transport.campaigns import campaign_handlers
+from tilbud.transport.decisions import decision_handlers
+from tilbud.transport.http_side import HttpSide
+from tilbud.transport.rpc import Rpc
+from tilbud.transport.server import GrpcServer
+
+LEDGER_FILE = "ledger.sqlite3"
+CHECKPOINTS_DIRECTORY = "checkpoints"
+
+
+class SystemClock:
+    """The machine's clocks: wall time, and service time counted on from where it stood."""
+
+    def __init__(self, served_service_us: int) -> None:
+        self._behind_us = time.monotonic_ns() // 1_000 - served_service_us
+
+    def now(self) -> Now:
+        """Return one reading of both clocks."""
+        return Now(time.time_ns() // 1_000, time.monotonic_ns() // 1_000 - self._behind_us)
+
+
+def ledger_at(data: Path, settings: Settings) -> SqliteLedger:
+    """Return the ledger of a data directory, not yet open."""
+    return SqliteLedger(path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits)
+
+
+def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
+    """Return the checkpoints of a data directory."""
+    return Checkpoints(data / CHECKPOINTS_DIRECTORY, settings.limits.checkpoint_generations)
+
+
+class Application:
+    """One service: built by `start`, undone in the opposite order by `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log: structlog.typing.FilteringBoundLogger = logger("app")
+        self._undo = contextlib.AsyncExitStack()
+        self._ready = False
+        self.grpc_port = 0
+        self.http_port = 0
+
+    async def start(self) -> None:
+        """Open the ledger, bring every model up to date, and serve.
+
+        Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had;
+        what was begun is undone.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._undo.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Drain: tell clients, finish calls, learn what settled, checkpoint, close. Loses nothing."""
+        self._ready = False
+        self._log.info("draining")
+        await self._undo.aclose()
+        self._log.info("stopped")
+
+    async def reload(self) -> None:
+        """Load changed campaign files, as SIGHUP asks; problems are logged and change nothing."""
+        with contextlib.suppress(TilbudError):
+            await self._loader.reload()
+
+    async def _start(self) -> None:
+        settings, limits = self._settings, self._settings.limits
+        settings.data.mkdir(parents=True, exist_ok=True)
+        metrics = Metrics(CollectorRegistry(), version=version("tilbud"), vw_version=version("vowpalwabbit"))
+        self._start_http(metrics)
+
+        ledger = ledger_at(settings.data, settings)
+        info = await ledger.start(metrics.committed)
+        self._undo.push_async_callback(ledger.close)
+        clock = SystemClock(info.served_service_us)
+
+        catalog = Catalog()
+        checkpoints = checkpoints_at(settings.data, settings)
+        self._learner = learner = Learner(
+            campaigns=catalog.all,
+            ledger=ledger,
+            checkpoints=checkpoints,
+            clock=clock,
+            metrics=metrics,
+            limits=limits,
+            log=logger("learning"),
+        )
+
+        def open_campaign(campaign: Campaign) -> Model:
+            return open_model(
+                campaign,
+                ledger=ledger,
+                checkpoints=checkpoints,
+                limits=limits,
+                log=logger("learning"),
+                on_bad_checkpoint=metrics.checkpoint_errors.labels(campaign.campaign).inc,
+            )
+
+        self._loader = loader = CampaignLoader(
+            paths=settings.campaigns,
+            catalog=catalog,
+            ledger=ledger,
+            learner=learner,
+            open_model=open_campaign,
+            metrics=metrics,
+            limits=limits,
+            log=logger("campaigns"),
+        )
+        await loader.reload()
+        await self._start_learning()
+
+        decide = DecideService(
+            catalog=catalog,
+            ledger=ledger,
+            clock=clock,
+            draw_key=settings.draw_key or info.draw_key,
+            metrics=metrics,
+            limits=limits,
+            new_id=uuid7,
+        )
+        report = ReportService(
+            catalog=catalog,
+            ledger=ledger,
+            clock=clock,
+            metrics=metrics,
+            limits=limits,
+            wake=learner.wake,
+        )
+        server = GrpcServer(
+            listen=settings.listen,
+            rpc=Rpc(metrics=metrics, limits=limits, log=logger("transport")),
+            handlers={
+                "DecisionService": decision_handlers(decide, report),
+                "CampaignService": campaign_handlers(catalog, loader, limits),
+            },
+            limits=limits,
+        )
+        self.grpc_port = await server.start()
+        self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
+        await server.set_serving(serving=True)
+        self._ready = True
+        self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
+
+    def _start_http(self, metrics: Metrics) -> None:
+        host, port = host_and_port(self._settings.http)
+        http = HttpSide(host=host, port=port, registry=metrics.registry, ready=self._unready)
+        http.start()
+        self._undo.callback(http.stop)
+        self.http_port = http.port
+
+    async def _start_learning(self) -> None:
+        learning = asyncio.create_task(self._learner.run(), name="learner")
+
+        async def stop_learning() -> None:
+            self._learner.stop()
+            await learning
+            await self._learner.checkpoint_all()
+
+        self._undo.push_async_callback(stop_learning)
+
+    def _unready(self) -> str:
+        if not self._ready:
+            return "starting or draining"
+        return "" if self._learner.healthy else "the ledger or the learner is failing; see the log"

@@ -1,0 +1,374 @@
+"""The command line: `tilbud serve`, `check`, `simulate`, `replay`, `rebuild`.
+
+What holds: every option is also an environment variable `TILBUD_…`; what a person reads goes to
+standard output, logs go to standard error as JSON lines; a mistake ends with a sentence that says how to
+mend it and a non-zero status. Commands parse and print; the work is done in the rooms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tilbud.config import SAMPLES, Settings, host_and_port
+from tilbud.domain.errors import CampaignInvalid, TilbudError
+from tilbud.domain.limits import Limits
+from tilbud.ledger.port import Durability
+from tilbud.simulator.errors import SimulatorError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from tilbud.learning.rebuild import Rebuilt
+    from tilbud.service.campaign_files import CampaignFile
+
+cli = typer.Typer(
+    name="tilbud",
+    help="Which offer should this customer see, here and now? Serve, check, try out and audit campaigns.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"auto_envvar_prefix": "TILBUD", "help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[
+    Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")
+]
+Campaigns = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--campaigns",
+        envvar="TILBUD_CAMPAIGNS",
+        help="Campaign file, or directory of them; may be given several times. Default: the samples.",
+    ),
+]
+Target = Annotated[
+    str, typer.Option("--target", envvar="TILBUD_TARGET", help="The running service, HOST:PORT.")
+]
+Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Of the shop, or of the order.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+@cli.command()
+def serve(
+    campaigns: Campaigns = None,
+    data: Data = Path("tilbud-data"),
+    listen: Annotated[
+        str, typer.Option(envvar="TILBUD_LISTEN", help="gRPC address, HOST:PORT.")
+    ] = "127.0.0.1:50051",
+    http: Annotated[
+        str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")
+    ] = "127.0.0.1:8080",
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            envvar="TILBUD_DURABILITY",
+            help="What acknowledged rows survive: the end of the process, or also the loss of power.",
+        ),
+    ] = Durability.PROCESS,
+    drain_notice_s: Annotated[
+        float, typer.Option(envvar="TILBUD_DRAIN_NOTICE_S", help="Seconds of NOT_SERVING before the stop.")
+    ] = 1.0,
+    drain_grace_s: Annotated[
+        float, typer.Option(envvar="TILBUD_DRAIN_GRACE_S", help="Seconds for calls in flight to finish.")
+    ] = 10.0,
+    draw_key: Annotated[
+        str,
+        typer.Option(
+            envvar="TILBUD_DRAW_KEY",
+            help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
+        ),
+    ] = "",
+    log_level: Annotated[
+        str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = "info",
+) -> None:
+    """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files."""
+    from tilbud.telemetry.log import configure
+
+    try:
+        for address in (listen, http):
+            host_and_port(address)
+        key = bytes.fromhex(draw_key) if draw_key else None
+        configure(log_level, pretty=sys.stderr.isatty())
+    except ValueError as error:
+        _fail(str(error))
+    settings = Settings(
+        campaigns=tuple(campaigns or [SAMPLES]),
+        data=data,
+        listen=listen,
+        http=http,
+        durability=durability,
+        drain_notice_s=drain_notice_s,
+        drain_grace_s=drain_grace_s,
+        draw_key=key,
+    )
+    _run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    from tilbud.app import Application
+
+    application = Application(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    await application.start()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(application.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    host, _ = host_and_port(settings.listen)
+    http_host, _ = host_and_port(settings.http)
+    print(  # noqa: T201 - the first line a newcomer looks for
+        f"tilbud serves gRPC on {host}:{application.grpc_port}, "
+        f"metrics on http://{http_host}:{application.http_port}/metrics",
+        flush=True,
+    )
+    await stopping.wait()
+    await application.stop()
+
+
+@cli.command()
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH…", help="Campaign files, or directories of them.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of campaign files, for editors.")
+    ] = False,
+) -> None:
+    """Check campaign files; say what each will do, or every problem with file, line and remedy."""
+    if schema:
+        from tilbud.domain.campaign import Campaign
+
+        print(json.dumps(Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
+        return
+    from tilbud.service.campaign_files import load_campaigns
+
+    if not paths:
+        _fail("name a campaign file or a directory of them: tilbud check campaigns/")
+    try:
+        files = load_campaigns(paths, Limits())
+    except CampaignInvalid as error:
+        _fail(*map(str, error.problems))
+    Console().print(_campaign_table(files))
+
+
+def _campaign_table(files: tuple[CampaignFile, ...]) -> Table:
+    from tilbud.bandit.presets import PRESETS
+    from tilbud.domain.eligibility import RULES
+
+    table = Table(
+        "campaign", "offers", "rules", "reward", "exploration", "variants", title="Campaigns are valid"
+    )
+    for file in files:
+        campaign = file.campaign
+        rules = {key for key in RULES for offer in campaign.offers if getattr(offer, key, None) is not None}
+        control = campaign.variants.control
+        reward = campaign.reward
+        table.add_row(
+            campaign.campaign,
+            str(len(campaign.offers)),
+            ", ".join(key for key in RULES if key in rules) or "none",
+            f"{', '.join(reward.outcomes)} in {reward.range[0]:g} … {reward.range[1]:g}, {reward.learn}",
+            f"{campaign.exploration.preset} ({PRESETS[campaign.exploration.preset].purpose}), "
+            f"{campaign.exploration.discovery:.0%} discovery",
+            f"{control.share:.0%} control: {control.serves}" if control else "none",
+        )
+    return table
+
+
+@cli.command()
+def simulate(
+    target: Target = "127.0.0.1:50051",
+    campaign: Annotated[str, typer.Option(help="A campaign that takes purchase and leave.")] = "shop",
+    decisions: Annotated[int, typer.Option(min=1, help="How many decisions to ask for.")] = 30_000,
+    seed: Seed = 1,
+    delay: Annotated[int, typer.Option(min=0, help="Outcomes come this many decisions later.")] = 0,
+    change_at: Annotated[
+        int, typer.Option(min=0, help="Tastes change after this many decisions; 0: never.")
+    ] = 0,
+    base_rate: Annotated[
+        float | None, typer.Option(min=0.001, max=0.5, help="How readily visitors buy.")
+    ] = None,
+    taste_strength: Annotated[
+        float | None, typer.Option(min=0.0, max=5.0, help="How far tastes differ.")
+    ] = None,
+) -> None:
+    """Drive a running service with a synthetic shop whose best answer is known.
+
+    Shows what chance, the service and the best possible policy achieve. The shop's tastes come from
+    --seed: to compare seeds, give each service an empty data directory.
+    """
+    from tilbud.simulator import shop
+    from tilbud.simulator.simulate import simulate as run
+
+    result = _run(
+        run(
+            target,
+            campaign,
+            console=Console(),
+            run=secrets.token_hex(4),
+            seed=seed,
+            decisions=decisions,
+            delay_decisions=delay,
+            taste_change_at=change_at or None,
+            base_rate=shop.BASE_RATE if base_rate is None else base_rate,
+            taste_strength=shop.TASTE_STRENGTH if taste_strength is None else taste_strength,
+        )
+    )
+    if result.stopped_because or not result.counts.balanced:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="CSV of offers that were shown at random, with what came.")],
+    campaign: Annotated[str, typer.Option(help="A campaign with the CSV's offers.")],
+    offer_column: Annotated[str, typer.Option(help="Column of the offer that was really shown.")],
+    outcome_column: Annotated[str, typer.Option(help="Column that is 1 where the outcome came, else 0.")],
+    target: Target = "127.0.0.1:50051",
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE=COLUMN", help="A feature whose column has another name; repeatable."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Only the first so many rows; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Shuffle the rows; -1: the file's order.")] = -1,
+) -> None:
+    """Put logged, randomised data through a running service.
+
+    Each row asks for a decision with deferred activation; only rows whose drawn offer is the one that was
+    really shown are activated and learned, which is unbiased where the log was random.
+    """
+    from tilbud.simulator.replay import replay as run
+
+    pairs = [each.partition("=") for each in rename or []]
+    if any(not (feature and column) for feature, _, column in pairs):
+        _fail("write --rename FEATURE=COLUMN")
+    result = _run(
+        run(
+            target,
+            campaign,
+            file,
+            console=Console(),
+            run=secrets.token_hex(4),
+            offer_column=offer_column,
+            outcome_column=outcome_column,
+            rename={feature: column for feature, _, column in pairs},
+            seed=None if seed < 0 else seed,
+            decisions=rows or None,
+        )
+    )
+    if result.stopped_because or not result.counts.balanced:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def rebuild(
+    campaigns: Campaigns = None,
+    data: Data = Path("tilbud-data"),
+    campaign: Annotated[str, typer.Option(help="Only this campaign.")] = "",
+) -> None:
+    """Learn every model anew from the ledger, and say whether it equals the running one.
+
+    Reads only, also while the service runs. Ends with status 1 where a prediction differs.
+    """
+    from tilbud.service.campaign_files import load_campaigns
+
+    try:
+        files = load_campaigns(campaigns or [SAMPLES], Limits())
+    except CampaignInvalid as error:
+        _fail(*map(str, error.problems))
+    chosen = [file for file in files if campaign in ("", file.campaign.campaign)]
+    if not chosen:
+        _fail(f"no campaign {campaign!r}; there are: {', '.join(file.campaign.campaign for file in files)}")
+    results = _run(_rebuild(data, chosen))
+    Console().print(_rebuild_table(results))
+    if not all(result.agrees for result in results):
+        raise typer.Exit(1)
+
+
+async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
+    from rich.progress import Progress
+
+    from tilbud.app import LEDGER_FILE, checkpoints_at, ledger_at
+    from tilbud.learning import rebuild as learning
+
+    if not (data / LEDGER_FILE).exists():
+        raise TilbudError(f"{data} has no {LEDGER_FILE}; name the data directory of a service with --data")
+    settings = Settings(data=data)
+    ledger, checkpoints = ledger_at(data, settings), checkpoints_at(data, settings)
+    await ledger.start(lambda _seconds, _rows: None)
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            return [
+                await learning.rebuild(
+                    file.campaign,
+                    ledger=ledger,
+                    checkpoints=checkpoints,
+                    limits=settings.limits,
+                    progress=_shown(bar, file.campaign.campaign),
+                )
+                for file in files
+            ]
+    finally:
+        await ledger.close()
+
+
+def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
+    task = bar.add_task(name, total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _rebuild_table(results: list[Rebuilt]) -> Table:
+    table = Table(
+        "campaign", "model", "settlements", "decisions drawn alike", "against the checkpoint", "verdict"
+    )
+    for result in results:
+        at = result.checkpoint_sequence
+        table.add_row(
+            result.campaign,
+            f"{result.lineage}.{result.sequence}",
+            f"{result.from_sequence + 1} … {result.sequence}" if result.sequence else "none yet",
+            f"{result.decisions_equal:,} of {result.decisions_checked:,}",
+            "no checkpoint"
+            if at is None
+            else f"{result.checkpoint_equal} of {result.checkpoint_checked} (at {at})",
+            "equal" if result.agrees else f"DIFFERS by up to {result.difference_max:.3g}",
+        )
+    return table
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return asyncio.run(work)
+    except CampaignInvalid as error:
+        _fail(*map(str, error.problems))
+    except (TilbudError, SimulatorError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(2)

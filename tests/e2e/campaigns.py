@@ -1,0 +1,38 @@
+"""Campaign files that several end-to-end tests serve."""
+
+from __future__ import annotations
+
+RULES = """
+campaign: rules
+time_zone: Europe/Copenhagen
+context:
+  devices: [mobile, desktop]
+  channels: [web, app]
+  journey_stages: [new, loyal]
+  features: {tier: category, basket: number, returning: flag}
+offers:
+  - {id: anyone, payload: {title: For anyone}, features: {kind: plain, margin: 1.5}}
+  - {id: app-only, payload: {title: In the app}, channels: [app], features: {kind: plain, margin: 2.5}}
+  - {id: big-basket, when: {basket: {gt: 30}}, features: {kind: discount}}
+  - {id: not-gold, when: {none_of: [{tier: {eq: gold}}]}}
+  - {id: evenings, hours: "18:00-02:00"}
+  - {id: loyal-mobile, devices: [mobile], journey_stages: [loyal]}
+fallback: {id: welcome, payload: {title: Welcome}}
+reward:
+  window: 1h
+  outcomes: {bought: {weight: 1, final: true}, left: {weight: 0, final: true}, looked: 0.1}
+  learn: on_settlement
+exploration: {preset: balanced, discovery: 0.05}
+variants: {control: {share: 0.1, serves: uniform}}
+consent: not_required
+"""
+
+SLOW = """
+campaign: slow
+offers: [{id: one}, {id: two}]
+reward:
+  window: 1h
+  activation_window: 1h
+  outcomes: {click: 1}
+consent: not_required
+"""

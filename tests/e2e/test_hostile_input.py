@@ -1,0 +1,215 @@
+"""No input can hurt the service or the model: every field, every kind of nonsense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.conftest import Serve
+from tests.e2e.campaigns import RULES
+from tests.running import Service
+
+from tilbud.v1 import campaigns_pb2
+from tilbud.v1 import decisions_pb2 as pb
+
+TEXTS = [
+    "", " ", "\n", "a\nb", "|", "a|b", "|o 1", "a b", "14:30", "t=14:30", "a:1e39", "shared |d 1", "0:1:0.5",
+    "\0", "\r\n\r\n", "\x1b[31m", "x" * 128, "x" * 129, "x" * 100_000, "é", "𝕏" * 128, "\u202eabc", "\ufeff",
+    "_label_cost", "_label_probability", "'; DROP TABLE decisions; --", "../../etc/passwd", "-f /tmp/x",
+    "NaN", "null", "true", "1e39", "{}", "[]", "\ud7ff\uffff",
+]  # fmt: skip
+NUMBERS = [math.nan, math.inf, -math.inf, 1e39, -1e39, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 5e-324, 1.7e308]
+TEXT_FIELDS = ("device", "channel", "journey_stage", "place", "language", "country", "time_zone")
+ALLOWED = {
+    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED,
+}  # fmt: skip
+OFFERS = {"anyone", "app-only", "big-basket", "not-gold", "evenings", "loyal-mobile"}
+
+
+def _answer_or_clear_error(call: Callable[[], Any], field: str = "") -> Any:
+    """Call; return the answer, or None after checking that the error names the field."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        assert error.code() in ALLOWED, f"{error.code()}: {error.details()}"
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            status = rpc_status.from_call(error)
+            assert status is not None
+            violations = error_details_pb2.BadRequest()
+            assert status.details[1].Unpack(violations)
+            assert field in violations.field_violations[0].field
+        return None
+
+
+def _check(decision: pb.DecideResponse | None) -> None:
+    if decision is not None and decision.ranking:
+        assert {each.offer_id for each in decision.ranking} <= OFFERS
+        assert math.isclose(math.fsum(each.probability for each in decision.ranking), 1.0, abs_tol=1e-9)
+
+
+def _requests() -> Iterator[tuple[str, pb.DecideRequest]]:
+    for text in TEXTS:
+        for name in TEXT_FIELDS:
+            yield f"context.{name}", pb.DecideRequest(campaign="rules", context=pb.Context(**{name: text}))
+        for name in ("decision_id", "customer_id"):
+            yield name, pb.DecideRequest(**{"campaign": "rules", name: text})
+        yield "campaign", pb.DecideRequest(campaign=text)
+        for name in ("include_offers", "exclude_offers"):
+            yield name, pb.DecideRequest(**{"campaign": "rules", name: [text]})
+        category = pb.DecideRequest(campaign="rules")
+        category.context.features["tier"].category = text
+        yield "context.features", category
+        undeclared = pb.DecideRequest(campaign="rules")
+        undeclared.context.features[text].flag = True
+        yield "context.features", undeclared
+    for number in NUMBERS:
+        request = pb.DecideRequest(campaign="rules")
+        request.context.features["basket"].number = number
+        yield "context.features", request
+    for seconds, nanos in ((2**62, 0), (-(2**62), 0), (0, -1), (0, 2**31 - 1), (253_402_300_800, 0), (-1, 0)):
+        request = pb.DecideRequest(campaign="rules")
+        request.context.time.seconds, request.context.time.nanos = seconds, nanos
+        yield "context.time", request
+    empty = pb.DecideRequest(campaign="rules")
+    empty.context.features["tier"].SetInParent()
+    yield "context.features", empty
+    yield "consent", pb.DecideRequest(campaign="rules", consent=99)
+    many = pb.DecideRequest(campaign="rules", include_offers=["anyone"] * 1_001)
+    yield "include_offers", many
+
+
+def _still_learns(service: Service) -> None:
+    """300 good examples move the prediction."""
+    for start in range(0, 300, 100):
+        asked = service.decisions.BatchDecide(
+            pb.BatchDecideRequest(
+                requests=[
+                    pb.DecideRequest(campaign="rules", decision_id=f"good-{start + number}")
+                    for number in range(100)
+                ]
+            )
+        )
+        service.decisions.BatchReportOutcomes(
+            pb.BatchReportOutcomesRequest(
+                requests=[
+                    pb.ReportOutcomeRequest(
+                        campaign="rules",
+                        decision_id=each.decision.decision_id,
+                        outcome="bought" if each.decision.offer_id == "not-gold" else "left",
+                    )
+                    for each in asked.results
+                ]
+            )
+        )
+    request = campaigns_pb2.GetCampaignRequest(campaign="rules")
+    while int(service.campaigns.GetCampaign(request).campaign.model_version.split(".")[1]) < 300:
+        assert service.process.poll() is None
+    answer = service.decisions.Decide(pb.DecideRequest(campaign="rules", include_ranking=True, dry_run=True))
+    while answer.variant != "personalized":
+        answer = service.decisions.Decide(
+            pb.DecideRequest(campaign="rules", include_ranking=True, dry_run=True)
+        )
+    best = answer.ranking[0]
+    assert best.offer_id == "not-gold"
+    assert best.probability > 1.5 / len(answer.ranking)
+
+
+def test_every_field_of_a_question_takes_any_nonsense(serve: Serve) -> None:
+    """Text, numbers and times of every hostile kind: an answer, or an error that names the field.
+
+    Never UNKNOWN or INTERNAL, never another number of offers, and afterwards the model still learns.
+    """
+    service = serve(RULES)
+    for field, request in _requests():
+        request.include_ranking = True
+        _check(_answer_or_clear_error(lambda request=request: service.decisions.Decide(request), field))
+    _still_learns(service)
+    assert "unexpected_error" not in service.log.read_text()
+
+
+def test_every_field_of_an_outcome_and_an_activation_takes_any_nonsense(serve: Serve) -> None:
+    """The same for ReportOutcome and Activate; what they accept still leaves a model that learns."""
+    service = serve(RULES)
+    report, activate = service.decisions.ReportOutcome, service.decisions.Activate
+
+    def outcome(**fields: Any) -> pb.ReportOutcomeRequest:
+        decision = service.decisions.Decide(pb.DecideRequest(campaign="rules", include_offers=["not-gold"]))
+        said = {"campaign": "rules", "decision_id": decision.decision_id, "outcome": "bought"} | fields
+        return pb.ReportOutcomeRequest(**said)
+
+    for text in TEXTS:
+        for name in ("campaign", "decision_id", "outcome", "event_id"):
+            request = outcome(**{name: text})
+            _answer_or_clear_error(lambda request=request: report(request), name)
+        for name in ("campaign", "decision_id", "shown_offer_id"):
+            activation = pb.ActivateRequest(**{"campaign": "rules", "decision_id": "x", name: text})
+            _answer_or_clear_error(lambda activation=activation: activate(activation), name)
+    for number in NUMBERS:
+        request = outcome(value=number)
+        _answer_or_clear_error(lambda request=request: report(request), "value")
+    for seconds, nanos in ((2**62, 0), (-(2**62), 0), (0, -1), (253_402_300_800, 0)):
+        request = outcome()
+        request.time.seconds, request.time.nanos = seconds, nanos
+        _answer_or_clear_error(lambda request=request: report(request), "time")
+    _still_learns(service)
+    assert "unexpected_error" not in service.log.read_text()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_request_gets_an_answer_or_a_clear_error(shared: Service, data: st.DataObject) -> None:
+    """Whatever the fields hold, together: an answer or an error that names a field."""
+    text = st.one_of(st.text(max_size=140), st.sampled_from(TEXTS))
+    value = st.one_of(
+        st.builds(lambda each: pb.FeatureValue(category=each), text),
+        st.builds(lambda each: pb.FeatureValue(number=each), st.floats()),
+        st.builds(lambda each: pb.FeatureValue(flag=each), st.booleans()),
+    )
+    names = st.one_of(st.sampled_from(["tier", "basket", "returning"]), text)
+    context = pb.Context(**{name: data.draw(text) for name in TEXT_FIELDS if data.draw(st.booleans())})
+    for name, each in data.draw(st.dictionaries(names, value, max_size=4)).items():
+        context.features[name].CopyFrom(each)
+    request = pb.DecideRequest(
+        campaign="rules",
+        decision_id=data.draw(st.one_of(st.just(""), text)),
+        context=context,
+        include_ranking=True,
+    )
+    _check(_answer_or_clear_error(lambda: shared.decisions.Decide(request)))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content=st.binary(max_size=200))
+def test_any_bytes_get_an_answer_or_a_clear_error(shared: Service, content: bytes) -> None:
+    """Bytes that are no message, or text that is not UTF-8: never UNKNOWN, never INTERNAL."""
+    for method in ("Decide", "BatchDecide", "ReportOutcome", "BatchReportOutcomes", "Activate"):
+        call = shared.channel.unary_unary(f"/tilbud.v1.DecisionService/{method}")
+        _answer_or_clear_error(lambda call=call: call(content))
+
+
+def test_text_that_is_not_utf8_is_refused_by_name(shared: Service) -> None:
+    """Invalid UTF-8 deep in a message is INVALID_ARGUMENT and names its field."""
+    call = shared.channel.unary_unary("/tilbud.v1.DecisionService/Decide")
+    with pytest.raises(grpc.RpcError) as raised:
+        call(b"\x0a\x05rules\x22\x04\x0a\x02\xc3\x28")
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "context.device" in str(raised.value.details())
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for the tests that only ask."""
+    directory = tmp_path_factory.mktemp("hostile")
+    (directory / "campaigns").mkdir()
+    (directory / "campaigns" / "rules.yaml").write_text(RULES)
+    service = Service(directory / "campaigns", directory / "data", directory / "log")
+    yield service
+    service.close()

@@ -1,0 +1,184 @@
+"""What those who run it see: health, reflection, metrics, logs, signals."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2
+from tests.conftest import Serve
+from tests.e2e.campaigns import RULES, SLOW
+from tests.running import Service
+
+from tilbud.config import SAMPLES
+from tilbud.v1 import decisions_pb2 as pb
+
+_SAMPLE = re.compile(r"^(?P<name>\w+)(\{(?P<labels>.*)\})? ")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+DESIGNED = {
+    "decisions_total": {"campaign", "variant", "reason", "offer"},
+    "context_decisions_total": {"campaign", "variant", "channel", "device", "journey_stage"},
+    "outcomes_total": {"campaign", "outcome", "status"},
+    "settlements_total": {"campaign", "variant", "offer"},
+    "reward_gain_total": {"campaign", "variant", "offer"},
+    "context_settlements_total": {"campaign", "variant", "channel", "device", "journey_stage"},
+    "context_reward_gain_total": {"campaign", "variant", "channel", "device", "journey_stage"},
+    "decide_duration_seconds_count": {"campaign"},
+    "rpc_duration_seconds_count": {"method", "code"},
+    "ledger_commit_duration_seconds_count": set(),
+    "learn_duration_seconds_count": {"campaign"},
+    "settlement_lag_seconds": {"campaign"},
+    "pending_decisions": {"campaign"},
+    "model_sequence": {"campaign", "lineage"},
+    "probability_drawn_count": {"campaign", "variant"},
+    "policy_entropy_ratio_count": {"campaign"},
+    "excluded_offers_total": {"campaign", "rule"},
+    "build_info": {"version", "vw_version"},
+}
+
+
+def _health(service: Service, name: str = "") -> int:
+    check = service.channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    return int(check(health_pb2.HealthCheckRequest(service=name)).status)
+
+
+def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
+    """Every metric of the design is there under its labels; ids and undeclared words never label one."""
+    service = serve(RULES)
+    context = pb.Context(device="secret-device", channel="app", place="secret-place")
+    for number in range(40):
+        request = pb.DecideRequest(
+            campaign="rules", customer_id="secret-customer", decision_id=f"secret-{number}", context=context
+        )
+        service.decisions.Decide(request)
+        service.decisions.ReportOutcome(
+            pb.ReportOutcomeRequest(campaign="rules", decision_id=f"secret-{number}", outcome="bought")
+        )
+    while service.metric("tilbud_settlements_total") < 40 or service.metric("tilbud_pending_decisions") != 0:
+        assert service.process.poll() is None
+    text = service.get("/metrics")[1]
+    found: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        if match := _SAMPLE.match(line):
+            found[match["name"]] = {name for name, _ in _LABEL.findall(match["labels"] or "")}
+    for name, labels in DESIGNED.items():
+        assert found.get(f"tilbud_{name}") == labels, name
+    assert 'device="other"' in text
+    assert "secret" not in text
+    assert "secret" not in service.log.read_text()
+
+
+def test_logs_are_json_lines(serve: Serve) -> None:
+    """Every line of the log is one JSON object with a time, a level and an event."""
+    service = serve(SLOW)
+    service.stop()
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    assert {"serving", "draining", "stopped"} <= {line["event"] for line in lines}
+    assert all({"time", "level", "event"} <= line.keys() for line in lines)
+
+
+def test_health_and_readiness_follow_the_service(serve: Serve) -> None:
+    """SERVING overall and for each service, /livez and /readyz 200; unknown services NOT_FOUND."""
+    service = serve(SLOW)
+    for name in ("", "tilbud.v1.DecisionService", "tilbud.v1.CampaignService"):
+        assert _health(service, name) == health_pb2.HealthCheckResponse.SERVING
+    assert service.get("/livez") == (200, "alive\n")
+    assert service.get("/readyz") == (200, "ready\n")
+    assert service.get("/nothing")[0] == 404
+
+
+def test_sigterm_drains_without_losing_a_call(serve: Serve) -> None:
+    """SIGTERM under load: callers that retry lose nothing, the process ends with 0, and ids answer again."""
+    service = serve(SLOW)
+    acknowledged: list[str] = []
+    retried: list[str] = []
+    stopping = threading.Event()
+
+    def ask() -> None:
+        for number in range(100_000):
+            name = f"drain-{threading.get_ident()}-{number}"
+            try:
+                service.decisions.Decide(pb.DecideRequest(campaign="slow", decision_id=name))
+            except (grpc.RpcError, ValueError) as error:
+                code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.CANCELLED
+                assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}, code
+                retried.append(name)
+                return
+            acknowledged.append(name)
+            if number == 200:
+                stopping.set()
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert stopping.wait(60)
+    service.process.terminate()
+    assert service.process.wait(60) == 0
+    for thread in threads:
+        thread.join(60)
+    service.start()
+    for name in acknowledged + retried:
+        assert service.decisions.Decide(pb.DecideRequest(campaign="slow", decision_id=name)).recorded
+    assert service.metric("tilbud_decisions_total") <= len(retried), (
+        "acknowledged ones were answered from the ledger"
+    )
+
+
+def test_grpcurl_lists_and_calls_through_reflection(serve: Serve) -> None:
+    """Reflection works for both of its versions' clients: grpcurl lists, describes and calls."""
+    service = serve(SAMPLES)
+    grpcurl = str(Path(sys.executable).with_name("grpcurl"))
+    assert shutil.which(grpcurl)
+
+    def run(*words: str) -> str:
+        return subprocess.run(
+            [grpcurl, "-plaintext", *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    listed = run(service.target, "list").split()
+    assert {"tilbud.v1.DecisionService", "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection", "grpc.health.v1.Health"} <= set(listed)  # fmt: skip
+    answer = run("-d", '{"campaign": "shop"}', service.target, "tilbud.v1.DecisionService/Decide")
+    assert json.loads(answer)["recorded"]
+
+
+def test_reflection_v1_describes_itself(serve: Serve) -> None:
+    """A client of reflection v1 finds the services and the file of v1 itself."""
+    from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415 - the same messages
+
+    service = serve(SLOW)
+    call = service.channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    asked = (
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.reflection.v1.ServerReflection"),
+    )
+    listed, described = call(iter(asked))
+    assert "tilbud.v1.DecisionService" in {each.name for each in listed.list_services_response.service}
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_a_taken_address_is_a_sentence(serve: Serve, tmp_path: Path) -> None:
+    """Starting on a taken port ends with status 2 and says so."""
+    service = serve(SLOW)
+    ended = subprocess.run(
+        [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--http", "127.0.0.1:0",
+         "--listen", service.target],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "cannot listen on" in ended.stderr
+    assert "Traceback" not in ended.stderr
