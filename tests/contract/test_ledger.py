@@ -577,26 +577,25 @@ async def test_the_oldest_due_is_the_next_to_settle(ledger):
     assert ledger.oldest_due_service_us(CAMPAIGN) is None
 
 
-async def test_decisions_at_a_model_are_the_bandits_own(ledger):
-    """In order of the model's sequence; control, fallbacks, other lineages and sequences are left out."""
+async def test_drawn_decisions_are_the_bandits_own_in_order(ledger):
+    """In the order of recording, page by page; control, fallbacks and other lineages are left out."""
     await ledger.record(
         [
             decision("s3", sequence=3),
             decision("s1", sequence=1),
-            decision("s2", sequence=2),
-            decision("s2-too", sequence=2),
-            decision("s4", sequence=4),
             decision("other", sequence=2, lineage="decade"),
             decision("control", sequence=2, reason=Reason.CONTROL, variant="control"),
             fallback("f", sequence=2),
+            decision("s4", sequence=4),
         ],
         at(),
     )
-    drawn = ledger.decisions_at(CAMPAIGN, "c0ffee", 1, 3, 10)
-    assert [each.decision_id for each in drawn] == ["s1", "s2", "s2-too", "s3"]
-    assert drawn[0] == decision("s1", sequence=1)
-    assert len(ledger.decisions_at(CAMPAIGN, "c0ffee", 1, 3, 2)) == 2
-    assert ledger.decisions_at("unknown", "c0ffee", 1, 3, 2) == []
+    drawn = ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)
+    assert [each.decision_id for _, each in drawn] == ["s3", "s1", "s4"]
+    assert drawn[1][1] == decision("s1", sequence=1)
+    first_page = ledger.drawn(CAMPAIGN, "c0ffee", 0, 2)
+    assert first_page + ledger.drawn(CAMPAIGN, "c0ffee", first_page[-1][0], 2) == drawn
+    assert ledger.drawn("unknown", "c0ffee", 0, 2) == []
 
 
 # Keeping

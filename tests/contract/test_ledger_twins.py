@@ -92,7 +92,7 @@ def seen(ledger: Ledger) -> object:
         [ledger.find(CAMPAIGN, each) for each in ("d1", "d2", "d3", "d4")],
         ledger.settlements(CAMPAIGN, 0, 100),
         ledger.sequences(CAMPAIGN),
-        ledger.decisions_at(CAMPAIGN, "c0ffee", 0, 10, 10),
+        [each for _, each in ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)],
         ledger.pending(CAMPAIGN),
         ledger.oldest_due_service_us(CAMPAIGN),
     )

@@ -9,7 +9,7 @@ no clock is read here. What may be used without consent is decided here too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import IntEnum
 from functools import lru_cache
@@ -137,8 +137,8 @@ def read_context(
     channel = _declared("channel", said.channel, vocabulary.channels, limits)
     journey_stage = _declared("journey_stage", said.journey_stage, vocabulary.journey_stages, limits)
     language, country = said.language.lower(), said.country.upper()  # which may make a text longer
-    for name, text in (("place", said.place), ("language", language), ("country", country)):
-        if text:
+    if said.place or language or country:
+        for name, text in (("place", said.place), ("language", language), ("country", country)):
             check_text(f"context.{name}", text, limits)
     features = _features(said.features, vocabulary.features, limits) if said.features else _NO_FEATURES
     zone = _zone(said.time_zone or vocabulary.time_zone, limits)
@@ -148,15 +148,10 @@ def read_context(
     moment = moment_at(time_us, zone)
     home = time_zone(vocabulary.time_zone)
     campaign_day = moment.day if zone is home else moment_at(time_us, home).day
-    context = Context(device, channel, journey_stage, moment, campaign_day)
     if not consented:
-        return context
-    return replace(
-        context,
-        place=said.place,
-        language=language,
-        country=country,
-        features=features,
+        return Context(device, channel, journey_stage, moment, campaign_day)
+    return Context(
+        device, channel, journey_stage, moment, campaign_day, said.place, language, country, features
     )
 
 

@@ -21,8 +21,6 @@ from tilbud.ledger.port import Ledger
 
 Progress = Callable[[int, int], None]
 _TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
-_WINDOW = 100  # sequences between two looks at the decisions drawn there
-_DECISIONS_A_WINDOW = 500  # more are sampled: a model that stands still answers them all alike
 _PROBES = 100
 _ROWS = 256
 
@@ -72,16 +70,18 @@ async def rebuild(
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit(campaign)
     probes: list[Decision] = []
-    for start in range(begin, last + 1, _WINDOW):
-        end = min(start + _WINDOW - 1, last)
-        drawn = ledger.decisions_at(name, model.lineage, start, end, _DECISIONS_A_WINDOW)
-        for decision in drawn:
-            _learn_to(model, decision.sequence, ledger)
-            audit.check(model, decision)
-        probes = drawn[-_PROBES:] or probes
-        _learn_to(model, end, ledger)
-        progress(end - begin, last - begin)
+    place = 0
+    while drawn := ledger.drawn(name, model.lineage, place, _ROWS):
+        for place, decision in drawn:  # noqa: B007 - the last place begins the next page
+            if model.sequence <= decision.sequence <= last:
+                _learn_to(model, decision.sequence, ledger)
+                audit.check(model, decision)
+                probes.append(decision)
+        del probes[:-_PROBES]
+        progress(model.sequence - begin, last - begin)
         await asyncio.sleep(0)
+    _learn_to(model, last, ledger)
+    progress(last - begin, last - begin)
     checkpoint_equal = 0
     if newest is not None:
         _learn_to(newest, last, ledger)
@@ -137,7 +137,10 @@ def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first:
 
 def _learn_to(model: Model, sequence: int, ledger: Ledger) -> None:
     while model.sequence < sequence:
-        for row in ledger.settlements(model.campaign, model.sequence, min(_ROWS, sequence - model.sequence)):
+        rows = ledger.settlements(model.campaign, model.sequence, min(_ROWS, sequence - model.sequence))
+        if not rows:
+            raise CheckpointInvalid(f"settlement {model.sequence + 1} is gone from the ledger; run it again")
+        for row in rows:
             model.learn(row)
 
 

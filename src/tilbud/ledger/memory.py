@@ -224,16 +224,15 @@ class MemoryLedger:
             return 0, 0
         return next(iter(of.settlements), of.last_sequence + 1), of.last_sequence
 
-    def decisions_at(self, campaign: str, lineage: str, first: int, last: int, limit: int) -> list[Decision]:
-        """Return decisions the bandit drew with a model at sequence first … last."""
-        drawn = [
-            entry.decision
-            for entry in self._of(campaign).entries.values()
-            if entry.decision.reason is Reason.PERSONALIZED
-            and entry.decision.lineage == lineage
-            and first <= entry.decision.sequence <= last
-        ]
-        return sorted(drawn, key=lambda each: each.sequence)[:limit]
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return decisions the bandit drew, each with its place in the order of recording."""
+        kept = self._of(campaign)
+        found = (
+            (kept.numbers[entry.decision.decision_id], entry.decision)
+            for entry in kept.entries.values()
+            if entry.decision.reason is Reason.PERSONALIZED and entry.decision.lineage == lineage
+        )
+        return list(islice(((place, decision) for place, decision in found if place > after), limit))
 
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""

@@ -70,7 +70,7 @@ class LedgerInfo:
     """What the ledger remembers across restarts, apart from rows."""
 
     draw_key: bytes  # 32 random bytes made with the ledger; keys draws, splits and fingerprints
-    served_service_us: int  # the service clock as of the last commit
+    served_service_us: int  # the service clock at the last commit, or shortly before it
 
 
 ReceiveResult = OutcomeStatus | UnknownDecision | IdReused
@@ -149,10 +149,10 @@ class Ledger(Protocol):
         """
         ...
 
-    def decisions_at(self, campaign: str, lineage: str, first: int, last: int, limit: int) -> list[Decision]:
-        """Return up to `limit` decisions the bandit drew with a model at sequence first … last.
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
 
-        In order of sequence; fallbacks and other lineages are left out. For the audit of `rebuild`.
+        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
         """
         ...
 

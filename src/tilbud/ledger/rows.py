@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,15 +23,35 @@ DECISION_COLUMNS = (
     "probabilities, drawn, lineage, sequence, features, context, device, channel, journey_stage, deferred, "
     "deadline_us, closes_service_us, due_service_us"
 )
-INSERT_DECISION = (
-    f"INSERT INTO decisions (no, campaign_no, {DECISION_COLUMNS}) "  # noqa: S608 - only constants
-    f"VALUES (?, ?{', ?' * len(DECISION_COLUMNS.split(','))}) "
-    "ON CONFLICT (campaign_no, decision_id) DO NOTHING"
-)
+_VALUES = f"(?, ?{', ?' * len(DECISION_COLUMNS.split(','))})"
+_ROWS_AT_ONCE_MAX = 64
 SETTLEMENT_COLUMNS = (
     "s.sequence, d.decision_id, d.variant, d.offer_id, d.device, d.channel, d.journey_stage, d.offers, "
     "d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, s.settled_us"
 )
+
+
+def insert_decisions(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    """Insert rows of (no, campaign_no, *DECISION_COLUMNS) but those whose id is taken; return how many.
+
+    Many rows are one statement, in powers of two so that few statements are prepared: each one that runs
+    gives the GIL up and has to win it back from the loop.
+    """
+    stored = start = 0
+    while start < len(rows):
+        count = min(_ROWS_AT_ONCE_MAX, 1 << (len(rows) - start).bit_length() - 1)
+        values = [value for row in rows[start : start + count] for value in row]
+        stored += connection.execute(_insert(count), values).rowcount
+        start += count
+    return stored
+
+
+@lru_cache(maxsize=16)
+def _insert(count: int) -> str:
+    return (
+        f"INSERT INTO decisions (no, campaign_no, {DECISION_COLUMNS}) "  # noqa: S608 - only constants
+        f"VALUES {', '.join([_VALUES] * count)} ON CONFLICT (campaign_no, decision_id) DO NOTHING"
+    )
 
 
 @lru_cache(maxsize=2_000)

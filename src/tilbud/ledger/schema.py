@@ -58,7 +58,6 @@ MIGRATIONS: tuple[Step, ...] = (
             closes_service_us INTEGER NOT NULL, due_service_us INTEGER NOT NULL
         ) STRICT""",
         "CREATE UNIQUE INDEX decisions_by_id ON decisions (campaign_no, decision_id)",
-        "CREATE INDEX decisions_by_model ON decisions (campaign_no, sequence) WHERE reason = 1",
         """CREATE TABLE windows (
             decision_no INTEGER PRIMARY KEY, campaign_no INTEGER NOT NULL, state INTEGER NOT NULL,
             deadline_us INTEGER NOT NULL, closes_service_us INTEGER NOT NULL,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision, Settlement
+from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, RewardRules
@@ -40,9 +40,9 @@ _SEQUENCES = (
     "SELECT coalesce((SELECT min(sequence) FROM settlements WHERE campaign_no = c.no), last_sequence + 1), "
     "last_sequence FROM campaigns c WHERE id = ? AND last_sequence > 0"
 )
-_DECISIONS_AT = (
-    f"SELECT {DECISION_COLUMNS} FROM decisions WHERE campaign_no = {_CAMPAIGN} AND reason = 1 "  # noqa: S608
-    "AND sequence BETWEEN ? AND ? AND lineage = ? ORDER BY sequence, no LIMIT ?"
+_DRAWN = (
+    f"SELECT no, {DECISION_COLUMNS} FROM decisions WHERE no > ? AND campaign_no = {_CAMPAIGN} "  # noqa: S608
+    f"AND reason = {Reason.PERSONALIZED} AND lineage = ? ORDER BY no LIMIT ?"
 )
 _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
@@ -172,11 +172,11 @@ class SqliteLedger:
             row: tuple[int, int] | None = reading.execute(_SEQUENCES, (campaign,)).fetchone()
             return row or (0, 0)
 
-    def decisions_at(self, campaign: str, lineage: str, first: int, last: int, limit: int) -> list[Decision]:
-        """Return decisions the bandit drew with a model at sequence first … last."""
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return decisions the bandit drew, each with its place in the order of recording."""
         with self._reads() as (reading, records):
-            rows = reading.execute(_DECISIONS_AT, (campaign, first, last, lineage, limit)).fetchall()
-            return [records.decision(campaign, row) for row in rows]
+            rows = reading.execute(_DRAWN, (after, campaign, lineage, limit)).fetchall()
+            return [(row[0], records.decision(campaign, row[1:])) for row in rows]
 
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""

@@ -19,7 +19,7 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.ledger import window as windows
 from tilbud.ledger.port import ActivateResult, Activation, ReceiveResult, Settled
-from tilbud.ledger.rows import DECISION_COLUMNS, INSERT_DECISION, Reading, Row
+from tilbud.ledger.rows import DECISION_COLUMNS, Reading, Row, insert_decisions
 from tilbud.ledger.window import Window
 
 _DAY_US = 86_400_000_000
@@ -64,15 +64,19 @@ class Statements:
         self._campaigns: dict[str, int] = {}
         self._texts: dict[int, int] = {}  # digest: day of the last use that is stored
         self._new_texts: dict[int, int] = {}
+        self._clock_due_us = 0  # when the service clock is to be written again
+        self._clock_written_us: int | None = None  # by this transaction
         self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
 
     # The transaction
 
     def finish(self, service_us: int) -> None:
         """Write what the calls of the transaction add up to; the last thing before the commit."""
-        self._connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE key = 'served_service_us'", (service_us,)
-        )
+        if service_us >= self._clock_due_us:
+            self._connection.execute(
+                "UPDATE meta SET value = max(value, ?) WHERE key = 'served_service_us'", (service_us,)
+            )
+            self._clock_written_us = service_us
         for campaign_no, opened in self._opened.items():
             if opened:
                 self._connection.execute(
@@ -82,6 +86,11 @@ class Statements:
     def keep(self) -> None:
         """Remember what the transaction made known: it was committed."""
         self._opened.clear()
+        if self._clock_written_us is not None:
+            self._clock_due_us = self._clock_written_us + int(
+                self._limits.service_clock_written_every_s * 1e6
+            )
+            self._clock_written_us = None
         if self._new_texts:
             if len(self._texts) + len(self._new_texts) > self._limits.interned_texts_max:
                 self._texts.clear()
@@ -90,6 +99,7 @@ class Statements:
 
     def forget(self) -> None:
         """Forget what the transaction made known: it was rolled back."""
+        self._clock_written_us = None
         self.back_to((Counter(), {}))
 
     def mark(self) -> tuple[Counter[int], dict[int, int]]:
@@ -111,11 +121,7 @@ class Statements:
             (no, self._new_campaign(decision.campaign), *row)
             for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), last + 1)
         ]
-        if len(numbered) == 1:
-            stored = self._connection.execute(INSERT_DECISION, numbered[0]).rowcount
-        else:
-            stored = self._connection.executemany(INSERT_DECISION, numbered).rowcount
-        if stored == len(numbered):
+        if insert_decisions(self._connection, numbered) == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
             return list(decisions)

@@ -21,7 +21,7 @@ from tilbud.domain.clock import Clock, Now
 from tilbud.domain.context import Consent, Context, check_text, read_context
 from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Reason, Text, check_id
 from tilbud.domain.eligibility import Eligibility
-from tilbud.domain.errors import IdReused, InvalidField, ModelUnavailable, RequestError, TilbudError
+from tilbud.domain.errors import IdReused, InvalidField, ModelUnavailable, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.variants import DRAW, variant_of
 from tilbud.ledger.port import Ledger
@@ -72,52 +72,53 @@ class DecideService:
         self._limits = limits
         self._new_id = new_id
 
-    async def decide(self, request: DecideRequest, time_left_s: float | None = None) -> Answer:
-        """Answer one question. `time_left_s`: how long the caller still waits; None: for ever.
+    async def decide(self, request: DecideRequest, deadline_s: float | None = None) -> Answer:
+        """Answer one question; see `decide_many`.
 
         Raises InvalidField, UnknownCampaign, IdReused, Overloaded, LedgerUnavailable.
         """
-        now = self._clock.now()
-        prepared = self._prepare(request, now, time_left_s)
-        if isinstance(prepared, Answer):
-            return prepared
-        try:
-            (stored,) = await self._ledger.record([prepared.decision], now)
-        except asyncio.CancelledError:
-            self._count(prepared)  # the caller left; the row is handed over and will be there
-            raise
-        return self._answer(prepared, stored)
+        (answer,) = await self.decide_many([request], [deadline_s])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def decide_many(
-        self, requests: Sequence[DecideRequest | TilbudError], time_left_s: float | None = None
-    ) -> list[Answer | TilbudError]:
+        self, requests: Sequence[DecideRequest | TilbudError], deadlines_s: Sequence[float | None]
+    ) -> list[Answer | Exception]:
         """Answer many questions in one ledger transaction; a bad one gets its error in its place.
 
-        A request that could not even be read stands as its error already.
+        A request that could not even be read stands as its error already. An unexpected error is told in
+        its place too: the other questions may be other callers'. `deadlines_s` says until when
+        each caller waits, on `perf_counter`'s clock; None: for ever. Raises Overloaded and
+        LedgerUnavailable, and InvalidField where there are too many.
         """
         if len(requests) > self._limits.batch_items_max:
             raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
-        deadline = None if time_left_s is None else perf_counter() + time_left_s
-        prepared: list[Answer | TilbudError | _Drawn] = []
-        for number, request in enumerate(requests):
+        # A caller that leaves does not undo what is handed to the ledger: it is still counted.
+        return await asyncio.shield(self._decide_many(requests, deadlines_s))
+
+    async def _decide_many(
+        self, requests: Sequence[DecideRequest | TilbudError], deadlines_s: Sequence[float | None]
+    ) -> list[Answer | Exception]:
+        prepared: list[Answer | Exception | _Drawn] = []
+        for number, (request, deadline_s) in enumerate(zip(requests, deadlines_s, strict=True)):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            left = None if deadline is None else deadline - perf_counter()
-            prepared.append(self._try(request, left))
+            prepared.append(self._try_prepare(request, deadline_s))
         drawn = [each.decision for each in prepared if isinstance(each, _Drawn)]
         stored = iter(await self._ledger.record(drawn, self._clock.now()) if drawn else ())
         return [
             self._try_answer(each, next(stored)) if isinstance(each, _Drawn) else each for each in prepared
         ]
 
-    def _try(
-        self, request: DecideRequest | TilbudError, time_left_s: float | None
-    ) -> Answer | _Drawn | TilbudError:
+    def _try_prepare(
+        self, request: DecideRequest | TilbudError, deadline_s: float | None
+    ) -> Answer | _Drawn | Exception:
         if isinstance(request, TilbudError):
             return request
         try:
-            return self._prepare(request, self._clock.now(), time_left_s)
-        except RequestError as error:
+            return self._prepare(request, self._clock.now(), deadline_s)
+        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
             return error
 
     def _try_answer(self, drawn: _Drawn, stored: Decision) -> Answer | TilbudError:
@@ -141,7 +142,7 @@ class DecideService:
             for rule in set(rules):
                 self._metrics.excluded(drawn.decision.campaign, rule, rules.count(rule))
 
-    def _prepare(self, request: DecideRequest, now: Now, time_left_s: float | None) -> Answer | _Drawn:
+    def _prepare(self, request: DecideRequest, now: Now, deadline_s: float | None) -> Answer | _Drawn:
         asked = perf_counter()
         served = self._catalog.get(self._check(request))
         fingerprint = request.fingerprint(self._key)
@@ -161,7 +162,7 @@ class DecideService:
         record = _Record(
             served, request, context=context, now=now, fingerprint=fingerprint, new_id=self._new_id
         )
-        no_time = time_left_s is not None and time_left_s < self._limits.decide_time_left_min_s
+        no_time = deadline_s is not None and deadline_s - asked < self._limits.decide_time_left_min_s
         if no_time:
             decision = record.fallback(Reason.FALLBACK_NO_TIME, PERSONALIZED)
             if not request.dry_run:

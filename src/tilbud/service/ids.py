@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from uuid import UUID
 
 
 def uuid7(now_us: int) -> str:
@@ -12,4 +11,5 @@ def uuid7(now_us: int) -> str:
     value = (now_us // 1_000 & (1 << 48) - 1) << 80 | random
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -26,6 +26,9 @@ REASONS = {reason: reason.name.lower() for reason in Reason}
 class _DecisionChildren:
     decisions: Counter
     context: Counter
+    duration: Histogram
+    drawn: Histogram
+    entropy: Histogram
 
 
 @dataclass(slots=True)
@@ -143,17 +146,24 @@ class Metrics:
                decision.channel, decision.device, decision.journey_stage)  # fmt: skip
         children = self._caches.decisions.get(key)
         if children is None:
-            children = self._caches.decisions[key] = _DecisionChildren(
-                self._decisions.labels(*key[:4]),
-                self._context_decisions.labels(key[0], key[1], *key[4:]),
-            )
+            children = self._caches.decisions[key] = self._decision_children(key)
         children.decisions.inc()
         children.context.inc()
-        self._decide_duration.labels(decision.campaign).observe(seconds)
+        children.duration.observe(seconds)
         if decision.drawn >= 0:
-            self._drawn.labels(decision.campaign, decision.variant).observe(decision.probability)
+            children.drawn.observe(decision.probability)
             if decision.reason is Reason.PERSONALIZED:
-                self._entropy.labels(decision.campaign).observe(entropy_ratio(decision.probabilities))
+                children.entropy.observe(entropy_ratio(decision.probabilities))
+
+    def _decision_children(self, key: tuple[str, ...]) -> _DecisionChildren:
+        campaign, variant = key[:2]
+        return _DecisionChildren(
+            decisions=self._decisions.labels(*key[:4]),
+            context=self._context_decisions.labels(campaign, variant, *key[4:]),
+            duration=self._decide_duration.labels(campaign),
+            drawn=self._drawn.labels(campaign, variant),
+            entropy=self._entropy.labels(campaign),
+        )
 
     def excluded(self, campaign: str, rule: str, offers: int) -> None:
         """Count offers that a rule removed from one decision."""

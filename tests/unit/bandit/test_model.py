@@ -224,7 +224,16 @@ def test_failures_inside_vw_leave_a_working_model(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "scores", [[0.2] * 4, [0.2] * 6, [math.nan] * 5, [math.inf] * 5, [0.0] * 5, [-0.1, *[0.3] * 4]]
+    "scores",
+    [
+        [0.2] * 4,
+        [0.2] * 6,
+        [math.nan] * 5,
+        [math.inf] * 5,
+        [math.inf, -math.inf, 0.5, 0.2, 0.3],
+        [0.0] * 5,
+        [-0.1, *[0.3] * 4],
+    ],
 )
 def test_unsound_predictions_are_not_handed_out(scores, monkeypatch):
     """A prediction that is not one finite score ≥ 0 for each offer is ModelUnavailable."""

@@ -81,7 +81,7 @@ async def test_everything_is_there_after_a_restart(path):
             [ledger.find(CAMPAIGN, each) for each in ("d0", "d1", "d2", "d3", "p", "unknown")],
             ledger.settlements(CAMPAIGN, 0, 10),
             ledger.sequences(CAMPAIGN),
-            ledger.decisions_at(CAMPAIGN, "c0ffee", 0, 9, 9),
+            ledger.drawn(CAMPAIGN, "c0ffee", 0, 9),
             ledger.pending(CAMPAIGN),
             ledger.oldest_due_service_us(CAMPAIGN),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from tests.wiring import Wired
@@ -34,12 +35,16 @@ async def _with(variants: str, tmp_path: Path) -> Wired:
 
 async def test_too_little_time_gets_the_unrecorded_fallback(wired: Wired) -> None:
     """With too little time left: the fallback at once, unrecorded, its id still free."""
-    answer = await wired.decide.decide(DecideRequest("c", decision_id="hurry"), time_left_s=0.001)
+    answer = await wired.decide.decide(
+        DecideRequest("c", decision_id="hurry"), deadline_s=perf_counter() + 0.001
+    )
     assert not answer.recorded
     assert answer.decision.reason is Reason.FALLBACK_NO_TIME
     assert (answer.decision.offer_id, answer.decision.probability) == ("none", 1.0)
     assert wired.ledger.find("c", "hurry") is None
-    later = await wired.decide.decide(DecideRequest("c", decision_id="hurry"), time_left_s=1.0)
+    later = await wired.decide.decide(
+        DecideRequest("c", decision_id="hurry"), deadline_s=perf_counter() + 60.0
+    )
     assert later.recorded
 
 
@@ -47,7 +52,7 @@ async def test_a_retry_in_a_hurry_is_still_the_recorded_answer(wired: Wired) -> 
     """A recorded decision is answered from the ledger however little time is left."""
     request = DecideRequest("c", decision_id="again")
     first = await wired.decide.decide(request)
-    again = await wired.decide.decide(request, time_left_s=0.0)
+    again = await wired.decide.decide(request, deadline_s=perf_counter())
     assert again.decision == first.decision
 
 
@@ -121,7 +126,8 @@ async def test_batches_answer_each_in_its_place(wired: Wired) -> None:
             DecideRequest("c", decision_id="one"),
             DecideRequest("c", decision_id="one", customer_id="other"),
             DecideRequest("c", decision_id="dry", dry_run=True),
-        ]
+        ],
+        [None] * 6,
     )
     first, unknown, refused, repeated, reused, dry = answers
     assert isinstance(first, Answer)
@@ -138,7 +144,7 @@ async def test_batches_answer_each_in_its_place(wired: Wired) -> None:
 async def test_an_oversized_batch_is_refused_whole(wired: Wired) -> None:
     """More than 1,000 requests: InvalidField naming the field."""
     with pytest.raises(InvalidField, match="requests"):
-        await wired.decide.decide_many([DecideRequest("c")] * 1_001)
+        await wired.decide.decide_many([DecideRequest("c")] * 1_001, [None] * 1_001)
 
 
 async def test_the_ranking_is_what_the_draw_used(wired: Wired) -> None:

@@ -1,0 +1,68 @@
+"""Calls that arrive together are answered together.
+
+Between two calls gRPC's own work leaves none of our code in the processor's caches, so that one call
+alone costs about three times what it costs amid others. Under load, calls that arrive while others
+are answered wait for them and are then one batch: read, decided, recorded in one transaction, and
+written in one go. A call that comes alone is answered at once.
+
+What holds: each question gets its own answer or error; a caller that leaves takes nothing from the
+others; an unexpected error of a batch reaches everyone in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Question = TypeVar("Question")
+Reply = TypeVar("Reply")
+AnswerAll = Callable[[Sequence[Question]], Awaitable[Sequence[Reply | Exception]]]
+
+
+class Gathering(Generic[Question, Reply]):
+    """Answers questions in batches of at most `batch_max`, one batch at a time."""
+
+    def __init__(self, answer_all: AnswerAll[Question, Reply], *, batch_max: int) -> None:
+        self._answer_all = answer_all
+        self._batch_max = batch_max
+        self._waiting: deque[tuple[Question, asyncio.Future[Reply]]] = deque()
+        self._batch: asyncio.Task[None] | None = None
+        self._busy = False
+
+    def ask(self, question: Question) -> asyncio.Future[Reply]:
+        """Return the future answer."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting.append((question, future))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._begin)  # with all that comes in this turn of the loop
+        return future
+
+    def _begin(self) -> None:
+        count = min(len(self._waiting), self._batch_max)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        self._batch = asyncio.create_task(self._answer(batch))
+        self._batch.add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        if self._waiting:
+            self._begin()
+        else:
+            self._busy = False
+
+    async def _answer(self, batch: list[tuple[Question, asyncio.Future[Reply]]]) -> None:
+        replies: Sequence[Reply | Exception]
+        try:
+            replies = await self._answer_all([question for question, _ in batch])
+        except Exception as error:  # noqa: BLE001 - everyone who waits must hear of it
+            replies = [error] * len(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue  # its caller is gone
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)

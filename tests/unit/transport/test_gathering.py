@@ -1,0 +1,75 @@
+"""Calls that arrive together are answered together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from tilbud.transport.gathering import Gathering
+
+
+class _Answering:
+    """Doubles numbers, when it is let; remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(numbers))
+        await self.open.wait()
+        if 13 in numbers:
+            raise OSError("for the test")
+        return [ValueError(str(number)) if number < 0 else 2 * number for number in numbers]
+
+
+@pytest.fixture
+async def answering() -> _Answering:
+    """Answers nothing until it is opened."""
+    return _Answering()
+
+
+async def test_what_comes_together_is_one_batch_and_what_comes_later_the_next(answering: _Answering) -> None:
+    """Calls of one turn are one batch; those that come meanwhile are the next, in order, up to its size."""
+    gathering = Gathering(answering, batch_max=3)
+    first = [gathering.ask(number) for number in (1, 2)]
+    await asyncio.sleep(0.0)
+    await asyncio.sleep(0.0)
+    later = [gathering.ask(number) for number in (3, 4, 5, 6)]
+    answering.open.set()
+    assert await asyncio.gather(*first, *later) == [2, 4, 6, 8, 10, 12]
+    assert answering.batches == [[1, 2], [3, 4, 5], [6]]
+
+
+async def test_each_gets_its_own_error(answering: _Answering) -> None:
+    """An error in one place is that caller's alone."""
+    gathering = Gathering(answering, batch_max=3)
+    answering.open.set()
+    good, bad = gathering.ask(1), gathering.ask(-1)
+    assert await good == 2
+    with pytest.raises(ValueError, match="-1"):
+        await bad
+
+
+async def test_a_failing_batch_reaches_everyone_in_it_and_nobody_after(answering: _Answering) -> None:
+    """An unexpected error is everyone's in the batch; the next batch is answered."""
+    gathering = Gathering(answering, batch_max=2)
+    answering.open.set()
+    unlucky, innocent, next_one = gathering.ask(13), gathering.ask(1), gathering.ask(2)
+    for future in (unlucky, innocent):
+        with pytest.raises(OSError, match="for the test"):
+            await future
+    assert await next_one == 4
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_the_others(answering: _Answering) -> None:
+    """A cancelled call is answered into the void; the others get theirs."""
+    gathering = Gathering(answering, batch_max=3)
+    leaving, staying = gathering.ask(1), gathering.ask(2)
+    await asyncio.sleep(0.0)
+    leaving.cancel()
+    answering.open.set()
+    assert await staying == 4
+    assert answering.batches == [[1, 2]]
