@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -86,6 +87,12 @@ def serve(
     drain_grace_s: Annotated[
         float, typer.Option(envvar="TILBUD_DRAIN_GRACE_S", help="Seconds for calls in flight to finish.")
     ] = 10.0,
+    retention_days: Annotated[
+        float,
+        typer.Option(
+            envvar="TILBUD_RETENTION_DAYS", min=0.01, help="How long decisions that ended are kept."
+        ),
+    ] = 90.0,
     draw_key: Annotated[
         str,
         typer.Option(
@@ -103,7 +110,7 @@ def serve(
     try:
         for address in (listen, http):
             host_and_port(address)
-        key = bytes.fromhex(draw_key) if draw_key else None
+        key = _draw_key(draw_key)
         configure(log_level, pretty=sys.stderr.isatty())
     except ValueError as error:
         _fail(str(error))
@@ -116,8 +123,23 @@ def serve(
         drain_notice_s=drain_notice_s,
         drain_grace_s=drain_grace_s,
         draw_key=key,
+        limits=replace(Limits(), retention_s=retention_days * 86_400.0),
     )
     _run(_serve(settings))
+
+
+def _draw_key(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if not 16 <= len(key) <= 64:  # noqa: PLR2004 - what BLAKE2b takes, and no guessable ones
+        raise ValueError(
+            "--draw-key: write 32 to 128 hexadecimal digits, such as `openssl rand -hex 32` gives"
+        )
+    return key
 
 
 async def _serve(settings: Settings) -> None:
@@ -243,7 +265,10 @@ def simulate(
 
 @cli.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="CSV of offers that were shown at random, with what came.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="CSV of offers shown at random, with what came."),
+    ],
     campaign: Annotated[str, typer.Option(help="A campaign with the CSV's offers.")],
     offer_column: Annotated[str, typer.Option(help="Column of the offer that was really shown.")],
     outcome_column: Annotated[str, typer.Option(help="Column that is 1 where the outcome came, else 0.")],

@@ -89,17 +89,12 @@ class DecideService:
 
         A request that could not even be read stands as its error already. An unexpected error is told in
         its place too: the other questions may be other callers'. `deadlines_s` says until when
-        each caller waits, on `perf_counter`'s clock; None: for ever. Raises Overloaded and
+        each caller waits, on `perf_counter`'s clock; None: for ever. Not to be cancelled: what is handed
+        to the ledger is recorded all the same, and would not be counted. Raises Overloaded and
         LedgerUnavailable, and InvalidField where there are too many.
         """
         if len(requests) > self._limits.batch_items_max:
             raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
-        # A caller that leaves does not undo what is handed to the ledger: it is still counted.
-        return await asyncio.shield(self._decide_many(requests, deadlines_s))
-
-    async def _decide_many(
-        self, requests: Sequence[DecideRequest | TilbudError], deadlines_s: Sequence[float | None]
-    ) -> list[Answer | Exception]:
         prepared: list[Answer | Exception | _Drawn] = []
         for number, (request, deadline_s) in enumerate(zip(requests, deadlines_s, strict=True)):
             if number % _SLICE == _SLICE - 1:

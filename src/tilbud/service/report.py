@@ -7,7 +7,6 @@ held + orphan + refused. What an outcome is worth is decided when its decision s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,16 +70,11 @@ class ReportService:
     ) -> list[OutcomeStatus | TilbudError]:
         """Store many outcomes in one ledger transaction; a bad one gets its error in its place.
 
-        A report that could not even be read stands as its error already.
+        A report that could not even be read stands as its error already. Not to be cancelled: what is
+        handed to the ledger happens all the same, and would not be counted.
         """
         if len(reports) > self._limits.batch_items_max:
             raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(reports)}")
-        # A caller that leaves does not undo what is handed to the ledger: it is still counted.
-        return await asyncio.shield(self._report_many(reports))
-
-    async def _report_many(
-        self, reports: Sequence[OutcomeReport | TilbudError]
-    ) -> list[OutcomeStatus | TilbudError]:
         checked = [self._checked(report) for report in reports]
         outcomes = [each for each in checked if isinstance(each, Outcome)]
         received = iter(await self._ledger.receive(outcomes, self._clock.now()) if outcomes else ())

@@ -1,7 +1,12 @@
-"""DecisionService over gRPC: messages to use cases and back."""
+"""DecisionService over gRPC: messages to use cases and back.
+
+What holds: a use case runs to its end also where its caller leaves at a deadline, since what it handed
+to the ledger happens all the same. Single calls that arrive together are answered together.
+"""
 
 from __future__ import annotations
 
+from asyncio import shield
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import TypeVar
@@ -47,17 +52,19 @@ def decision_handlers(decide: DecideService, report: ReportService) -> Mapping[s
 
     async def decide_many(message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         requests = _each(message.requests, decide_request)
-        answers = await decide.decide_many(requests, [_deadline_s(context)] * len(requests))
+        answers = await shield(decide.decide_many(requests, [_deadline_s(context)] * len(requests)))
         return b"".join([field(1, _decision_result(number, answer)) for number, answer in enumerate(answers)])
 
     async def activate(message: decisions_pb2.ActivateRequest, _: Context) -> Message:
-        deadline_us = await report.activate(message.campaign, message.decision_id, message.shown_offer_id)
+        deadline_us = await shield(
+            report.activate(message.campaign, message.decision_id, message.shown_offer_id)
+        )
         return decisions_pb2.ActivateResponse(
             reward_deadline=None if deadline_us is None else timestamp(deadline_us)
         )
 
     async def report_many(message: decisions_pb2.BatchReportOutcomesRequest, _: Context) -> Message:
-        results = await report.report_many(_each(message.requests, outcome_report))
+        results = await shield(report.report_many(_each(message.requests, outcome_report)))
         return decisions_pb2.BatchReportOutcomesResponse(
             results=[_outcome_result(number, result) for number, result in enumerate(results)]
         )

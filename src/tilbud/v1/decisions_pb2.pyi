@@ -306,7 +306,7 @@ class FeatureValue(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     FLAG_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """At most 128 characters."""
+    """1 to 128 characters."""
     number: _builtins.float
     """Finite, and within the range of a 32-bit float."""
     flag: _builtins.bool

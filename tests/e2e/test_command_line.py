@@ -1,0 +1,113 @@
+"""The command line as people meet it: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import Serve
+from tests.e2e.campaigns import RULES
+
+from tilbud.config import SAMPLES
+
+HILLSTROM = Path(__file__).parents[3] / "shared" / "data" / "hillstrom.csv"
+TILBUD = [sys.executable, "-m", "tilbud"]
+
+
+def _run(*words: str | Path, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TILBUD, *map(str, words)], check=False, capture_output=True, text=True, timeout=timeout_s,
+        env={"COLUMNS": "100"},
+    )  # fmt: skip
+
+
+def test_check_says_what_the_samples_will_do() -> None:
+    """Valid files: status 0 and a table with each campaign, its rules and its preset."""
+    ran = _run("check", SAMPLES)
+    assert ran.returncode == 0
+    for word in ("homepage-hero", "shop", "hillstrom", "balanced", "control"):
+        assert word in ran.stdout
+
+
+def test_check_tells_every_problem_with_its_place(tmp_path: Path) -> None:
+    """Broken files: status 2, one line a problem, with file, line, key and remedy."""
+    (tmp_path / "one.yaml").write_text(RULES.replace("channels: [app]", "chanels: [app]"))
+    (tmp_path / "two.yaml").write_text(
+        RULES.replace("campaign: rules", "campaign: two").replace("1h", "1 hour")
+    )
+    ran = _run("check", tmp_path)
+    assert ran.returncode == 2
+    first, second = ran.stderr.splitlines()
+    assert re.match(
+        rf"{tmp_path}/one\.yaml:11: offers\[1\]\.chanels: unknown key; did you mean `channels`\?", first
+    )
+    assert re.match(rf"{tmp_path}/two\.yaml:18: reward\.window: .*30m", second)
+
+
+def test_the_schema_is_json_schema() -> None:
+    """`check --schema` prints a JSON Schema that names the keys as files have them."""
+    schema = json.loads(_run("check", "--schema").stdout)
+    assert {"campaign", "offers", "reward", "consent"} <= schema["properties"].keys()
+    assert "window" in schema["$defs"]["RewardSection"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serve", "--listen", "nonsense"], "HOST:PORT"),
+        (["serve", "--draw-key", "abc"], "hexadecimal"),
+        (["serve", "--campaigns", "/nowhere"], "/nowhere: there is no such file or directory"),
+        (["rebuild", "--data", "/nowhere"], "/nowhere has no ledger.sqlite3"),
+        (["rebuild", "--campaign", "none"], "no campaign 'none'"),
+        (["simulate", "--target", "127.0.0.1:1"], "127.0.0.1:1"),
+        (
+            ["replay", "nowhere.csv", "--campaign", "x", "--offer-column", "a", "--outcome-column", "b"],
+            "nowhere.csv",
+        ),
+        (["check"], "name a campaign file"),
+    ],
+)
+def test_mistakes_are_sentences(words: list[str], said: str, tmp_path: Path) -> None:
+    """A mistake ends with status 2 and a sentence that helps; never with a traceback."""
+    where = ["--data", str(tmp_path / "data"), "--http", "127.0.0.1:0"] if words[0] == "serve" else []
+    ran = _run(*words, *where)
+    assert ran.returncode == 2, ran.stderr
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_interrupted_simulation_still_shows_its_table(serve: Serve) -> None:
+    """SIGINT stops asking, finishes what is in flight, and prints the table of what was done."""
+    service = serve(SAMPLES)
+    with subprocess.Popen(
+        [*TILBUD, "simulate", "--target", service.target, "--decisions", "1000000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        running.stdout.readline()  # the first line of progress
+        running.send_signal(signal.SIGINT)
+        shown, _ = running.communicate(timeout=60)
+    assert "everyone" in shown
+    assert re.search(r"outcomes sent = [\d,]+ accepted \+ 0 duplicate", shown)
+
+
+@pytest.mark.skipif(not HILLSTROM.exists(), reason="needs ../shared/data/hillstrom.csv beside the checkout")
+def test_real_logged_data_is_replayed(serve: Serve) -> None:
+    """6,000 rows of the Hillstrom log: only matched rows count, and the sums hold."""
+    service = serve(SAMPLES)
+    ran = _run(
+        "replay", HILLSTROM, "--campaign", "hillstrom",
+        "--offer-column", "segment", "--outcome-column", "visit", "--rename", "purchase_channel=channel", "--target", service.target, "--rows", "6000",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    matched = re.search(r"the service, every matched row +│ +([\d,]+) ", ran.stdout)
+    assert matched, ran.stdout
+    assert 1_700 < int(matched[1].replace(",", "")) < 2_300
+    assert service.metric("tilbud_activations_total", campaign="hillstrom", status="activated") == int(
+        matched[1].replace(",", "")
+    )
