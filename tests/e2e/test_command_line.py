@@ -100,10 +100,16 @@ def test_an_interrupted_simulation_still_shows_its_table(serve: Serve) -> None:
 def test_real_logged_data_is_replayed(serve: Serve) -> None:
     """6,000 rows of the Hillstrom log: only matched rows count, and the sums hold."""
     service = serve(SAMPLES)
-    ran = _run(
-        "replay", HILLSTROM, "--campaign", "hillstrom",
-        "--offer-column", "segment", "--outcome-column", "visit", "--rename", "purchase_channel=channel", "--target", service.target, "--rows", "6000",
-    )  # fmt: skip
+    columns = [
+        "--offer-column",
+        "segment",
+        "--outcome-column",
+        "visit",
+        "--rename",
+        "purchase_channel=channel",
+    ]
+    service_and_rows = ["--campaign", "hillstrom", "--target", service.target, "--rows", "6000"]
+    ran = _run("replay", HILLSTROM, *columns, *service_and_rows)
     assert ran.returncode == 0, ran.stderr
     matched = re.search(r"the service, every matched row +│ +([\d,]+) ", ran.stdout)
     assert matched, ran.stdout
