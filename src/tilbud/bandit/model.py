@@ -95,8 +95,7 @@ class Model:
             raise ModelUnavailable(f"VW failed to predict: {error}") from error
         if len(scores) != len(offers.ids):
             raise ModelUnavailable(f"{len(scores)} scores for {len(offers.ids)} offers")
-        # fsum is finite only if all are: NaN and infinities survive it.
-        total = math.fsum(scores)
+        total = sum(scores)  # finite only if all are: NaN and infinities survive it
         if not math.isfinite(total) or total <= 0.0 or min(scores) < 0.0:
             raise ModelUnavailable("scores are not finite, not negative and not all zero")
         return scores

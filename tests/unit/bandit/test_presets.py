@@ -39,7 +39,7 @@ def test_vw_takes_every_preset(preset):
         "--invert_hash out", "--readable_model out", "-p out", "--predictions out", "--cache_file c", "-c",
         "--daemon", "--port 1", "--audit", "--cb_adf", "--cb_explore 2", "--ccb_explore_adf", "--cb_type ips",
         "--bag 5", "--cover 3", "--first 10", "--link logistic", "--dictionary x", "--feature_mask m",
-        "stray", "--", "-", "-dfile", "--bit_precision", "--squarecb yes",
+        "stray", "--elim", "--", "-", "-dfile", "--bit_precision", "--squarecb yes",
     ],
 )  # fmt: skip
 def test_arguments_outside_the_allow_list_are_refused(text):
@@ -69,7 +69,7 @@ def test_values_out_of_range_are_refused_with_a_remedy(text):
         ("--softmax --gamma_scale 3", "--gamma_scale has no meaning"),
         ("--lambda 3", "--lambda has no meaning"),
         ("--regcb --epsilon 0.1", "--epsilon has no meaning"),
-        ("--mellowness 0.1", "without --elim"),
+        ("--mellowness 0.1", "without --regcb or --regcbopt"),
         ("--epsilon 0.1 --epsilon 0.2", "twice"),
         ("--ftrl --coin", "choose one of"),
     ],
@@ -100,7 +100,7 @@ def test_equal_files_have_equal_arguments():
 
 @pytest.mark.parametrize(
     "text",
-    ["--softmax --lambda 10", "--regcb", "--regcbopt --mellowness 0.01", "--elim", "--coin", "-l 0.1",
+    ["--softmax --lambda 10", "--regcb", "--regcbopt --mellowness 0.01", "--coin", "-l 0.1",
      "--cubic dco", "--interactions dcjo", "--ignore a --ignore_linear d", "--noconstant --l2 1e-6",
      "--adaptive --invariant --power_t 0.4", "--random_seed 7 --epsilon 0.05"],
 )  # fmt: skip
