@@ -53,6 +53,7 @@ def decision(decision_id: str = "d1", now: Now | None = None, **said: Any) -> De
         "offers": offers,
         "probabilities": probabilities,
         "drawn": drawn,
+        "discovery": 0.02,
         "lineage": "c0ffee",
         "sequence": 0,
         "features": "|Context device=mobile channel=web",

@@ -69,6 +69,7 @@ class Wired:
             ledger=self.ledger,
             clock=self.clock,
             draw_key=DRAW_KEY,
+            fingerprint_key=DRAW_KEY,
             metrics=self.metrics,
             limits=self.limits,
             new_id=lambda _now_us: f"made-{next(numbers)}",
@@ -91,7 +92,17 @@ class Wired:
     def serve(self) -> None:
         """Serve the campaign with a model opened anew, as a start does."""
         file = CampaignFile(self.campaign, "test.yaml", "sha")
-        self.catalog.replace([ServedCampaign(file, self.open(), self.limits)])
+        served = ServedCampaign(file, self.open(), self.limits)
+        self.learner.opened(served)
+        self.catalog.replace([served])
+
+    def serve_also(self, yaml: str) -> ServedCampaign:
+        """Serve another campaign beside."""
+        campaign = parse_campaign(yaml.encode(), "other.yaml")
+        model = Model(campaign, limits=self.limits)
+        other = ServedCampaign(CampaignFile(campaign, "other.yaml", "sha"), model, self.limits)
+        self.catalog.replace([*self.catalog.all(), other])
+        return other
 
     def open(self) -> Model:
         """Open the campaign's model."""

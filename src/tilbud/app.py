@@ -25,6 +25,7 @@ from tilbud.domain.errors import TilbudError
 from tilbud.learning.replica import open_model
 from tilbud.learning.settling import Learner
 from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.ledger.sqlite_reading import SqliteReading
 from tilbud.service.catalog import Catalog
 from tilbud.service.decide import DecideService
 from tilbud.service.ids import uuid7
@@ -56,6 +57,11 @@ class SystemClock:
 def ledger_at(data: Path, settings: Settings) -> SqliteLedger:
     """Return the ledger of a data directory, not yet open."""
     return SqliteLedger(path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits)
+
+
+def ledger_read_at(data: Path, settings: Settings) -> SqliteReading:
+    """Return the ledger of a data directory to read only, not yet open."""
+    return SqliteReading(data / LEDGER_FILE, limits=settings.limits)
 
 
 def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
@@ -149,6 +155,7 @@ class Application:
             ledger=ledger,
             clock=clock,
             draw_key=settings.draw_key or info.draw_key,
+            fingerprint_key=info.draw_key,  # the ledger's own, so that retries outlive another draw key
             metrics=metrics,
             limits=limits,
             new_id=uuid7,
@@ -165,7 +172,7 @@ class Application:
             listen=settings.listen,
             rpc=Rpc(metrics=metrics, limits=limits, log=logger("transport")),
             handlers={
-                "DecisionService": decision_handlers(decide, report),
+                "DecisionService": decision_handlers(decide, report, limits),
                 "CampaignService": campaign_handlers(catalog, loader, limits),
             },
             limits=limits,
@@ -188,12 +195,16 @@ class Application:
 
         async def stop_learning() -> None:
             self._learner.stop()
-            await learning
-            await self._learner.checkpoint_all()
+            done, _ = await asyncio.wait([learning], timeout=self._settings.drain_grace_s)
+            if done:
+                await self._learner.checkpoint_all()
+            else:  # a disk that hangs must not keep the process: what is left is learned at the next start
+                learning.cancel()
+                self._log.error("learner_hangs")
 
         self._undo.push_async_callback(stop_learning)
 
     def _unready(self) -> str:
         if not self._ready:
             return "starting or draining"
-        return "" if self._learner.healthy else "the ledger or the learner is failing; see the log"
+        return self._learner.trouble()

@@ -336,14 +336,14 @@ def rebuild(
 async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
     from rich.progress import Progress
 
-    from tilbud.app import LEDGER_FILE, checkpoints_at, ledger_at
+    from tilbud.app import LEDGER_FILE, checkpoints_at, ledger_read_at
     from tilbud.learning import rebuild as learning
 
     if not (data / LEDGER_FILE).exists():
         raise TilbudError(f"{data} has no {LEDGER_FILE}; name the data directory of a service with --data")
     settings = Settings(data=data)
-    ledger, checkpoints = ledger_at(data, settings), checkpoints_at(data, settings)
-    await ledger.start(lambda _seconds, _rows: None)
+    ledger, checkpoints = ledger_read_at(data, settings), checkpoints_at(data, settings)
+    ledger.open_reading()
     try:
         with Progress(console=Console(stderr=True), transient=True) as bar:
             return [
@@ -357,7 +357,17 @@ async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
                 for file in files
             ]
     finally:
-        await ledger.close()
+        ledger.close_reading()
+
+
+def _passed_over(result: Rebuilt) -> str:
+    return f", {result.decisions_passed_over:,} not checked" if result.decisions_passed_over else ""
+
+
+def _verdict(result: Rebuilt) -> str:
+    if not result.agrees:
+        return f"DIFFERS by up to {result.difference_max:.3g}"
+    return "equal" if result.compared else "nothing to compare"
 
 
 def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
@@ -375,11 +385,11 @@ def _rebuild_table(results: list[Rebuilt]) -> Table:
             result.campaign,
             f"{result.lineage}.{result.sequence}",
             f"{result.from_sequence + 1} … {result.sequence}" if result.sequence else "none yet",
-            f"{result.decisions_equal:,} of {result.decisions_checked:,}",
+            f"{result.decisions_equal:,} of {result.decisions_checked:,}{_passed_over(result)}",
             "no checkpoint"
             if at is None
             else f"{result.checkpoint_equal} of {result.checkpoint_checked} (at {at})",
-            "equal" if result.agrees else f"DIFFERS by up to {result.difference_max:.3g}",
+            _verdict(result),
         )
     return table
 

@@ -159,6 +159,17 @@ class Checkpoints:
         found = self._of_lineage(campaign, lineage)
         return found[0][0] if found else None
 
+    def drop_beyond(self, campaign: str, sequence: int) -> int:
+        """Remove checkpoints beyond the ledger's last settlement; return how many there were.
+
+        The ledger they learned from is gone (an older one was restored, or begun anew): the sequences to
+        come will mean other settlements, and such a checkpoint would look right again.
+        """
+        beyond = [path for path, match in _manifests(self._directory / campaign) if int(match[2]) > sequence]
+        for path in beyond:
+            path.unlink(missing_ok=True)
+        return len(beyond)
+
     def drop_others(self, kept: Manifest) -> None:
         """Remove every other checkpoint of the campaign: they learned what must be forgotten."""
         directory = self._directory / kept.campaign

@@ -132,6 +132,7 @@ class Decision:
     offers: OfferSet  # what was eligible; NO_OFFERS for a fallback
     probabilities: tuple[float, ...]  # of offers.ids, sums to 1; () for a fallback
     drawn: int  # index into offers.ids; -1 for a fallback
+    discovery: float  # the share of probability that was spread evenly
     lineage: str  # of the model that answered
     sequence: int  # the last settlement it had learned
     features: str  # the context as the bandit room encoded it

@@ -36,13 +36,15 @@ class Limits:
     decide_time_left_min_s: float = 0.003
 
     # Caches
-    context_cache_entries_max: int = 20_000
+    context_cache_entries_max: int = 5_000
+    context_cached_chars_max: int = 1_000
     offer_set_cache_entries_max: int = 2_000
     interned_texts_max: int = 20_000
 
     # Learning
     settle_batch_rows_max: int = 200
     settle_every_s: float = 0.1
+    turn_overdue_s: float = 15.0
     learn_slice_s: float = 0.001
     checkpoint_every_settlements: int = 10_000
     checkpoint_every_s: float = 60.0

@@ -17,7 +17,7 @@ from tilbud.domain.choice import choose
 from tilbud.domain.decisions import Decision
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.ledger.port import Ledger
+from tilbud.ledger.port import LedgerReading
 
 Progress = Callable[[int, int], None]
 _TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
@@ -35,10 +35,16 @@ class Rebuilt:
     sequence: int
     decisions_checked: int
     decisions_equal: int
+    decisions_passed_over: int  # recorded after one of a later sequence: the model had moved on
     difference_max: float
     checkpoint_sequence: int | None  # None: there is no checkpoint to compare with
     checkpoint_checked: int
     checkpoint_equal: int
+
+    @property
+    def compared(self) -> bool:
+        """Whether there was anything to compare with."""
+        return self.decisions_checked + self.checkpoint_checked > 0
 
     @property
     def agrees(self) -> bool:
@@ -52,7 +58,7 @@ class Rebuilt:
 async def rebuild(
     campaign: Campaign,
     *,
-    ledger: Ledger,
+    ledger: LedgerReading,
     checkpoints: Checkpoints,
     limits: Limits,
     progress: Progress = lambda _done, _all: None,
@@ -68,7 +74,7 @@ async def rebuild(
     begin = model.sequence
     newest = checkpoints.load_newest(campaign, limits=limits, up_to=last).model
     checkpoint_sequence = newest.sequence if newest is not None else None
-    audit = _Audit(campaign)
+    audit = _Audit()
     probes: list[Decision] = []
     place = 0
     while drawn := ledger.drawn(name, model.lineage, place, _ROWS):
@@ -77,6 +83,8 @@ async def rebuild(
                 _learn_to(model, decision.sequence, ledger)
                 audit.check(model, decision)
                 probes.append(decision)
+            elif begin <= decision.sequence < model.sequence:
+                audit.passed_over += 1
         del probes[:-_PROBES]
         progress(model.sequence - begin, last - begin)
         await asyncio.sleep(0)
@@ -93,6 +101,7 @@ async def rebuild(
         sequence=model.sequence,
         decisions_checked=audit.checked,
         decisions_equal=audit.equal,
+        decisions_passed_over=audit.passed_over,
         difference_max=audit.difference_max,
         checkpoint_sequence=checkpoint_sequence,
         checkpoint_checked=len(probes) if newest is not None else 0,
@@ -103,9 +112,9 @@ async def rebuild(
 class _Audit:
     """Holds decisions against the model as it was when they were drawn."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self._discovery = campaign.exploration.discovery
+    def __init__(self) -> None:
         self.checked = 0
+        self.passed_over = 0
         self.equal = 0
         self.difference_max = 0.0
 
@@ -114,7 +123,7 @@ class _Audit:
         if decision.variant != PERSONALIZED:
             return
         scores = _scores(model, decision)
-        again = choose(scores, len(scores), self._discovery, 0.0).probabilities if scores else ()
+        again = choose(scores, len(scores), decision.discovery, 0.0).probabilities if scores else ()
         difference = max(
             (abs(was - now) for was, now in zip(decision.probabilities, again, strict=False)), default=1.0
         )
@@ -135,7 +144,7 @@ def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first:
     return model
 
 
-def _learn_to(model: Model, sequence: int, ledger: Ledger) -> None:
+def _learn_to(model: Model, sequence: int, ledger: LedgerReading) -> None:
     while model.sequence < sequence:
         rows = ledger.settlements(model.campaign, model.sequence, min(_ROWS, sequence - model.sequence))
         if not rows:

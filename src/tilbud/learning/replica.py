@@ -58,10 +58,12 @@ def open_model(
     """Return the campaign's model from its newest good checkpoint, or one that learned nothing.
 
     A model without a checkpoint starts before the first settlement the ledger still has, so that a
-    changed algorithm learns from all that happened. A checkpoint ahead of the ledger (an older
-    ledger was restored) is left alone.
+    changed algorithm learns from all that happened. Checkpoints ahead of the ledger (an older one was
+    restored) are removed.
     """
     first, last = ledger.sequences(campaign.campaign)
+    if dropped := checkpoints.drop_beyond(campaign.campaign, last):
+        log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, last=last, dropped=dropped)
     opened = checkpoints.load_newest(campaign, limits=limits, up_to=last)
     for reason in opened.refused:
         on_bad_checkpoint()

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from time import monotonic
 
 import structlog
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.domain.clock import Clock
-from tilbud.domain.errors import TilbudError
+from tilbud.domain.errors import Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.ledger.port import Ledger
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
+_LEDGER = "(ledger)"  # what fails where it is no campaign; not an id a campaign can have
+_SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
 class Learner:
@@ -51,9 +53,19 @@ class Learner:
         self._turn = asyncio.Lock()
         self._stopping = False
         self._saved: dict[tuple[str, str], tuple[int, float]] = {}
+        self._failing: set[str] = set()
+        self._turn_ended_at = monotonic()
         self._heartbeat_at = 0.0
         self._purge_at = monotonic() + limits.purge_every_s
-        self.healthy = True
+
+    def trouble(self) -> str:
+        """Say what is wrong, or "" where every campaign is settled and learned in time."""
+        if self._failing:
+            return f"settling or learning fails for: {', '.join(sorted(self._failing))}; see the log"
+        quiet_s = monotonic() - self._turn_ended_at
+        if quiet_s > self._limits.turn_overdue_s:
+            return f"the learner has not finished a turn for {quiet_s:.0f} s"
+        return ""
 
     def wake(self) -> None:
         """Say that something may be due before the next turn."""
@@ -62,11 +74,7 @@ class Learner:
     async def run(self) -> None:
         """Take turns until `stop`."""
         while not self._stopping:
-            try:
-                more = await self.turn()
-                self.healthy = True
-            except Exception as error:  # noqa: BLE001 - the learner must outlive any surprise
-                more = self._failed(error)
+            more = await self.turn()
             if not more:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._due.wait(), self._limits.settle_every_s)
@@ -89,30 +97,58 @@ class Learner:
             return await self._take_turn()
 
     async def _take_turn(self) -> bool:
+        campaigns = tuple(self._campaigns())
+        served = {campaign.id for campaign in campaigns}
+        self._failing &= served | {_LEDGER}
         more = False
-        for campaign in tuple(self._campaigns()):
-            more |= await self._settle(campaign)
-            await self.learn(campaign)
-            if self._checkpoint_due(campaign):
-                await self.checkpoint(campaign)
+        for campaign in campaigns:
+            with self._trying(campaign.id):
+                more |= await self._settle(campaign)
+                await self.learn(campaign)
+                if self._checkpoint_due(campaign):
+                    await self.checkpoint(campaign)
+            await asyncio.sleep(0)
+        with self._trying(_LEDGER):
+            await self._look_after_ledger(campaigns)
+        self._turn_ended_at = monotonic()
+        return more
+
+    async def _look_after_ledger(self, campaigns: Sequence[Learned]) -> None:
         now = monotonic()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + _HEARTBEAT_S
             await self._ledger.touch(self._clock.now())
-            self._observe()
+            for campaign in campaigns:
+                self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
         if now >= self._purge_at:
             self._purge_at = now + self._limits.purge_every_s
-            await self._purge()
-        return more
+            await self._purge(campaigns)
+
+    @contextlib.contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Log what fails and go on: the learner outlives any surprise, and tries again next turn."""
+        try:
+            yield
+        except Overloaded:
+            return  # shed load is no ill health; what is due stays due
+        except Exception as error:  # noqa: BLE001 - see above
+            self._metrics.learning_errors.inc()
+            if what not in self._failing:
+                self._failing.add(what)
+                self._log.error("learning_failed", campaign=what, error=str(error), kind=type(error).__name__)
+        else:
+            if what in self._failing:
+                self._failing.discard(what)
+                self._log.info("learning_recovered", campaign=what)
 
     async def checkpoint(self, campaign: Learned) -> None:
         """Write a checkpoint if something was learned since the last; a failure is logged, not raised."""
         key, sequence = (campaign.id, campaign.model.lineage), campaign.model.sequence
         known = self._saved.get(key)
-        if known is not None and known[0] == sequence:
+        if sequence == (known[0] if known else 0):
             return
         saved_us = self._clock.now().wall_us
-        self._saved[key] = (known[0] if known else -1, monotonic())  # a failure waits for its next turn too
+        self._saved[key] = (known[0] if known else 0, monotonic())  # a failure waits for its next turn too
         try:
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
@@ -130,7 +166,7 @@ class Learner:
 
     def opened(self, campaign: Learned) -> None:
         """Remember where a model that was just opened stands, so that checkpoints count from there."""
-        self._saved[campaign.id, campaign.model.lineage] = (-1, monotonic())
+        self._saved[campaign.id, campaign.model.lineage] = (campaign.model.sequence, monotonic())
 
     async def _settle(self, campaign: Learned) -> bool:
         now = self._clock.now()
@@ -159,28 +195,22 @@ class Learner:
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
-        sequence, at = self._saved.get((campaign.id, campaign.model.lineage), (-1, 0.0))
-        behind = campaign.model.sequence - max(sequence, 0)
+        sequence, at = self._saved.get((campaign.id, campaign.model.lineage), (0, 0.0))
+        behind = campaign.model.sequence - sequence
         return behind >= self._limits.checkpoint_every_settlements or (
             behind > 0 and monotonic() - at >= self._limits.checkpoint_every_s
         )
 
-    def _observe(self) -> None:
-        for campaign in self._campaigns():
-            self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
-
-    async def _purge(self) -> None:
+    async def _purge(self, campaigns: Sequence[Learned]) -> None:
+        """Forget decisions that ended and are older than the retention, but those a checkpoint needs."""
         now = self._clock.now()
         before_us = now.wall_us - int(self._limits.retention_s * 1e6)
-        for campaign in self._campaigns():
-            oldest = self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage)
-            while await self._ledger.purge(  # noqa: ASYNC110 - gives way, waits for nothing
-                campaign.id, before_us, oldest or 0, self._limits.purge_batch_rows_max, now
-            ):
+        keep_after = {
+            campaign.id: self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
+            for campaign in campaigns
+        }
+        for name in self._ledger.campaigns():
+            keep = keep_after.get(name, _SERVED_NO_MORE)
+            rows = self._limits.purge_batch_rows_max
+            while await self._ledger.purge(name, before_us, keep, rows, now):  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0)
-
-    def _failed(self, error: Exception) -> bool:
-        self.healthy = False
-        self._metrics.learning_errors.inc()
-        self._log.error("learning_failed", error=str(error), kind=type(error).__name__)
-        return False

@@ -234,6 +234,10 @@ class MemoryLedger:
         )
         return list(islice(((place, decision) for place, decision in found if place > after), limit))
 
+    def campaigns(self) -> list[str]:
+        """Return every campaign the ledger has rows of."""
+        return sorted(self._campaigns)
+
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""
         return self._of(campaign).open

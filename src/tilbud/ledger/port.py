@@ -77,14 +77,52 @@ ReceiveResult = OutcomeStatus | UnknownDecision | IdReused
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
 
-class Ledger(Protocol):
+class LedgerReading(Protocol):
+    """What can be read of the record, also beside the service that writes it."""
+
+    def find(self, campaign: str, decision_id: str) -> Decision | None:
+        """Return the recorded decision."""
+        ...
+
+    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+        """Return settlements with sequence > `after`, in order."""
+        ...
+
+    def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
+
+        Where all of them were purged it is the empty run after the last: (last + 1, last).
+        """
+        ...
+
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
+
+        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
+        """
+        ...
+
+    def campaigns(self) -> list[str]:
+        """Return every campaign the ledger has rows of, served or not."""
+        ...
+
+    def pending(self, campaign: str) -> int:
+        """Return how many decisions wait for activation or settlement."""
+        ...
+
+    def oldest_due_service_us(self, campaign: str) -> int | None:
+        """Return when the next decision settles or expires, on the service clock."""
+        ...
+
+
+class Ledger(LedgerReading, Protocol):
     """The durable record of decisions, outcomes and settlements."""
 
     async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
         """Open the store for the running loop; `observe_commit(seconds, rows)` after each commit.
 
-        `observe_commit` may be called from another thread. Raises LedgerInvalid where a newer
-        version wrote the data, or it is damaged.
+        No rows: the commit failed. `observe_commit` may be called from another thread. Raises
+        LedgerInvalid where a newer version wrote the data, or it is damaged.
         """
         ...
 
@@ -132,34 +170,4 @@ class Ledger(Protocol):
         sequence, so that what is retained has no gaps, others as recorded: the first that is too
         young keeps those behind it until it is old enough.
         """
-        ...
-
-    def find(self, campaign: str, decision_id: str) -> Decision | None:
-        """Return the recorded decision."""
-        ...
-
-    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
-        """Return settlements with sequence > `after`, in order."""
-        ...
-
-    def sequences(self, campaign: str) -> tuple[int, int]:
-        """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
-
-        Where all of them were purged it is the empty run after the last: (last + 1, last).
-        """
-        ...
-
-    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
-        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
-
-        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
-        """
-        ...
-
-    def pending(self, campaign: str) -> int:
-        """Return how many decisions wait for activation or settlement."""
-        ...
-
-    def oldest_due_service_us(self, campaign: str) -> int | None:
-        """Return when the next decision settles or expires, on the service clock."""
         ...

@@ -20,8 +20,8 @@ Row = tuple[Any, ...]
 
 DECISION_COLUMNS = (
     "decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability, offers, "
-    "probabilities, drawn, lineage, sequence, features, context, device, channel, journey_stage, deferred, "
-    "deadline_us, closes_service_us, due_service_us"
+    "probabilities, drawn, discovery, lineage, sequence, features, context, device, channel, journey_stage, "
+    "deferred, deadline_us, closes_service_us, due_service_us"
 )
 _VALUES = f"(?, ?{', ?' * len(DECISION_COLUMNS.split(','))})"
 _ROWS_AT_ONCE_MAX = 64
@@ -66,10 +66,10 @@ def decision_row(decision: Decision) -> Row:
         decision.decision_id, decision.fingerprint, decision.decided_us, decision.variant,
         int(decision.reason), decision.offer_id, decision.payload.digest, decision.probability,
         decision.offers.text.digest,
-        _floats(len(probabilities)).pack(*probabilities), decision.drawn, decision.lineage,
-        decision.sequence, decision.features, decision.context, decision.device, decision.channel,
-        decision.journey_stage, int(decision.deferred), decision.deadline_us, decision.closes_service_us,
-        decision.due_service_us,
+        _floats(len(probabilities)).pack(*probabilities), decision.drawn, decision.discovery,
+        decision.lineage, decision.sequence, decision.features, decision.context, decision.device,
+        decision.channel, decision.journey_stage, int(decision.deferred), decision.deadline_us,
+        decision.closes_service_us, decision.due_service_us,
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class Reading:
         """Return the decision of a row of DECISION_COLUMNS."""
         (
             decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability,
-            offers_digest, packed, drawn, lineage, sequence, features, context, device, channel,
+            offers_digest, packed, drawn, discovery, lineage, sequence, features, context, device, channel,
             journey_stage, deferred, deadline_us, closes_service_us, due_service_us,
         ) = row  # fmt: skip
         offers = self._offers(offers_digest)
@@ -98,7 +98,7 @@ class Reading:
         return Decision(
             campaign, decision_id, fingerprint, decided_us, variant, Reason(reason), offer_id,
             self._text(payload), probability, offers, _floats(len(offers.ids)).unpack(packed), drawn,
-            lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
+            discovery, lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
             deadline_us, closes_service_us, due_service_us,
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ MIGRATIONS: tuple[Step, ...] = (
             fingerprint BLOB NOT NULL, decided_us INTEGER NOT NULL, variant TEXT NOT NULL,
             reason INTEGER NOT NULL, offer_id TEXT NOT NULL, payload INTEGER NOT NULL,
             probability REAL NOT NULL, offers INTEGER NOT NULL, probabilities BLOB NOT NULL,
-            drawn INTEGER NOT NULL, lineage TEXT NOT NULL, sequence INTEGER NOT NULL,
+            drawn INTEGER NOT NULL, discovery REAL NOT NULL, lineage TEXT NOT NULL, sequence INTEGER NOT NULL,
             features TEXT NOT NULL, context TEXT NOT NULL, device TEXT NOT NULL, channel TEXT NOT NULL,
             journey_stage TEXT NOT NULL, deferred INTEGER NOT NULL, deadline_us INTEGER NOT NULL,
             closes_service_us INTEGER NOT NULL, due_service_us INTEGER NOT NULL
@@ -152,6 +152,16 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def check_current(connection: sqlite3.Connection) -> None:
+    """Raise LedgerInvalid where a file is not of the version that is read here."""
+    version = _version(connection)
+    if version != len(MIGRATIONS):
+        raise LedgerInvalid(
+            f"the ledger's schema is {version} and this version reads {len(MIGRATIONS)}: use the version of "
+            f"Tilbud that serves it"
+        )
 
 
 def _version(connection: sqlite3.Connection) -> int:

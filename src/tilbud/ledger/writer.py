@@ -116,7 +116,7 @@ class Writer:
                 for queued, result in zip(batch, results, strict=True)
                 if not isinstance(result, Exception)
             )
-            if committed:
+            if committed or any(isinstance(result, LedgerUnavailable) for result in results):
                 self._tell(seconds, committed)
 
     def _tell(self, seconds: float, rows: int) -> None:

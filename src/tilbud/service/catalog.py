@@ -82,7 +82,9 @@ class ServedCampaign:
             if len(self._contexts) >= self._limits.context_cache_entries_max:
                 self._contexts.clear()
             text = json.dumps(context.known(), separators=(",", ":"), ensure_ascii=False)
-            found = self._contexts[key] = EncodedContext(encode_context(context), text)
+            found = EncodedContext(encode_context(context), text)
+            if len(text) <= self._limits.context_cached_chars_max:
+                self._contexts[key] = found
         return found
 
 

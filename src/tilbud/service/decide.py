@@ -60,6 +60,7 @@ class DecideService:
         ledger: Ledger,
         clock: Clock,
         draw_key: bytes,
+        fingerprint_key: bytes,
         metrics: Metrics,
         limits: Limits,
         new_id: Callable[[int], str],
@@ -68,6 +69,7 @@ class DecideService:
         self._ledger = ledger
         self._clock = clock
         self._key = draw_key
+        self._fingerprint_key = fingerprint_key
         self._metrics = metrics
         self._limits = limits
         self._new_id = new_id
@@ -140,7 +142,7 @@ class DecideService:
     def _prepare(self, request: DecideRequest, now: Now, deadline_s: float | None) -> Answer | _Drawn:
         asked = perf_counter()
         served = self._catalog.get(self._check(request))
-        fingerprint = request.fingerprint(self._key)
+        fingerprint = request.fingerprint(self._fingerprint_key)
         if request.decision_id and not request.dry_run:
             # Before anything a changed campaign file could refuse: a retry is answered word for word.
             earlier = self._ledger.find(request.campaign, request.decision_id)
@@ -276,6 +278,7 @@ class _Record:
             offers=offers,
             probabilities=choice.probabilities,
             drawn=choice.drawn,
+            discovery=served.campaign.exploration.discovery,
             lineage=served.model.lineage,
             sequence=served.model.sequence,
             features=self.encoded.features,

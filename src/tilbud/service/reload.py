@@ -71,7 +71,10 @@ class CampaignLoader:
                 self._log.error("campaigns_refused", problems=[str(each) for each in error.problems])
                 raise
             before = {served.id: served for served in self._catalog.all()}
-            after = [await self._served(file, before.get(file.campaign.campaign)) for file in loaded]
+            after = []
+            for file in loaded:
+                after.append(await self._served(file, before.get(file.campaign.campaign)))
+                await asyncio.sleep(0)
             async with self._learner.between_turns():
                 await self._bring_up_to_date(before, after)
                 self._catalog.replace(after)

@@ -211,8 +211,8 @@ class Metrics:
         self._learn_duration.labels(campaign).observe(seconds)
 
     def committed(self, seconds: float, rows: int) -> None:
-        """Observe one group commit; called from the ledger's writer thread. `rows` < 0: it failed."""
-        if rows < 0:
+        """Observe one group commit; called from the ledger's writer thread. No rows: it failed."""
+        if not rows:
             self._commit_errors.inc()
             return
         self._commit_duration.observe(seconds)

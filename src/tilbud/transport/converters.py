@@ -111,7 +111,7 @@ def decide_response(answer: Answer) -> bytes:
     return message.SerializeToString() + _payload(decision.payload)
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=1_000)
 def _payload(payload: Text) -> bytes:
     """Return the payload field as it stands in a serialized DecideResponse."""
     struct = json_format.ParseDict(json.loads(payload.body), struct_pb2.Struct())

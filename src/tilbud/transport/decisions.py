@@ -14,6 +14,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from tilbud.domain.errors import InvalidField, TilbudError
+from tilbud.domain.limits import Limits
 from tilbud.service.decide import Answer, DecideService
 from tilbud.service.report import ReportService
 from tilbud.transport.converters import decide_request, decide_response, outcome_report, timestamp
@@ -29,7 +30,7 @@ Said = TypeVar("Said")
 Read = TypeVar("Read")
 
 
-def decision_handlers(decide: DecideService, report: ReportService) -> Mapping[str, Handle]:
+def decision_handlers(decide: DecideService, report: ReportService, limits: Limits) -> Mapping[str, Handle]:
     """Return the handlers of the methods that work, by name."""
 
     async def decide_all(asked: Sequence[_Asked]) -> list[bytes | Exception]:
@@ -41,8 +42,8 @@ def decision_handlers(decide: DecideService, report: ReportService) -> Mapping[s
         results = await report.report_many(_each(messages, outcome_report))
         return [each if isinstance(each, Exception) else _outcome_response(each) for each in results]
 
-    deciding = Gathering(decide_all, batch_max=_GATHERED_MAX)
-    reporting = Gathering(report_all, batch_max=_GATHERED_MAX)
+    deciding = Gathering(decide_all, batch_max=_GATHERED_MAX, waiting_max=limits.calls_in_flight_max)
+    reporting = Gathering(report_all, batch_max=_GATHERED_MAX, waiting_max=limits.calls_in_flight_max)
 
     async def decide_one(message: decisions_pb2.DecideRequest, context: Context) -> bytes:
         return await deciding.ask((message, _deadline_s(context)))

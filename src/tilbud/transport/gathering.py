@@ -5,8 +5,9 @@ alone costs about three times what it costs amid others. Under load, calls that 
 are answered wait for them and are then one batch: read, decided, recorded in one transaction, and
 written in one go. A call that comes alone is answered at once.
 
-What holds: each question gets its own answer or error; a caller that leaves takes nothing from the
-others; an unexpected error of a batch reaches everyone in it.
+What holds: each question gets its own answer or error; who left before a batch began is not answered,
+who leaves later takes nothing from the others; an unexpected error of a batch reaches everyone in it;
+the queue is bounded.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from tilbud.domain.errors import Overloaded
+
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
+_RETRY_AFTER_S = 0.25
 AnswerAll = Callable[[Sequence[Question]], Awaitable[Sequence[Reply | Exception]]]
 
 
 class Gathering(Generic[Question, Reply]):
-    """Answers questions in batches of at most `batch_max`, one batch at a time."""
+    """Answers questions in batches of at most `batch_max`, one at a time; `waiting_max` may wait."""
 
-    def __init__(self, answer_all: AnswerAll[Question, Reply], *, batch_max: int) -> None:
+    def __init__(self, answer_all: AnswerAll[Question, Reply], *, batch_max: int, waiting_max: int) -> None:
         self._answer_all = answer_all
         self._batch_max = batch_max
+        self._waiting_max = waiting_max
         self._waiting: deque[tuple[Question, asyncio.Future[Reply]]] = deque()
         self._batch: asyncio.Task[None] | None = None
         self._busy = False
 
     def ask(self, question: Question) -> asyncio.Future[Reply]:
-        """Return the future answer."""
+        """Return the future answer; raises Overloaded where too many wait."""
+        if len(self._waiting) >= self._waiting_max:
+            raise Overloaded("the queue of calls", _RETRY_AFTER_S)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         self._waiting.append((question, future))
@@ -42,8 +49,11 @@ class Gathering(Generic[Question, Reply]):
         return future
 
     def _begin(self) -> None:
-        count = min(len(self._waiting), self._batch_max)
-        batch = [self._waiting.popleft() for _ in range(count)]
+        batch: list[tuple[Question, asyncio.Future[Reply]]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            question, future = self._waiting.popleft()
+            if not future.done():  # else its caller has left, and asked for nothing that was begun
+                batch.append((question, future))
         self._batch = asyncio.create_task(self._answer(batch))
         self._batch.add_done_callback(self._end)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.wiring import Wired
 
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.decisions import DecideRequest, Settlement
+from tilbud.domain.errors import LedgerInvalid, Overloaded
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.learning.rebuild import Rebuilt, rebuild
 from tilbud.service.report import OutcomeReport
@@ -176,7 +179,9 @@ async def test_a_restart_learns_from_the_checkpoint_on(wired: Wired) -> None:
     assert wired.served.model.predict(decision.features, decision.offers) == kept
 
 
-async def test_rebuild_agrees_with_the_running_model_and_notices_another(wired: Wired) -> None:
+async def test_rebuild_agrees_with_the_running_model_and_notices_another(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every recorded decision is drawn alike by a model learned anew; a tampered history is not."""
     for number in range(60):
         await _decide(wired, f"d{number}")
@@ -188,10 +193,16 @@ async def test_rebuild_agrees_with_the_running_model_and_notices_another(wired: 
     assert found.agrees
     assert found.decisions_checked == 60
     assert found.checkpoint_sequence == wired.served.model.sequence
-    other = wired.campaign.model_copy(
-        update={"exploration": wired.campaign.exploration.model_copy(update={"discovery": 0.5})}
-    )
-    assert not (await _rebuild(wired, other)).agrees
+    file_changed = wired.campaign.exploration.model_copy(update={"discovery": 0.5})
+    other = wired.campaign.model_copy(update={"exploration": file_changed})
+    assert (await _rebuild(wired, other)).agrees, "what a decision was drawn with is in its record"
+    real = wired.ledger.settlements
+
+    def tampered(campaign: str, after: int, limit: int) -> list[Settlement]:
+        return [replace(row, reward=1.0 - row.reward) for row in real(campaign, after, limit)]
+
+    monkeypatch.setattr(wired.ledger, "settlements", tampered)
+    assert not (await _rebuild(wired, wired.campaign)).agrees
 
 
 async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
@@ -199,22 +210,116 @@ async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
 
 
 async def test_one_failing_turn_is_not_the_last(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger that fails once makes the service unready for a while, and nothing is lost."""
+    """A ledger that fails once makes the service unready for that while, and nothing is lost."""
     await _decide(wired, "d")
     wired.clock.pass_s(80)
-    real = wired.ledger.settle
-    calls = 0
 
-    async def failing(*arguments: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise OSError("for the test")
-        wired.learner.stop()
-        return await real(*arguments)  # type: ignore[arg-type]  # passed on as it came
+    async def failing(*_: object) -> None:
+        raise OSError("for the test")
 
-    monkeypatch.setattr(wired.ledger, "settle", failing)
-    await wired.learner.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(wired.ledger, "settle", failing)
+        await wired.learner.turn()
+        assert "fails for: c" in wired.learner.trouble()
+    await wired.learner.turn()
     assert wired.metric("learning_errors_total") == 1
-    assert wired.learner.healthy
+    assert not wired.learner.trouble()
     assert wired.served.model.sequence == 1
+
+
+async def test_a_failing_campaign_does_not_hold_the_others_up(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one campaign's rows cannot be read, the others settle and learn, and old rows still go."""
+    other = wired.serve_also(AT_DEADLINE.replace("campaign: c", "campaign: a"))
+    await _decide(wired, "d")
+    real = wired.ledger.settlements
+
+    def failing(campaign: str, after: int, limit: int) -> list[Settlement]:
+        if campaign == "a":
+            raise LedgerInvalid("for the test")
+        return real(campaign, after, limit)
+
+    monkeypatch.setattr(wired.ledger, "settlements", failing)
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    assert wired.catalog.get("c").model.sequence == 1
+    assert "fails for: a" in wired.learner.trouble()
+    assert other.model.sequence == 0
+    assert wired.metric("pending_decisions", campaign="c") == 0
+
+
+async def test_a_hanging_turn_is_told(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that does not end makes the service unready."""
+    assert not wired.learner.trouble()
+    monkeypatch.setattr("tilbud.learning.settling.monotonic", lambda: time.monotonic() + 60.0)
+    assert "has not finished a turn" in wired.learner.trouble()
+
+
+async def test_shed_load_is_no_ill_health(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full ledger postpones settling; the service stays ready."""
+    await _decide(wired, "d")
+    wired.clock.pass_s(80)
+
+    async def full(*_: object) -> None:
+        raise Overloaded("the queue of the ledger", 0.25)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wired.ledger, "settle", full)
+        await wired.learner.turn()
+    assert not wired.learner.trouble()
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 1
+
+
+async def test_a_checkpoint_of_a_lost_ledger_is_never_loaded(wired: Wired, tmp_path: Path) -> None:
+    """After the ledger is begun anew, checkpoints of its former life are removed, not met again later."""
+    for number in range(10):
+        await _decide(wired, f"d{number}")
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    await wired.learner.checkpoint_all()
+    anew = await Wired(AT_DEADLINE, tmp_path).start()
+    for number in range(10):
+        await _decide(anew, f"d{number}")
+    anew.clock.pass_s(80)
+    await anew.learner.turn()
+    assert anew.served.model.sequence == 10
+    assert anew.open().sequence == 0
+
+
+async def test_a_new_lineage_learns_from_all_that_happened(wired: Wired) -> None:
+    """Another algorithm is another lineage: it learns every settlement the ledger has."""
+    for number in range(20):
+        await _decide(wired, f"d{number}")
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    await wired.learner.checkpoint_all()
+    before = wired.served.model.lineage
+    exploration = wired.campaign.exploration.model_copy(update={"preset": "epsilon_greedy"})
+    wired.campaign = wired.campaign.model_copy(update={"exploration": exploration})
+    wired.serve()
+    assert wired.served.model.lineage != before
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 20
+
+
+async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired) -> None:
+    """Beyond the retention decisions go, but those a checkpoint needs; `rebuild` still agrees."""
+    wired.learner._limits = replace(wired.limits, retention_s=1_000.0, purge_every_s=0.0)
+    for number in range(60):
+        await _decide(wired, f"d{number}")
+        await _report(wired, f"d{number}", "bought" if number % 3 else "click")
+        wired.clock.pass_s(100)
+        await wired.learner.turn()
+        if number % 10 == 9:
+            await wired.learner.checkpoint_all()
+            wired.learner._purge_at = 0.0
+    assert wired.ledger.find("c", "d0") is None
+    assert wired.ledger.find("c", "d59") is not None
+    first, last = wired.ledger.sequences("c")
+    assert 1 < first <= (wired.checkpoints.oldest_sequence("c", wired.served.model.lineage) or 0) + 1
+    assert last == wired.served.model.sequence
+    found = await _rebuild(wired, wired.campaign)
+    assert found.agrees
+    assert found.decisions_checked > 10

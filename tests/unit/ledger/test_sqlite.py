@@ -360,9 +360,15 @@ async def test_commits_are_observed(path):
 # Staying small and quick
 
 
+def reading_of(ledger: SqliteLedger) -> sqlite3.Connection:
+    """Return the connection that reads."""
+    assert ledger._reading is not None
+    return ledger._reading[0]
+
+
 async def test_texts_go_when_nothing_can_use_them(ledger):
     """Purging the last decisions that shared a text removes it, though not sooner, nor one used since."""
-    reading = opened(ledger).reading
+    reading = reading_of(ledger)
     shared, alone = payload_text({"shared": 1}), payload_text({"alone": 1})
     await ledger.record([decision("a", payload=shared), decision("b", payload=alone)], at())
     await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
@@ -398,7 +404,7 @@ def explained(connection: sqlite3.Connection, statement: str) -> str:
 )
 async def test_no_statement_reads_a_whole_table(ledger, statement):
     """The cost stays flat however much the ledger holds: everything is found through an index, in order."""
-    plan = explained(opened(ledger).reading, statement)
+    plan = explained(reading_of(ledger), statement)
     scans = [line for line in plan.splitlines() if line.startswith("SCAN") and "due" not in line.split()[1]]
     assert scans == []
     assert "TEMP B-TREE" not in plan

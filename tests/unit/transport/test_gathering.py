@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tilbud.domain.errors import Overloaded
 from tilbud.transport.gathering import Gathering
 
 
@@ -33,7 +34,7 @@ async def answering() -> _Answering:
 
 async def test_what_comes_together_is_one_batch_and_what_comes_later_the_next(answering: _Answering) -> None:
     """Calls of one turn are one batch; those that come meanwhile are the next, in order, up to its size."""
-    gathering = Gathering(answering, batch_max=3)
+    gathering = Gathering(answering, batch_max=3, waiting_max=9)
     first = [gathering.ask(number) for number in (1, 2)]
     await asyncio.sleep(0.0)
     await asyncio.sleep(0.0)
@@ -45,7 +46,7 @@ async def test_what_comes_together_is_one_batch_and_what_comes_later_the_next(an
 
 async def test_each_gets_its_own_error(answering: _Answering) -> None:
     """An error in one place is that caller's alone."""
-    gathering = Gathering(answering, batch_max=3)
+    gathering = Gathering(answering, batch_max=3, waiting_max=9)
     answering.open.set()
     good, bad = gathering.ask(1), gathering.ask(-1)
     assert await good == 2
@@ -55,7 +56,7 @@ async def test_each_gets_its_own_error(answering: _Answering) -> None:
 
 async def test_a_failing_batch_reaches_everyone_in_it_and_nobody_after(answering: _Answering) -> None:
     """An unexpected error is everyone's in the batch; the next batch is answered."""
-    gathering = Gathering(answering, batch_max=2)
+    gathering = Gathering(answering, batch_max=2, waiting_max=9)
     answering.open.set()
     unlucky, innocent, next_one = gathering.ask(13), gathering.ask(1), gathering.ask(2)
     for future in (unlucky, innocent):
@@ -64,12 +65,33 @@ async def test_a_failing_batch_reaches_everyone_in_it_and_nobody_after(answering
     assert await next_one == 4
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_the_others(answering: _Answering) -> None:
-    """A cancelled call is answered into the void; the others get theirs."""
-    gathering = Gathering(answering, batch_max=3)
+async def test_who_left_before_the_batch_began_is_not_answered(answering: _Answering) -> None:
+    """A cancelled call that still waited is dropped: nothing is decided for nobody."""
+    gathering = Gathering(answering, batch_max=3, waiting_max=9)
     leaving, staying = gathering.ask(1), gathering.ask(2)
+    leaving.cancel()
+    answering.open.set()
+    assert await staying == 4
+    assert answering.batches == [[2]]
+
+
+async def test_who_leaves_later_takes_nothing_from_the_others(answering: _Answering) -> None:
+    """A call that is cancelled while it is answered changes nothing for the others."""
+    gathering = Gathering(answering, batch_max=3, waiting_max=9)
+    leaving, staying = gathering.ask(1), gathering.ask(2)
+    await asyncio.sleep(0.0)
     await asyncio.sleep(0.0)
     leaving.cancel()
     answering.open.set()
     assert await staying == 4
     assert answering.batches == [[1, 2]]
+
+
+async def test_the_queue_is_bounded(answering: _Answering) -> None:
+    """Where too many wait, the next is refused at once, and those that wait are answered."""
+    gathering = Gathering(answering, batch_max=2, waiting_max=3)
+    waiting = [gathering.ask(number) for number in (1, 2, 3)]
+    with pytest.raises(Overloaded):
+        gathering.ask(4)
+    answering.open.set()
+    assert await asyncio.gather(*waiting) == [2, 4, 6]

@@ -118,8 +118,8 @@ def test_a_hostile_message_costs_little():
     started = perf_counter()
     assert found(decisions_pb2.BatchDecideRequest, data) is None
     assert perf_counter() - started < 5  # 10 s and more if walked to the end, 0.2 s if not
-    within = field(1, b"") * 10_000 + field(1, field(1, BAD))
-    assert found(decisions_pb2.BatchDecideRequest, within) == "requests[10000].campaign"
+    within = field(1, b"") * 1_000 + field(1, field(1, BAD))
+    assert found(decisions_pb2.BatchDecideRequest, within) == "requests[1000].campaign"
 
 
 MESSAGES: list[type[Message]] = [
