@@ -2,7 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-DATA ?= .data
+DATA ?= tilbud-data
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ INSTALLED_TOOLS := $(TOOLS)/.installed
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## serve the sample campaigns; ARGS="--workers 2" adds options
+run: $(INSTALLED) ## serve the sample campaigns; ARGS="--durability power" adds options
 	@mkdir -p $(DATA)
 	$(BIN)/tilbud serve --campaigns src/tilbud/samples --data $(DATA) $(ARGS)
 
@@ -48,7 +48,7 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1 from proto/
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 
 clean: ## remove .venv, .data, builds and caches
-	rm -rf .venv .data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv tilbud-data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests proto -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -34,12 +36,13 @@ from tilbud.service.report import ReportService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.campaigns import campaign_handlers
-from tilbud.transport.decisions import decision_handlers
+from tilbud.transport.decisions import DecisionHandlers
 from tilbud.transport.http_side import HttpSide
 from tilbud.transport.rpc import Rpc
 from tilbud.transport.server import GrpcServer
 
 LEDGER_FILE = "ledger.sqlite3"
+LOCK_FILE = "serving.lock"
 CHECKPOINTS_DIRECTORY = "checkpoints"
 
 
@@ -67,6 +70,23 @@ def ledger_read_at(data: Path, settings: Settings) -> SqliteReading:
 def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
     """Return the checkpoints of a data directory."""
     return Checkpoints(data / CHECKPOINTS_DIRECTORY, settings.limits.checkpoint_generations)
+
+
+def _hold(data: Path) -> IO[bytes]:
+    """Make a data directory and return a lock on it; raises OSError where another process serves it."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / LOCK_FILE).open("ab")
+    except OSError as error:
+        raise OSError(
+            f"{data} cannot be the data directory: {error.strerror}; choose another --data"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise OSError(f"another process serves {data}; stop it, or choose another --data") from None
+    return lock
 
 
 class Application:
@@ -106,7 +126,7 @@ class Application:
 
     async def _start(self) -> None:
         settings, limits = self._settings, self._settings.limits
-        settings.data.mkdir(parents=True, exist_ok=True)
+        self._undo.callback(_hold(settings.data).close)
         metrics = Metrics(CollectorRegistry(), version=version("tilbud"), vw_version=version("vowpalwabbit"))
         self._start_http(metrics)
 
@@ -172,7 +192,7 @@ class Application:
             listen=settings.listen,
             rpc=Rpc(metrics=metrics, limits=limits, log=logger("transport")),
             handlers={
-                "DecisionService": decision_handlers(decide, report, limits),
+                "DecisionService": DecisionHandlers(decide, report, limits).by_name(),
                 "CampaignService": campaign_handlers(catalog, loader, limits),
             },
             limits=limits,
@@ -185,7 +205,11 @@ class Application:
 
     def _start_http(self, metrics: Metrics) -> None:
         host, port = host_and_port(self._settings.http)
-        http = HttpSide(host=host, port=port, registry=metrics.registry, ready=self._unready)
+        try:
+            http = HttpSide(host=host, port=port, registry=metrics.registry, ready=self._unready)
+        except OSError as error:
+            address = self._settings.http
+            raise OSError(f"cannot listen on {address}: {error.strerror}; choose another --http") from error
         http.start()
         self._undo.callback(http.stop)
         self.http_port = http.port

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 cli = typer.Typer(
     name="tilbud",
-    help="Which offer should this customer see, here and now? Serve, check, try out and audit campaigns.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -56,12 +56,27 @@ Campaigns = Annotated[
 Target = Annotated[
     str, typer.Option("--target", envvar="TILBUD_TARGET", help="The running service, HOST:PORT.")
 ]
-Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Of the shop, or of the order.")]
+Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Another seed, other tastes.")]
 
 
 def main() -> None:
     """Run the command line."""
     cli()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tilbud {version('tilbud')} (Vowpal Wabbit {version('vowpalwabbit')})")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Which offer should this customer see, here and now? Serve, check, try out and audit campaigns."""
 
 
 @cli.command()
@@ -82,10 +97,16 @@ def serve(
         ),
     ] = Durability.PROCESS,
     drain_notice_s: Annotated[
-        float, typer.Option(envvar="TILBUD_DRAIN_NOTICE_S", help="Seconds of NOT_SERVING before the stop.")
+        float,
+        typer.Option(
+            envvar="TILBUD_DRAIN_NOTICE_S", min=0.0, max=600.0, help="Seconds of NOT_SERVING before the stop."
+        ),
     ] = 1.0,
     drain_grace_s: Annotated[
-        float, typer.Option(envvar="TILBUD_DRAIN_GRACE_S", help="Seconds for calls in flight to finish.")
+        float,
+        typer.Option(
+            envvar="TILBUD_DRAIN_GRACE_S", min=0.0, max=600.0, help="Seconds for calls in flight to finish."
+        ),
     ] = 10.0,
     retention_days: Annotated[
         float,
@@ -150,6 +171,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to load anew
     await application.start()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -159,8 +181,7 @@ async def _serve(settings: Settings) -> None:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    host, _ = host_and_port(settings.listen)
-    http_host, _ = host_and_port(settings.http)
+    host, http_host = (address.rpartition(":")[0] for address in (settings.listen, settings.http))
     print(  # noqa: T201 - the first line a newcomer looks for
         f"tilbud serves gRPC on {host}:{application.grpc_port}, "
         f"metrics on http://{http_host}:{application.http_port}/metrics",
@@ -183,7 +204,8 @@ def check(
     if schema:
         from tilbud.domain.campaign import Campaign
 
-        print(json.dumps(Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
+        dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+        print(json.dumps(dialect | Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
         return
     from tilbud.service.campaign_files import load_campaigns
 
@@ -193,31 +215,37 @@ def check(
         files = load_campaigns(paths, Limits())
     except CampaignInvalid as error:
         _fail(*map(str, error.problems))
-    Console().print(_campaign_table(files))
+    console = Console(highlight=False)
+    for file in files:
+        _describe(console, file)
+    console.print(f"[green]{len(files)} valid[/green]")
 
 
-def _campaign_table(files: tuple[CampaignFile, ...]) -> Table:
+def _describe(console: Console, file: CampaignFile) -> None:
+    """Say what a campaign will do, for someone who did not write it."""
     from tilbud.bandit.presets import PRESETS
     from tilbud.domain.eligibility import RULES
 
-    table = Table(
-        "campaign", "offers", "rules", "reward", "exploration", "variants", title="Campaigns are valid"
-    )
-    for file in files:
-        campaign = file.campaign
-        rules = {key for key in RULES for offer in campaign.offers if getattr(offer, key, None) is not None}
-        control = campaign.variants.control
-        reward = campaign.reward
-        table.add_row(
-            campaign.campaign,
-            str(len(campaign.offers)),
-            ", ".join(key for key in RULES if key in rules) or "none",
-            f"{', '.join(reward.outcomes)} in {reward.range[0]:g} … {reward.range[1]:g}, {reward.learn}",
-            f"{campaign.exploration.preset} ({PRESETS[campaign.exploration.preset].purpose}), "
-            f"{campaign.exploration.discovery:.0%} discovery",
-            f"{control.share:.0%} control: {control.serves}" if control else "none",
-        )
-    return table
+    campaign, reward = file.campaign, file.campaign.reward
+    rules = [key for key in RULES if any(getattr(offer, key, None) is not None for offer in campaign.offers)]
+    control = campaign.variants.control
+    preset = campaign.exploration.preset
+    low, high = reward.range
+    told = {
+        "offers": f"{len(campaign.offers)}: {', '.join(offer.id for offer in campaign.offers[:8])}"
+        + (" …" if len(campaign.offers) > 8 else ""),  # noqa: PLR2004 - enough to recognise them
+        "rules": ", ".join(rules) or "none",
+        "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
+        f"learned {reward.learn}",
+        "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
+        "control": f"{control.share:.0%} see {control.serves}" if control else "none",
+        "consent": campaign.consent,
+    }
+    console.print(f"[bold]{campaign.campaign}[/bold]  {file.file}", soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    for name, text in told.items():
+        table.add_row(f"  {name}", text)
+    console.print(table)
 
 
 @cli.command()
@@ -328,7 +356,8 @@ def rebuild(
     if not chosen:
         _fail(f"no campaign {campaign!r}; there are: {', '.join(file.campaign.campaign for file in files)}")
     results = _run(_rebuild(data, chosen))
-    Console().print(_rebuild_table(results))
+    for result in results:
+        _show(Console(highlight=False), result)
     if not all(result.agrees for result in results):
         raise typer.Exit(1)
 
@@ -375,23 +404,28 @@ def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _rebuild_table(results: list[Rebuilt]) -> Table:
-    table = Table(
-        "campaign", "model", "settlements", "decisions drawn alike", "against the checkpoint", "verdict"
-    )
-    for result in results:
-        at = result.checkpoint_sequence
-        table.add_row(
-            result.campaign,
-            f"{result.lineage}.{result.sequence}",
-            f"{result.from_sequence + 1} … {result.sequence}" if result.sequence else "none yet",
-            f"{result.decisions_equal:,} of {result.decisions_checked:,}{_passed_over(result)}",
-            "no checkpoint"
-            if at is None
-            else f"{result.checkpoint_equal} of {result.checkpoint_checked} (at {at})",
-            _verdict(result),
-        )
-    return table
+def _show(console: Console, result: Rebuilt) -> None:
+    """Say what a rebuild found."""
+    at = result.checkpoint_sequence
+    alike = f"{result.decisions_equal:,} of {result.decisions_checked:,}{_passed_over(result)}"
+    told = {
+        "model": f"{result.lineage}.{result.sequence}",
+        "learned anew": f"settlements {result.from_sequence + 1:,} … {result.sequence:,}"
+        if result.sequence > result.from_sequence
+        else "nothing",
+        "decisions drawn alike": alike,
+        "checkpoint predicts alike": "there is none"
+        if at is None
+        else f"{result.checkpoint_equal} of {result.checkpoint_checked} (written at {at:,})",
+        "verdict": _verdict(result),
+    }
+    console.print(f"[bold]{result.campaign}[/bold]")
+    table = Table.grid(padding=(0, 2))
+    for name, text in told.items():
+        table.add_row(f"  {name}", text)
+    for reason in result.checkpoints_refused:
+        table.add_row("  checkpoint refused", reason)
+    console.print(table)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

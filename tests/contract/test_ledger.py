@@ -309,13 +309,14 @@ async def test_a_repeated_activation_changes_nothing(ledger):
 
 
 async def test_a_decision_that_was_not_deferred_keeps_its_window(ledger):
-    """Activating it returns its window, also where another offer is named."""
+    """Activating it returns its window; naming another offer voids it, as of any that is not settled."""
     recorded = decision("d1")
     await ledger.record([recorded], at())
     unchanged = Activated(recorded.deadline_us, repeated=True, held=0)
     assert await ledger.activate([activation("d1")], at(5)) == [unchanged]
-    assert await ledger.activate([activation("d1", shown_offer_id="bundle")], at(5)) == [unchanged]
-    assert ledger.oldest_due_service_us(CAMPAIGN) == recorded.due_service_us
+    void = Activated(None, repeated=False, held=0)
+    assert await ledger.activate([activation("d1", shown_offer_id="bundle")], at(5)) == [void]
+    assert ledger.oldest_due_service_us(CAMPAIGN) is None
 
 
 async def test_a_decision_whose_offer_was_not_shown_is_void(ledger):

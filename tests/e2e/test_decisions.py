@@ -161,6 +161,16 @@ def test_a_bad_item_of_a_batch_fails_alone(serve: Serve) -> None:
     ]  # fmt: skip
 
 
+def test_an_oversized_batch_is_refused_whole(serve: Serve) -> None:
+    """More than 1,000 items: INVALID_ARGUMENT naming the field, and nothing is recorded."""
+    service = serve(SLOW)
+    asked = pb.BatchDecideRequest(requests=[pb.DecideRequest(campaign="slow")] * 1_001)
+    reported = pb.BatchReportOutcomesRequest(requests=[pb.ReportOutcomeRequest(campaign="slow")] * 1_001)
+    assert _refused(lambda: service.decisions.BatchDecide(asked))[1] == "INVALID_FIELD"
+    assert _refused(lambda: service.decisions.BatchReportOutcomes(reported))[1] == "INVALID_FIELD"
+    assert service.metric("tilbud_decisions_total") == 0
+
+
 def test_methods_of_later_versions_say_so(serve: Serve) -> None:
     """A method that does not work yet is UNIMPLEMENTED, not missing."""
     service = serve(SLOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -107,4 +108,9 @@ def test_what_was_acknowledged_survives_kill_9_and_is_learned_once(serve: Serve)
             check=False, capture_output=True, text=True, timeout=PATIENCE_S, env={"COLUMNS": "200"},
         )  # fmt: skip
         assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
-        assert "equal" in rebuilt.stdout
+        assert re.search(r"verdict +equal", rebuilt.stdout), rebuilt.stdout
+        alike = re.search(r"decisions drawn alike +([\d,]+) of ([\d,]+)", rebuilt.stdout)
+        assert alike, rebuilt.stdout
+        assert alike[1] == alike[2]
+        assert int(alike[1].replace(",", "")) > len(load.decisions) / 2
+        assert running or "100 of 100 (written at" in rebuilt.stdout, "the checkpoint of the drain"

@@ -132,8 +132,8 @@ _ALLOWED: Mapping[str, Callable[[str], str] | None] = MappingProxyType(
         # How to learn
         "--learning_rate": _number(1e-9, 100),
         "--power_t": _number(0, 1),
-        "--l1": _number(0, 1e3),
-        "--l2": _number(0, 1e3),
+        "--l1": _number(0, 1),
+        "--l2": _number(0, 1),
         "--coin": _FLAG,
         "--ftrl": _FLAG,
         "--ftrl_alpha": _number(1e-9, 1e3),
@@ -158,6 +158,7 @@ _ALGORITHMS = frozenset({"--squarecb", "--regcb", "--regcbopt", "--softmax"})
 _ALGORITHM_SETTINGS = _ALGORITHMS | {
     "--epsilon", "--gamma_scale", "--gamma_exponent", "--mellowness", "--lambda",
 }  # fmt: skip
+_DESCENT = frozenset({"--learning_rate", "--power_t", "--adaptive", "--invariant", "--normalized"})
 _OPTIMIZERS = frozenset({"--ftrl", "--coin", "--learning_rate", "--adaptive", "--invariant", "--normalized"})
 _OPTIMIZER_SETTINGS = _OPTIMIZERS | {"--ftrl_alpha", "--ftrl_beta", "--power_t", "--l1", "--l2"}
 
@@ -203,8 +204,10 @@ def _check_together(chosen: Mapping[str, list[str]]) -> None:
     for name, users in _USED_BY.items():
         if name in chosen and algorithm not in users:
             raise ValueError(f"{name} has no meaning without {' or '.join(users)}; leave it out")
-    if "--ftrl" in chosen and "--coin" in chosen:
-        raise ValueError("choose one of --coin, --ftrl")
+    own_steps = [name for name in ("--ftrl", "--coin") if name in chosen]
+    descent = sorted(_DESCENT & chosen.keys())
+    if len(own_steps) > 1 or (own_steps and descent):
+        raise ValueError(f"{' and '.join(own_steps + descent)} do not go together; choose one optimiser")
 
 
 _USED_BY = {

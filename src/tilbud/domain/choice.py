@@ -44,6 +44,8 @@ def choose(scores: Sequence[float], eligible: int, discovery: float, u: float) -
     total = _total(scores)
     if not math.isfinite(total) or total <= 0.0 or min(scores) < 0.0:
         raise ModelUnavailable("scores are not finite, not negative and not all zero")
+    if eligible == 1:
+        return Choice(0, (1.0,))  # to the last digit, which the sum below might miss
     floor = discovery / eligible
     share = 1.0 - discovery
     # Divided one by one: a quotient is never above 1, and no total is too small to divide by.

@@ -34,6 +34,7 @@ class Limits:
     service_clock_written_every_s: float = 0.1
     retry_after_s: float = 0.25
     decide_time_left_min_s: float = 0.003
+    loop_slice_s: float = 0.003
 
     # Caches
     context_cache_entries_max: int = 5_000

@@ -40,6 +40,7 @@ class Rebuilt:
     checkpoint_sequence: int | None  # None: there is no checkpoint to compare with
     checkpoint_checked: int
     checkpoint_equal: int
+    checkpoints_refused: tuple[str, ...]  # newer ones that are damaged, and why
 
     @property
     def compared(self) -> bool:
@@ -72,7 +73,8 @@ async def rebuild(
     first, last = ledger.sequences(name)
     model = _oldest(campaign, checkpoints, limits, first)
     begin = model.sequence
-    newest = checkpoints.load_newest(campaign, limits=limits, up_to=last).model
+    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last)
+    newest = loaded.model
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit()
     probes: list[Decision] = []
@@ -106,6 +108,7 @@ async def rebuild(
         checkpoint_sequence=checkpoint_sequence,
         checkpoint_checked=len(probes) if newest is not None else 0,
         checkpoint_equal=checkpoint_equal,
+        checkpoints_refused=loaded.refused,
     )
 
 

@@ -149,8 +149,7 @@ class Ledger(LedgerReading, Protocol):
         """Open the window of deferred decisions, void those whose offer was not the one shown.
 
         A repeat, and a decision that was never deferred, returns its window unchanged. Until it
-        settles, a deferred decision of which another offer was shown is void, whichever report came
-        first.
+        settles, a decision of which another offer was shown is void, whichever report came first.
         """
         ...
 

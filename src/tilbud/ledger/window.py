@@ -76,7 +76,7 @@ def activate(
     `offer_id` is what the decision drew, `held` the names of the outcomes that wait for it. The
     window is returned unchanged (the same object) where the activation changes nothing.
     """
-    another = window.deferred and activation.shown_offer_id not in ("", offer_id)
+    another = activation.shown_offer_id not in ("", offer_id)
     pending = window.state is State.PENDING
     if window.state is State.EXPIRED or (pending and now.service_us > window.closes_service_us):
         return window, DecisionExpired(activation.decision_id)

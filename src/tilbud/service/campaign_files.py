@@ -244,6 +244,21 @@ _SECTIONS: tuple[tuple[tuple[str | type, ...], type[BaseModel]], ...] = (
 )
 
 
+_WRITE = {  # for pydantic's kinds of error whose own words are Python's
+    "tuple_type": "write a list, such as [web, app]",
+    "dict_type": "write a map of keys, such as {key: value}",
+    "model_type": "write a map of keys, such as {key: value}",
+    "model_attributes_type": "write a map of keys, such as {key: value}",
+    "string_type": "write text, in quotes where it looks like a number or a date",
+}
+_LETTERS = "write letters, digits"
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": f"{_LETTERS} and . _ - and begin with a letter or digit",
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$": f"{_LETTERS} and . _ - and begin with a letter or digit",
+    r"^[A-Za-z][A-Za-z0-9_]*$": f"{_LETTERS} and _ and begin with a letter",
+}
+
+
 def _told(error: Mapping[str, Any]) -> tuple[KeyPath, str]:
     """Return where pydantic's error is, and what to do about it."""
     path: KeyPath = tuple(error["loc"])
@@ -258,7 +273,12 @@ def _told(error: Mapping[str, Any]) -> tuple[KeyPath, str]:
     if kind == "missing":
         return path, f"is required; add `{path[-1]}: …`"
     if kind == "string_pattern_mismatch":
-        return path, f"must match {error['ctx']['pattern']}, got {_short(error['input'])}"
+        pattern = error["ctx"]["pattern"]
+        return path, f"{_PATTERNS.get(pattern, f'must match {pattern}')}, got {_short(error['input'])}"
+    if kind == "model_type" and path[:2] == ("reward", "outcomes"):
+        return path, f"write a number, or {{weight: 1.0, final: true}}, got {_short(error['input'])}"
+    if kind in _WRITE:
+        return path, f"{_WRITE[kind]}, got {_short(error['input'])}"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     return path, f"{message}, got {_short(error['input'])}" if message.startswith("must be") else message
 

@@ -10,7 +10,6 @@ commits; a dry run leaves no trace. gRPC is not known here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -26,9 +25,8 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.variants import DRAW, variant_of
 from tilbud.ledger.port import Ledger
 from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.service.slices import Slices
 from tilbud.telemetry.metrics import Metrics
-
-_SLICE = 64  # decisions of a batch between two turns of the event loop: about 3 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +91,22 @@ class DecideService:
         its place too: the other questions may be other callers'. `deadlines_s` says until when
         each caller waits, on `perf_counter`'s clock; None: for ever. Not to be cancelled: what is handed
         to the ledger is recorded all the same, and would not be counted. Raises Overloaded and
-        LedgerUnavailable, and InvalidField where there are too many.
+        LedgerUnavailable.
         """
-        if len(requests) > self._limits.batch_items_max:
-            raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
+        slices = Slices(self._limits.loop_slice_s)
         prepared: list[Answer | Exception | _Drawn] = []
-        for number, (request, deadline_s) in enumerate(zip(requests, deadlines_s, strict=True)):
-            if number % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
+        for request, deadline_s in zip(requests, deadlines_s, strict=True):
+            if slices.over():
+                await slices.give_way()
             prepared.append(self._try_prepare(request, deadline_s))
         drawn = [each.decision for each in prepared if isinstance(each, _Drawn)]
         stored = iter(await self._ledger.record(drawn, self._clock.now()) if drawn else ())
-        return [
-            self._try_answer(each, next(stored)) if isinstance(each, _Drawn) else each for each in prepared
-        ]
+        answers: list[Answer | Exception] = []
+        for each in prepared:
+            if slices.over():
+                await slices.give_way()
+            answers.append(self._try_answer(each, next(stored)) if isinstance(each, _Drawn) else each)
+        return answers
 
     def _try_prepare(
         self, request: DecideRequest | TilbudError, deadline_s: float | None

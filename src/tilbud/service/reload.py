@@ -16,7 +16,7 @@ import structlog
 
 from tilbud.bandit.model import Model, lineage_of
 from tilbud.domain.campaign import Campaign
-from tilbud.domain.errors import CampaignInvalid
+from tilbud.domain.errors import CampaignInvalid, ModelUnavailable, Problem, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import catch_up
 from tilbud.learning.settling import Learner
@@ -65,29 +65,37 @@ class CampaignLoader:
         """Read the files and serve what they say; raises CampaignInvalid and changes nothing."""
         async with self._one_at_a_time:
             try:
-                loaded = await asyncio.to_thread(load_campaigns, self._paths, self._limits)
-            except CampaignInvalid as error:
+                return await self._reload()
+            except TilbudError as error:
                 self._metrics.reloads.labels("refused").inc()
-                self._log.error("campaigns_refused", problems=[str(each) for each in error.problems])
+                self._log.error("campaigns_refused", problems=str(error).splitlines())
                 raise
-            before = {served.id: served for served in self._catalog.all()}
-            after = []
-            for file in loaded:
-                after.append(await self._served(file, before.get(file.campaign.campaign)))
-                await asyncio.sleep(0)
-            async with self._learner.between_turns():
-                await self._bring_up_to_date(before, after)
-                self._catalog.replace(after)
-            changes = _changes(before, {served.id: served for served in after})
-            self._announce(changes)
-            return changes
+
+    async def _reload(self) -> Changes:
+        loaded = await asyncio.to_thread(load_campaigns, self._paths, self._limits)
+        before = {served.id: served for served in self._catalog.all()}
+        after = []
+        for file in loaded:
+            after.append(await self._served(file, before.get(file.campaign.campaign)))
+            await asyncio.sleep(0)
+        async with self._learner.between_turns():
+            await self._bring_up_to_date(before, after)
+            self._catalog.replace(after)
+        changes = _changes(before, {served.id: served for served in after})
+        self._announce(changes)
+        return changes
 
     async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
         if before is not None and before.file_sha256 == file.sha256:
             return before
         if before is not None and before.model.lineage == lineage_of(file.campaign):
             return ServedCampaign(file, before.model, self._limits)
-        served = ServedCampaign(file, self._open_model(file.campaign), self._limits)
+        try:
+            model = self._open_model(file.campaign)
+        except ModelUnavailable as error:
+            problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
+            raise CampaignInvalid((problem,)) from error
+        served = ServedCampaign(file, model, self._limits)
         self._learner.opened(served)
         served.warm()
         await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)

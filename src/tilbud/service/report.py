@@ -73,8 +73,6 @@ class ReportService:
         A report that could not even be read stands as its error already. Not to be cancelled: what is
         handed to the ledger happens all the same, and would not be counted.
         """
-        if len(reports) > self._limits.batch_items_max:
-            raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(reports)}")
         checked = [self._checked(report) for report in reports]
         outcomes = [each for each in checked if isinstance(each, Outcome)]
         received = iter(await self._ledger.receive(outcomes, self._clock.now()) if outcomes else ())
@@ -93,7 +91,7 @@ class ReportService:
         served = self._catalog.get(check_id("campaign", campaign, self._limits, required=True))
         try:
             check_id("decision_id", decision_id, self._limits, required=True)
-            check_id("shown_offer_id", shown_offer_id, self._limits)
+            self._check_shown(served, decision_id, shown_offer_id)
         except InvalidField:
             self._metrics.activated(campaign, "refused")
             raise
@@ -107,6 +105,15 @@ class ReportService:
             raise result
         self._count_activation(served, result)
         return result.deadline_us
+
+    def _check_shown(self, served: ServedCampaign, decision_id: str, shown_offer_id: str) -> None:
+        """Refuse a slip of the pen: it would void the decision. An offer of an earlier file is none."""
+        check_id("shown_offer_id", shown_offer_id, self._limits)
+        if shown_offer_id in ("", served.campaign.fallback.id, *served.offer_ids):
+            return
+        decision = self._ledger.find(served.id, decision_id)
+        if decision is not None and shown_offer_id not in (decision.offer_id, *decision.offers.ids):
+            raise InvalidField("shown_offer_id", "is neither an offer of the campaign nor its fallback")
 
     def _count_activation(self, served: ServedCampaign, result: Activated) -> None:
         status = "repeated" if result.repeated else "activated" if result.deadline_us else "void"

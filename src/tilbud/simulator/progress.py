@@ -54,7 +54,8 @@ async def _bar(
     console: Console, total: int, answered: Callable[[], int], describe: Callable[[], str]
 ) -> None:
     speed = Speed()
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    bar_column = BarColumn(bar_width=10)  # so that 80 columns hold the rest
+    columns = (bar_column, MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=total)
         while True:

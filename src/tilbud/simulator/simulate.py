@@ -192,7 +192,7 @@ def _progress_text(recent: Rates) -> str:
     if not recent.decisions:
         return "no answers yet"
     window = f"last {recent.decisions:,}"
-    return f"{window}: reward {recent.realised:.3f}, share of possible uplift {recent.share_of_uplift:.2f}"
+    return f"{window}: reward {recent.realised:.3f}, uplift {recent.share_of_uplift:.2f}"
 
 
 def _table_rows(result: SimulationResult) -> list[tuple[str, Rates]]:

@@ -17,6 +17,7 @@ from tilbud.domain.errors import InvalidField, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.service.decide import Answer, DecideService
 from tilbud.service.report import ReportService
+from tilbud.service.slices import Slices
 from tilbud.transport.converters import decide_request, decide_response, outcome_report, timestamp
 from tilbud.transport.gathering import Gathering
 from tilbud.transport.rpc import Context, Handle
@@ -28,55 +29,90 @@ _Asked = tuple[decisions_pb2.DecideRequest, float | None]
 _GATHERED_MAX = 64  # about 3 ms of work
 Said = TypeVar("Said")
 Read = TypeVar("Read")
+Done = TypeVar("Done")
 
 
-def decision_handlers(decide: DecideService, report: ReportService, limits: Limits) -> Mapping[str, Handle]:
-    """Return the handlers of the methods that work, by name."""
+class DecisionHandlers:
+    """The methods of DecisionService that work."""
 
-    async def decide_all(asked: Sequence[_Asked]) -> list[bytes | Exception]:
-        requests = _each([message for message, _ in asked], decide_request)
-        answers = await decide.decide_many(requests, [deadline_s for _, deadline_s in asked])
-        return [decide_response(each) if isinstance(each, Answer) else each for each in answers]
+    def __init__(self, decide: DecideService, report: ReportService, limits: Limits) -> None:
+        self._decide = decide
+        self._report = report
+        self._limits = limits
+        waiting_max = limits.calls_in_flight_max
+        self._deciding = Gathering(self._decide_all, batch_max=_GATHERED_MAX, waiting_max=waiting_max)
+        self._reporting = Gathering(self._report_all, batch_max=_GATHERED_MAX, waiting_max=waiting_max)
 
-    async def report_all(messages: Sequence[decisions_pb2.ReportOutcomeRequest]) -> list[Message | Exception]:
-        results = await report.report_many(_each(messages, outcome_report))
-        return [each if isinstance(each, Exception) else _outcome_response(each) for each in results]
+    def by_name(self) -> Mapping[str, Handle]:
+        """Return the handlers by the method's name."""
+        return {
+            "Decide": self.decide_one,
+            "BatchDecide": self.decide_many,
+            "Activate": self.activate,
+            "ReportOutcome": self.report_one,
+            "BatchReportOutcomes": self.report_many,
+        }
 
-    deciding = Gathering(decide_all, batch_max=_GATHERED_MAX, waiting_max=limits.calls_in_flight_max)
-    reporting = Gathering(report_all, batch_max=_GATHERED_MAX, waiting_max=limits.calls_in_flight_max)
+    async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
+        return await self._deciding.ask((message, _deadline_s(context)))
 
-    async def decide_one(message: decisions_pb2.DecideRequest, context: Context) -> bytes:
-        return await deciding.ask((message, _deadline_s(context)))
+    async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
+        self._check_size(message.requests)
+        deadlines_s = [_deadline_s(context)] * len(message.requests)
+        answers = await shield(self._answers(message.requests, deadlines_s))
+        results = await self._each(list(enumerate(answers)), lambda found: field(1, _decision_result(*found)))
+        return b"".join(results)
 
-    async def report_one(message: decisions_pb2.ReportOutcomeRequest, _: Context) -> Message:
-        return await reporting.ask(message)
-
-    async def decide_many(message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
-        requests = _each(message.requests, decide_request)
-        answers = await shield(decide.decide_many(requests, [_deadline_s(context)] * len(requests)))
-        return b"".join([field(1, _decision_result(number, answer)) for number, answer in enumerate(answers)])
-
-    async def activate(message: decisions_pb2.ActivateRequest, _: Context) -> Message:
+    async def activate(self, message: decisions_pb2.ActivateRequest, _: Context) -> Message:
         deadline_us = await shield(
-            report.activate(message.campaign, message.decision_id, message.shown_offer_id)
+            self._report.activate(message.campaign, message.decision_id, message.shown_offer_id)
         )
         return decisions_pb2.ActivateResponse(
             reward_deadline=None if deadline_us is None else timestamp(deadline_us)
         )
 
-    async def report_many(message: decisions_pb2.BatchReportOutcomesRequest, _: Context) -> Message:
-        results = await shield(report.report_many(_each(message.requests, outcome_report)))
+    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, _: Context) -> Message:
+        return await self._reporting.ask(message)
+
+    async def report_many(self, message: decisions_pb2.BatchReportOutcomesRequest, _: Context) -> Message:
+        self._check_size(message.requests)
+        reports = await self._each(message.requests, _reading(outcome_report))
+        results = await shield(self._report.report_many(reports))
         return decisions_pb2.BatchReportOutcomesResponse(
             results=[_outcome_result(number, result) for number, result in enumerate(results)]
         )
 
-    return {
-        "Decide": decide_one,
-        "BatchDecide": decide_many,
-        "Activate": activate,
-        "ReportOutcome": report_one,
-        "BatchReportOutcomes": report_many,
-    }
+    async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
+        answers = await self._answers([message for message, _ in asked], [left for _, left in asked])
+        return await self._each(
+            answers, lambda found: decide_response(found) if isinstance(found, Answer) else found
+        )
+
+    async def _answers(
+        self, messages: Sequence[decisions_pb2.DecideRequest], deadlines_s: Sequence[float | None]
+    ) -> list[Answer | Exception]:
+        requests = await self._each(messages, _reading(decide_request))
+        return await self._decide.decide_many(requests, deadlines_s)
+
+    async def _report_all(
+        self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]
+    ) -> list[Message | Exception]:
+        results = await self._report.report_many(await self._each(messages, _reading(outcome_report)))
+        return [found if isinstance(found, Exception) else _outcome_response(found) for found in results]
+
+    async def _each(self, items: Sequence[Said], do: Callable[[Said], Done]) -> list[Done]:
+        """Do something with each item, in slices."""
+        slices = Slices(self._limits.loop_slice_s)
+        done = []
+        for item in items:
+            if slices.over():
+                await slices.give_way()
+            done.append(do(item))
+        return done
+
+    def _check_size(self, requests: Sequence[object]) -> None:
+        if len(requests) > self._limits.batch_items_max:
+            raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
 
 
 def _deadline_s(context: Context) -> float | None:
@@ -85,15 +121,16 @@ def _deadline_s(context: Context) -> float | None:
     return None if left_s is None else perf_counter() + left_s
 
 
-def _each(messages: Sequence[Said], read: Callable[[Said], Read]) -> list[Read | TilbudError]:
-    """Read each message of a batch; one that cannot be read becomes its error."""
-    requests: list[Read | TilbudError] = []
-    for message in messages:
+def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | TilbudError]:
+    """Return `read`, with its error as its value: one bad message of many is an error in its place."""
+
+    def reading(message: Said) -> Read | TilbudError:
         try:
-            requests.append(read(message))
+            return read(message)
         except InvalidField as error:
-            requests.append(error)
-    return requests
+            return error
+
+    return reading
 
 
 def _decision_result(number: int, answer: Answer | Exception) -> bytes:

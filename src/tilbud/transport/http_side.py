@@ -1,7 +1,7 @@
 """The HTTP side: /metrics for Prometheus, /livez and /readyz for whoever restarts and routes.
 
 What holds: it has its own port and its own threads, so a failing or slow scrape never touches a
-decision; it only reads. Every request is bounded in time.
+decision; it only reads. Every request is bounded in time, and so is the number of connections.
 """
 
 from __future__ import annotations
@@ -9,17 +9,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _TIMEOUT_S = 10.0
+_CONNECTIONS_MAX = 16
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """One thread a connection, and a bounded number of them: more are closed at once."""
+
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._free = threading.BoundedSemaphore(_CONNECTIONS_MAX)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Handler(WSGIRequestHandler):

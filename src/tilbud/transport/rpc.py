@@ -11,7 +11,6 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from traceback import format_tb
 from typing import Any
 
 import grpc
@@ -23,6 +22,7 @@ from google.rpc import status_pb2
 
 from tilbud.domain.errors import InvalidField, Overloaded
 from tilbud.domain.limits import Limits
+from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
 from tilbud.transport.wire import Unreadable, reader
@@ -98,7 +98,7 @@ class Rpc:
                 method=name,
                 correlation_id=correlation_id,
                 kind=type(error).__name__,
-                where=format_tb(error.__traceback__),  # not its text, which may quote the call
+                where=where(error.__traceback__),
             )
             return internal_status(correlation_id)
 

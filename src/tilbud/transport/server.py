@@ -62,7 +62,10 @@ class GrpcServer:
         try:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._listen}: the address is taken or not ours") from error
+            raise OSError(
+                f"cannot listen on {self._listen}: it is taken, or not an address of this machine; "
+                f"choose another --listen"
+            ) from error
         await self._server.start()
         return port
 

@@ -71,7 +71,10 @@ def test_values_out_of_range_are_refused_with_a_remedy(text):
         ("--regcb --epsilon 0.1", "--epsilon has no meaning"),
         ("--mellowness 0.1", "without --regcb or --regcbopt"),
         ("--epsilon 0.1 --epsilon 0.2", "twice"),
-        ("--ftrl --coin", "choose one of"),
+        ("--ftrl --coin", "choose one optimiser"),
+        ("--ftrl --adaptive", "choose one optimiser"),
+        ("--coin --normalized", "choose one optimiser"),
+        ("--learning_rate 0.1 --ftrl", "choose one optimiser"),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(text, problem):

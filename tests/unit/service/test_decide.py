@@ -141,12 +141,6 @@ async def test_batches_answer_each_in_its_place(wired: Wired) -> None:
     assert wired.metric("decisions_total") == 1
 
 
-async def test_an_oversized_batch_is_refused_whole(wired: Wired) -> None:
-    """More than 1,000 requests: InvalidField naming the field."""
-    with pytest.raises(InvalidField, match="requests"):
-        await wired.decide.decide_many([DecideRequest("c")] * 1_001, [None] * 1_001)
-
-
 async def test_the_ranking_is_what_the_draw_used(wired: Wired) -> None:
     """Probabilities of the record sum to 1, the drawn one is answered, removed offers are absent."""
     decision = (await wired.decide.decide(DecideRequest("c"))).decision
