@@ -259,7 +259,7 @@ _PATTERNS = {
 }
 
 
-def _told(error: Mapping[str, Any]) -> tuple[KeyPath, str]:
+def _told(error: Mapping[str, Any]) -> tuple[KeyPath, str]:  # noqa: PLR0911 - one for each kind
     """Return where pydantic's error is, and what to do about it."""
     path: KeyPath = tuple(error["loc"])
     if path[-1:] == ("[key]",):  # of a map whose keys have a pattern
