@@ -7,7 +7,8 @@ every recorded decision, which says at which sequence it was drawn and with whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tilbud.bandit.checkpoints import Checkpoints
@@ -23,6 +24,7 @@ Progress = Callable[[int, int], None]
 _TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
 _PROBES = 100
 _ROWS = 256
+_OVERTAKEN_MAX = 2_000  # rows by which one may be recorded late
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,8 @@ async def rebuild(
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit()
     probes: list[Decision] = []
-    place = 0
-    while drawn := ledger.drawn(name, model.lineage, place, _ROWS):
-        for place, decision in drawn:  # noqa: B007 - the last place begins the next page
+    for decisions in _in_order(ledger, name, model.lineage):
+        for decision in decisions:
             if model.sequence <= decision.sequence <= last:
                 _learn_to(model, decision.sequence, ledger)
                 audit.check(model, decision)
@@ -133,6 +134,21 @@ class _Audit:
         self.checked += 1
         self.equal += difference <= _TOLERANCE
         self.difference_max = max(self.difference_max, difference)
+
+
+def _in_order(ledger: LedgerReading, campaign: str, lineage: str) -> Iterator[list[Decision]]:
+    """Yield decisions a page at a time, in order of the sequence they were drawn at.
+
+    They are recorded nearly in that order: a large batch may be overtaken by single calls.
+    """
+    waiting: list[tuple[int, int, Decision]] = []
+    place = 0
+    while drawn := ledger.drawn(campaign, lineage, place, _ROWS):
+        for place, decision in drawn:  # noqa: B007 - the last place begins the next page
+            heapq.heappush(waiting, (decision.sequence, place, decision))
+        ready = max(0, len(waiting) - _OVERTAKEN_MAX)
+        yield [heapq.heappop(waiting)[2] for _ in range(ready)]
+    yield [heapq.heappop(waiting)[2] for _ in range(len(waiting))]
 
 
 def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first: int) -> Model:

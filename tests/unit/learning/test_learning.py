@@ -205,6 +205,21 @@ async def test_rebuild_agrees_with_the_running_model_and_notices_another(
     assert not (await _rebuild(wired, wired.campaign)).agrees
 
 
+async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) -> None:
+    """Decisions overtaken by others on their way to the ledger are compared at their own sequence."""
+    for number in range(5):
+        await _decide(wired, f"d{number}")
+    (early,) = [wired.ledger.find("c", "d0")]
+    assert early is not None
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    await _decide(wired, "later")
+    await wired.ledger.record([replace(early, decision_id="overtaken")], wired.clock.now())
+    found = await _rebuild(wired, wired.campaign)
+    assert (found.decisions_checked, found.decisions_passed_over) == (7, 0)
+    assert found.agrees
+
+
 async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
     return await rebuild(campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits)
 
