@@ -144,7 +144,7 @@ def _in_order(ledger: LedgerReading, campaign: str, lineage: str) -> Iterator[li
     waiting: list[tuple[int, int, Decision]] = []
     place = 0
     while drawn := ledger.drawn(campaign, lineage, place, _ROWS):
-        for place, decision in drawn:  # noqa: B007 - the last place begins the next page
+        for place, decision in drawn:
             heapq.heappush(waiting, (decision.sequence, place, decision))
         ready = max(0, len(waiting) - _OVERTAKEN_MAX)
         yield [heapq.heappop(waiting)[2] for _ in range(ready)]

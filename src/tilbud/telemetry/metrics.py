@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
 
-_FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
@@ -58,6 +58,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"tilbud_{name}", text, labels, buckets=buckets, registry=registry)
 
+        disable_created_metrics()  # they double the samples and say nothing a scrape does not know
         self.registry = registry
         self._decisions = counter(
             "decisions",
@@ -96,20 +97,20 @@ class Metrics:
         )
         self._skipped = counter("skipped_settlements", "Settlements with nothing to learn", "campaign")
         self._decide_duration = histogram(
-            "decide_duration_seconds", "From question to recorded answer, without gRPC", _FAST_S, "campaign"
+            "decide_duration_seconds", "Seconds from question to recorded answer, without gRPC; in a batch, with its wait", _FAST_S, "campaign"
         )
         self._rpc_duration = histogram(
-            "rpc_duration_seconds", "Handling a call, with its code", _FAST_S, "method", "code"
+            "rpc_duration_seconds", "Seconds a call was handled, by its gRPC code", _FAST_S, "method", "code"
         )
         self._commit_duration = histogram(
-            "ledger_commit_duration_seconds", "One group commit of the ledger", _FAST_S
+            "ledger_commit_duration_seconds", "Seconds of one group commit of the ledger", _FAST_S
         )
         self._commit_rows = histogram(
             "ledger_commit_rows", "Rows in one group commit", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
         )
         self._commit_errors = counter("ledger_commit_errors", "Group commits that failed")
         self._learn_duration = histogram(
-            "learn_duration_seconds", "One slice of learning", _FAST_S, "campaign"
+            "learn_duration_seconds", "Seconds of one slice of learning", _FAST_S, "campaign"
         )
         self._drawn = histogram(
             "probability_drawn", "Probability of the drawn offer", _SHARES, "campaign", "variant"
@@ -119,7 +120,7 @@ class Metrics:
             (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "campaign",
         )  # fmt: skip
         self.settlement_lag = gauge(
-            "settlement_lag_seconds", "How overdue the oldest due decision is", "campaign"
+            "settlement_lag_seconds", "Seconds by which the oldest due decision is overdue", "campaign"
         )
         self.pending = gauge(
             "pending_decisions", "Decisions that wait for activation or settlement", "campaign"
@@ -128,7 +129,7 @@ class Metrics:
             "model_sequence", "The last settlement the model learned", "campaign", "lineage"
         )
         self.checkpoint_time = gauge(
-            "checkpoint_timestamp_seconds", "When the newest checkpoint was written", "campaign"
+            "checkpoint_timestamp_seconds", "Seconds since 1970 at which the newest checkpoint was written", "campaign"
         )
         self.checkpoint_errors = counter(
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"

@@ -9,8 +9,12 @@ What holds for every method here:
  * An unknown campaign or decision is NOT_FOUND; one id used for two different requests is
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
- * Every call may be repeated safely: on UNAVAILABLE, CANCELLED and DEADLINE_EXCEEDED, repeat
-   it with the same ids.
+ * ErrorInfo.reason is one of INVALID_FIELD, UNKNOWN_CAMPAIGN, UNKNOWN_DECISION, ID_REUSED,
+   DECISION_EXPIRED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
+   a correlation id for whoever reads the log.
+ * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
+   RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
+ * A message holds at most 4 MiB.
 """
 
 from collections import abc as _abc
@@ -73,7 +77,7 @@ class _DecisionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisi
     DECISION_REASON_FALLBACK_NO_CONSENT: _DecisionReason.ValueType  # 4
     """The campaign requires consent, and there is none."""
     DECISION_REASON_FALLBACK_NO_TIME: _DecisionReason.ValueType  # 5
-    """Too little of the call's deadline was left to decide and record."""
+    """Too little of the call's deadline was left to decide and record: less than 3 ms."""
     DECISION_REASON_FALLBACK_MODEL_UNAVAILABLE: _DecisionReason.ValueType  # 6
     """The model could not give a usable prediction."""
     DECISION_REASON_FALLBACK_CAMPAIGN_PAUSED: _DecisionReason.ValueType  # 7
@@ -93,7 +97,7 @@ DECISION_REASON_FALLBACK_NO_ELIGIBLE_OFFER: DecisionReason.ValueType  # 3
 DECISION_REASON_FALLBACK_NO_CONSENT: DecisionReason.ValueType  # 4
 """The campaign requires consent, and there is none."""
 DECISION_REASON_FALLBACK_NO_TIME: DecisionReason.ValueType  # 5
-"""Too little of the call's deadline was left to decide and record."""
+"""Too little of the call's deadline was left to decide and record: less than 3 ms."""
 DECISION_REASON_FALLBACK_MODEL_UNAVAILABLE: DecisionReason.ValueType  # 6
 """The model could not give a usable prediction."""
 DECISION_REASON_FALLBACK_CAMPAIGN_PAUSED: DecisionReason.ValueType  # 7
@@ -109,7 +113,7 @@ class _OutcomeStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome
     OUTCOME_STATUS_UNSPECIFIED: _OutcomeStatus.ValueType  # 0
     """Never sent."""
     OUTCOME_STATUS_ACCEPTED: _OutcomeStatus.ValueType  # 1
-    """It counts towards the decision's reward."""
+    """It counts towards the decision's reward. A fallback's reward is settled and counted, not learned."""
     OUTCOME_STATUS_DUPLICATE: _OutcomeStatus.ValueType  # 2
     """It was reported before; nothing changed."""
     OUTCOME_STATUS_LATE: _OutcomeStatus.ValueType  # 3
@@ -125,7 +129,7 @@ class OutcomeStatus(_OutcomeStatus, metaclass=_OutcomeStatusEnumTypeWrapper):
 OUTCOME_STATUS_UNSPECIFIED: OutcomeStatus.ValueType  # 0
 """Never sent."""
 OUTCOME_STATUS_ACCEPTED: OutcomeStatus.ValueType  # 1
-"""It counts towards the decision's reward."""
+"""It counts towards the decision's reward. A fallback's reward is settled and counted, not learned."""
 OUTCOME_STATUS_DUPLICATE: OutcomeStatus.ValueType  # 2
 """It was reported before; nothing changed."""
 OUTCOME_STATUS_LATE: OutcomeStatus.ValueType  # 3
@@ -164,13 +168,17 @@ class DecideRequest(_message.Message):
     consent it is dropped before anything is stored.
     """
     consent: Global___Consent.ValueType
-    """The customer's consent. CONSENT_UNSPECIFIED: what the customer's profile says."""
+    """The customer's consent. CONSENT_UNSPECIFIED: what the customer's profile says; without a
+    profile, none was given.
+    """
     defer_activation: _builtins.bool
     """The offer may not be shown after all: the reward window opens at Activate, and a decision
     that is never activated is never learned.
     """
     include_ranking: _builtins.bool
-    """Fill DecideResponse.ranking."""
+    """Fill DecideResponse.ranking. Part of the question: the same id asked with and without it is
+    ALREADY_EXISTS.
+    """
     dry_run: _builtins.bool
     """Answer without a trace: nothing is stored, counted or learned, and decision_id is neither
     read nor reserved.
@@ -211,7 +219,9 @@ Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
 
 @_typing.final
 class Context(_message.Message):
-    """What is known of the situation. Every field is optional."""
+    """What is known of the situation. Every field is optional; an empty device, channel or journey
+    stage counts as "unknown".
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -258,9 +268,11 @@ class Context(_message.Message):
     the campaign's.
     """
     language: _builtins.str
-    """Language, such as "da" or "da-DK". At most 128 characters."""
+    """Language, such as "da" or "da-DK", in any case. A rule for "da" also takes "da-DK". At most 128
+    characters.
+    """
     country: _builtins.str
-    """Country, such as "DK". At most 128 characters."""
+    """Country, such as "DK", in any case. At most 128 characters."""
     place: _builtins.str
     """Where: a shop, a city, a page slot. At most 128 characters."""
     @_builtins.property
@@ -355,7 +367,9 @@ class DecideResponse(_message.Message):
     reason: Global___DecisionReason.ValueType
     """Why this offer."""
     variant: _builtins.str
-    """Which side of the experiment answered: "personalized" or "control"."""
+    """Which side of the experiment answered: "personalized" or "control"; a fallback keeps the side it
+    would have been answered by.
+    """
     model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that answered."""
     recorded: _builtins.bool
@@ -517,7 +531,8 @@ class ActivateRequest(_message.Message):
     """The decision's id. Required."""
     shown_offer_id: _builtins.str
     """The offer that was really shown; empty: the decision's own. Another offer: the decision is
-    void, never learned, and takes no outcomes.
+    void, never learned, and takes no outcomes, unless it has settled. Neither an offer of the campaign
+    nor its fallback: INVALID_ARGUMENT.
     """
     def __init__(
         self,
@@ -586,8 +601,9 @@ class ReportOutcomeRequest(_message.Message):
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; after the reward deadline it is LATE. Years 1970 to 9998. Absent: when it
-        arrived, or the deadline where it arrived within the grace.
+        """When it happened, by the caller's clock; after the reward deadline it is LATE, before the decision
+        it counts. Years 1970 to 9998. Absent: when it arrived, or the deadline where it arrived within
+        the grace.
         """
 
     def __init__(
