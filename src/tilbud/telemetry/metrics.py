@@ -58,7 +58,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"tilbud_{name}", text, labels, buckets=buckets, registry=registry)
 
-        disable_created_metrics()  # they double the samples and say nothing a scrape does not know
+        # Creation times double the samples and say nothing a scrape does not know.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
         self.registry = registry
         self._decisions = counter(
             "decisions",
@@ -97,7 +98,10 @@ class Metrics:
         )
         self._skipped = counter("skipped_settlements", "Settlements with nothing to learn", "campaign")
         self._decide_duration = histogram(
-            "decide_duration_seconds", "Seconds from question to recorded answer, without gRPC; in a batch, with its wait", _FAST_S, "campaign"
+            "decide_duration_seconds",
+            "Seconds from question to recorded answer; in a batch, with its wait",
+            _FAST_S,
+            "campaign",
         )
         self._rpc_duration = histogram(
             "rpc_duration_seconds", "Seconds a call was handled, by its gRPC code", _FAST_S, "method", "code"
@@ -129,7 +133,9 @@ class Metrics:
             "model_sequence", "The last settlement the model learned", "campaign", "lineage"
         )
         self.checkpoint_time = gauge(
-            "checkpoint_timestamp_seconds", "Seconds since 1970 at which the newest checkpoint was written", "campaign"
+            "checkpoint_timestamp_seconds",
+            "Seconds since 1970 of the newest checkpoint",
+            "campaign",
         )
         self.checkpoint_errors = counter(
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
