@@ -43,7 +43,10 @@ def test_the_python_of_the_first_minute_works(service: Service) -> None:
 def test_the_shell_of_the_first_minute_works(service: Service) -> None:
     """Each grpcurl line of the README runs, lists, decides and reports."""
     lines = [
-        line for block in _blocks("console") for line in block.splitlines() if line.startswith("grpcurl")
+        line
+        for block in _blocks("console")
+        for line in block.splitlines()
+        if line.startswith(".venv/bin/grpcurl")
     ]
     answers = [
         subprocess.run(
