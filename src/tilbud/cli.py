@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from importlib.metadata import version
@@ -42,6 +44,7 @@ cli = typer.Typer(
     context_settings={"auto_envvar_prefix": "TILBUD", "help_option_names": ["-h", "--help"]},
 )
 
+_HANGING_S = 5.0
 Data = Annotated[
     Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")
 ]
@@ -111,7 +114,10 @@ def serve(
     retention_days: Annotated[
         float,
         typer.Option(
-            envvar="TILBUD_RETENTION_DAYS", min=0.01, help="How long decisions that ended are kept."
+            envvar="TILBUD_RETENTION_DAYS",
+            min=0.01,
+            max=36_500,
+            help="How long decisions that ended are kept.",
         ),
     ] = 90.0,
     draw_key: Annotated[
@@ -188,6 +194,11 @@ async def _serve(settings: Settings) -> None:
         flush=True,
     )
     await stopping.wait()
+    # A disk that hangs must not keep the process: what was acknowledged is safe, the rest is learned later.
+    patience_s = settings.drain_notice_s + 3 * settings.drain_grace_s + _HANGING_S
+    give_up = threading.Timer(patience_s, os._exit, [1])
+    give_up.daemon = True
+    give_up.start()
     await application.stop()
 
 

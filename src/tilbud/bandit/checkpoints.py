@@ -168,6 +168,8 @@ class Checkpoints:
         beyond = [path for path, match in _manifests(self._directory / campaign) if int(match[2]) > sequence]
         for path in beyond:
             path.unlink(missing_ok=True)
+        if beyond:
+            _sync(self._directory / campaign)
         return len(beyond)
 
     def drop_others(self, kept: Manifest) -> None:

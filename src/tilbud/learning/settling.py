@@ -24,7 +24,7 @@ from tilbud.ledger.port import Ledger
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
-_LEDGER = "(ledger)"  # what fails where it is no campaign; not an id a campaign can have
+_LEDGER, _PURGE = "(ledger)", "(purge)"  # what fails where it is no campaign; no campaign can be called so
 _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
@@ -53,18 +53,22 @@ class Learner:
         self._turn = asyncio.Lock()
         self._stopping = False
         self._saved: dict[tuple[str, str], tuple[int, float]] = {}
+        self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
         self._failing: set[str] = set()
-        self._turn_ended_at = monotonic()
+        self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
         self._purge_at = monotonic() + limits.purge_every_s
 
     def trouble(self) -> str:
-        """Say what is wrong, or "" where every campaign is settled and learned in time."""
-        if self._failing:
-            return f"settling or learning fails for: {', '.join(sorted(self._failing))}; see the log"
-        quiet_s = monotonic() - self._turn_ended_at
+        """Say why the service should get no calls, or "": the ledger cannot commit, or learning hangs.
+
+        One campaign that cannot be settled or learned is told by its metric and the log; it still decides.
+        """
+        if _LEDGER in self._failing:
+            return "the ledger cannot commit; see the log"
+        quiet_s = monotonic() - self._went_on_at
         if quiet_s > self._limits.turn_overdue_s:
-            return f"the learner has not finished a turn for {quiet_s:.0f} s"
+            return f"the learner has not gone on for {quiet_s:.0f} s"
         return ""
 
     def wake(self) -> None:
@@ -99,7 +103,7 @@ class Learner:
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
         served = {campaign.id for campaign in campaigns}
-        self._failing &= served | {_LEDGER}
+        self._failing &= served | {_LEDGER, _PURGE}
         more = False
         for campaign in campaigns:
             with self._trying(campaign.id):
@@ -107,22 +111,20 @@ class Learner:
                 await self.learn(campaign)
                 if self._checkpoint_due(campaign):
                     await self.checkpoint(campaign)
+            self._went_on_at = monotonic()
             await asyncio.sleep(0)
-        with self._trying(_LEDGER):
-            await self._look_after_ledger(campaigns)
-        self._turn_ended_at = monotonic()
+        if monotonic() >= self._heartbeat_at:
+            self._heartbeat_at = monotonic() + _HEARTBEAT_S
+            with self._trying(_LEDGER):
+                await self._ledger.touch(self._clock.now())
+                for campaign in campaigns:
+                    self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
+        if monotonic() >= self._purge_at:
+            self._purge_at = monotonic() + self._limits.purge_every_s
+            with self._trying(_PURGE):
+                await self._purge(campaigns)
+        self._went_on_at = monotonic()
         return more
-
-    async def _look_after_ledger(self, campaigns: Sequence[Learned]) -> None:
-        now = monotonic()
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + _HEARTBEAT_S
-            await self._ledger.touch(self._clock.now())
-            for campaign in campaigns:
-                self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
-        if now >= self._purge_at:
-            self._purge_at = now + self._limits.purge_every_s
-            await self._purge(campaigns)
 
     @contextlib.contextmanager
     def _trying(self, what: str) -> Iterator[None]:
@@ -132,7 +134,7 @@ class Learner:
         except Overloaded:
             return  # shed load is no ill health; what is due stays due
         except Exception as error:  # noqa: BLE001 - see above
-            self._metrics.learning_errors.inc()
+            self._metrics.learning_errors.labels(what).inc()
             if what not in self._failing:
                 self._failing.add(what)
                 self._log.error("learning_failed", campaign=what, error=str(error), kind=type(error).__name__)
@@ -148,7 +150,8 @@ class Learner:
         if sequence == (known[0] if known else 0):
             return
         saved_us = self._clock.now().wall_us
-        self._saved[key] = (known[0] if known else 0, monotonic())  # a failure waits for its next turn too
+        self._saved[key] = (known[0] if known else 0, monotonic())
+        self._unsaved.add(key)
         try:
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
@@ -157,6 +160,7 @@ class Learner:
             self._log.error("checkpoint_failed", campaign=campaign.id, error=str(error))
             return
         self._saved[key] = (sequence, monotonic())
+        self._unsaved.discard(key)
         self._metrics.checkpoint_time.labels(campaign.id).set(saved_us / 1e6)
 
     async def checkpoint_all(self) -> None:
@@ -195,11 +199,12 @@ class Learner:
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
-        sequence, at = self._saved.get((campaign.id, campaign.model.lineage), (0, 0.0))
+        key = (campaign.id, campaign.model.lineage)
+        sequence, at = self._saved.get(key, (0, 0.0))
         behind = campaign.model.sequence - sequence
-        return behind >= self._limits.checkpoint_every_settlements or (
-            behind > 0 and monotonic() - at >= self._limits.checkpoint_every_s
-        )
+        if behind > 0 and monotonic() - at >= self._limits.checkpoint_every_s:
+            return True
+        return behind >= self._limits.checkpoint_every_settlements and key not in self._unsaved
 
     async def _purge(self, campaigns: Sequence[Learned]) -> None:
         """Forget decisions that ended and are older than the retention, but those a checkpoint needs."""

@@ -83,7 +83,7 @@ class DecideService:
         return answer
 
     async def decide_many(
-        self, requests: Sequence[DecideRequest | TilbudError], deadlines_s: Sequence[float | None]
+        self, requests: Sequence[DecideRequest | Exception], deadlines_s: Sequence[float | None]
     ) -> list[Answer | Exception]:
         """Answer many questions in one ledger transaction; a bad one gets its error in its place.
 
@@ -109,9 +109,9 @@ class DecideService:
         return answers
 
     def _try_prepare(
-        self, request: DecideRequest | TilbudError, deadline_s: float | None
+        self, request: DecideRequest | Exception, deadline_s: float | None
     ) -> Answer | _Drawn | Exception:
-        if isinstance(request, TilbudError):
+        if isinstance(request, Exception):
             return request
         try:
             return self._prepare(request, self._clock.now(), deadline_s)

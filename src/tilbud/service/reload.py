@@ -104,11 +104,19 @@ class CampaignLoader:
     async def _bring_up_to_date(
         self, before: dict[str, ServedCampaign], after: Sequence[ServedCampaign]
     ) -> None:
-        """Let old models count what settled meanwhile, and new ones learn it too."""
+        """Let old models count what settled meanwhile, and new ones learn it too.
+
+        An old model that cannot is no reason to refuse the files that may replace it.
+        """
         for served in before.values():
-            await self._learner.learn(served)
+            try:
+                await self._learner.learn(served)
+            except TilbudError as error:
+                self._log.error("old_model_left_behind", campaign=served.id, error=str(error))
+        old = {id(served.model) for served in before.values()}
         for served in after:
-            await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
+            if id(served.model) not in old:
+                await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
 
     def _announce(self, changes: Changes) -> None:
         for name in changes.removed:

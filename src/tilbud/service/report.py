@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, check_number
 from tilbud.domain.decisions import check_id
-from tilbud.domain.errors import IdReused, InvalidField, RequestError, TilbudError, UnknownDecision
+from tilbud.domain.errors import IdReused, InvalidField, TilbudError, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, OutcomeStatus
 from tilbud.ledger.port import Activated, Activation, Ledger
@@ -61,13 +61,13 @@ class ReportService:
         Raises InvalidField, UnknownCampaign, UnknownDecision, IdReused, Overloaded, LedgerUnavailable.
         """
         (result,) = await self.report_many([report])
-        if isinstance(result, TilbudError):
+        if isinstance(result, Exception):
             raise result
         return result
 
     async def report_many(
-        self, reports: Sequence[OutcomeReport | TilbudError]
-    ) -> list[OutcomeStatus | TilbudError]:
+        self, reports: Sequence[OutcomeReport | Exception]
+    ) -> list[OutcomeStatus | Exception]:
         """Store many outcomes in one ledger transaction; a bad one gets its error in its place.
 
         A report that could not even be read stands as its error already. Not to be cancelled: what is
@@ -123,12 +123,12 @@ class ReportService:
             if served.ends_now:
                 self._wake()
 
-    def _checked(self, report: OutcomeReport | TilbudError) -> Outcome | TilbudError:
-        if isinstance(report, TilbudError):
+    def _checked(self, report: OutcomeReport | Exception) -> Outcome | Exception:
+        if isinstance(report, Exception):
             return report
         try:
             return self._check(report)
-        except RequestError as error:
+        except Exception as error:  # noqa: BLE001 - told in its place: the others may be other callers'
             return error
 
     def _check(self, report: OutcomeReport) -> Outcome:

@@ -140,7 +140,7 @@ class Metrics:
         self.checkpoint_errors = counter(
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
         )
-        self.learning_errors = counter("learning_errors", "Turns of settling and learning that failed")
+        self.learning_errors = counter("learning_errors", "Failed turns of settling or learning", "campaign")
         self.campaigns = gauge("campaigns", "Campaigns served")
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
         build = gauge("build_info", "Versions, as labels; always 1", "version", "vw_version")

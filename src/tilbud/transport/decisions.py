@@ -84,9 +84,7 @@ class DecisionHandlers:
 
     async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
         answers = await self._answers([message for message, _ in asked], [left for _, left in asked])
-        return await self._each(
-            answers, lambda found: decide_response(found) if isinstance(found, Answer) else found
-        )
+        return await self._each(answers, _response)
 
     async def _answers(
         self, messages: Sequence[decisions_pb2.DecideRequest], deadlines_s: Sequence[float | None]
@@ -121,13 +119,21 @@ def _deadline_s(context: Context) -> float | None:
     return None if left_s is None else perf_counter() + left_s
 
 
-def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | TilbudError]:
+def _response(found: Answer | Exception) -> bytes | Exception:
+    """Return a serialized DecideResponse, or the error in its place."""
+    try:
+        return decide_response(found) if isinstance(found, Answer) else found
+    except Exception as error:  # noqa: BLE001 - the others of the batch are other callers'
+        return error
+
+
+def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | Exception]:
     """Return `read`, with its error as its value: one bad message of many is an error in its place."""
 
-    def reading(message: Said) -> Read | TilbudError:
+    def reading(message: Said) -> Read | Exception:
         try:
             return read(message)
-        except InvalidField as error:
+        except Exception as error:  # noqa: BLE001 - the others of the batch may be other callers'
             return error
 
     return reading
@@ -146,9 +152,12 @@ def _outcome_response(status: int) -> decisions_pb2.ReportOutcomeResponse:
     return decisions_pb2.ReportOutcomeResponse(status=status)  # type: ignore[arg-type]  # same numbers
 
 
-def _outcome_result(number: int, result: int | TilbudError) -> decisions_pb2.BatchReportOutcomesResult:
+def _outcome_result(number: int, result: int | Exception) -> decisions_pb2.BatchReportOutcomesResult:
+    """Return what became of one outcome; an unexpected error fails the whole call."""
     if isinstance(result, TilbudError):
         return decisions_pb2.BatchReportOutcomesResult(error=status_of(_in_batch(number, result))[1])
+    if isinstance(result, Exception):
+        raise result
     return decisions_pb2.BatchReportOutcomesResult(outcome=_outcome_response(result))
 
 
