@@ -207,7 +207,7 @@ class RewardSection(_Section):
     outcomes: dict[
         Name,
         Annotated[OutcomeRule, BeforeValidator(_outcome_rule, json_schema_input_type=OutcomeRule | float)],
-    ] = Field(min_length=1)
+    ] = Field(min_length=1, max_length=50)  # each becomes a metric label
     learn: Literal["at_deadline", "on_settlement"] = "at_deadline"
 
     @model_validator(mode="after")

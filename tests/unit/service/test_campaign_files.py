@@ -107,6 +107,9 @@ def test_the_designs_example_loads():
     assert campaign.variants.control.share == 0.05
 
 
+MANY_OUTCOMES = ", ".join(f"outcome_{number}: 1" for number in range(51))
+
+
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
 def test_samples_load(file):
     """Every campaign that is shipped loads, and its file is known by its bytes."""
@@ -199,6 +202,7 @@ def test_the_schema_knows_the_samples(file):
         (small(reward="range: [1, -1]"), 6, "reward.range", "low < high"),
         (small(reward="default: 3"), 6, "reward.default", "within `range`"),
         (small(reward="learn: on_settlement"), 6, "reward.learn", "`final: true`"),
+        (small().replace("click: 1", MANY_OUTCOMES), 6, "reward.outcomes", "at most 50"),
         (small().replace("click: 1", "2nd click: 1"), 6, "reward.outcomes.2nd click", "begin with a letter"),
         (small().replace("click: 1", "click: one"), 6, "reward.outcomes.click", "write a number, or {"),
         # The file
