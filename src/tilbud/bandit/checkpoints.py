@@ -172,14 +172,6 @@ class Checkpoints:
             _sync(self._directory / campaign)
         return len(beyond)
 
-    def drop_others(self, kept: Manifest) -> None:
-        """Remove every other checkpoint of the campaign: they learned what must be forgotten."""
-        directory = self._directory / kept.campaign
-        for path in directory.iterdir():
-            if path.name not in (kept.name, kept.model_name):
-                path.unlink(missing_ok=True)
-        _sync(directory)
-
     def _of_lineage(self, campaign: str, lineage: str) -> list[tuple[int, Path]]:
         """Return (sequence, manifest) in order."""
         return sorted(

@@ -111,11 +111,6 @@ class Model:
         self.sequence = settlement.sequence
         return learned
 
-    def skip_to(self, sequence: int) -> None:
-        """Go on after `sequence`: settlements up to it are no longer kept, or must not be learned."""
-        assert sequence >= self.sequence, (sequence, self.sequence)
-        self.sequence = sequence
-
     def warm(self, offers: OfferSet) -> None:
         """Parse a set's offers and predict once, so that the first caller does not pay for it."""
         if offers.ids:

@@ -50,7 +50,6 @@ class Limits:
     checkpoint_every_settlements: int = 10_000
     checkpoint_every_s: float = 60.0
     checkpoint_generations: int = 3
-    learned_abs_max: float = 1e6
 
     # Keeping
     retention_s: float = 90 * 86_400.0

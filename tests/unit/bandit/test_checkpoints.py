@@ -230,13 +230,15 @@ def test_prepared_model_is_the_one_of_that_moment(checkpoints):
     assert loaded.predict(encoded(), offer_set()) == expected
 
 
-def test_dropping_others_leaves_the_one(checkpoints, shop):
-    """After a customer was forgotten, only the model rebuilt without them is left."""
-    taught = saved_twice(checkpoints)
-    teach(taught, 1)
-    kept = checkpoints.save(taught, 3)
-    checkpoints.drop_others(kept)
-    assert {path.name for path in shop.iterdir()} == {kept.name, kept.model_name}
+def test_checkpoints_beyond_the_ledger_are_dropped(checkpoints, shop):
+    """Those that learned from settlements the ledger does not have go; the others stay and load."""
+    saved_twice(checkpoints)
+    assert checkpoints.drop_beyond("shop", 150) == 1
+    assert [path.name[13:28] for path in shop.glob("*.json")] == [f"{100:015}"]
+    loaded = newest(checkpoints).model
+    assert loaded is not None
+    assert loaded.sequence == 100
+    assert checkpoints.drop_beyond("elsewhere", 0) == 0
 
 
 def test_what_a_crash_left_is_removed(checkpoints, shop):
