@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from tilbud.domain.context import Consent, ContextInput
+from tilbud.domain.customers import ANONYMOUS, CustomerKey
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 
@@ -114,6 +115,7 @@ class OfferSet:
 
 NO_OFFERS = OfferSet.of((), ())
 NO_PAYLOAD = Text.of("{}")
+NOTHING_REMOVED = NOTHING_DROPPED = NO_PAYLOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,32 @@ class Decision:
     deadline_us: int  # as answered: until when outcomes count, or when to activate by
     closes_service_us: int  # outcomes after it are late (deferred: activation after it fails)
     due_service_us: int  # when it settles, or expires: closes_service_us plus the grace
+    customer: CustomerKey = ANONYMOUS  # only with consent
+    removed: Text = NOTHING_REMOVED  # JSON object: offer id to the rule that removed it
+    dropped: Text = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
 
     def ranking(self) -> list[tuple[str, float]]:
         """Return (offer id, probability), the most probable first; ties in the file's order."""
         return sorted(zip(self.offers.ids, self.probabilities, strict=True), key=lambda each: -each[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What a decision means for the customer it is recorded for."""
+
+    version: int  # of the customer, as it was decided on
+    scopes: tuple[str, ...]  # what the exposure is counted under; () where nothing was chosen
+    sticky: bool  # it may be served again
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An id that was answered with an earlier decision of the same customer."""
+
+    campaign: str
+    decision_id: str
+    fingerprint: bytes
+    stands_for: str  # the earlier decision's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +180,7 @@ class Settlement:
 
     campaign: str
     sequence: int  # 1, 2, 3, … without gaps
-    decision_id: str
+    decision_id: str  # "": erased with its customer; nothing but the place is left
     variant: str
     offer_id: str
     device: str

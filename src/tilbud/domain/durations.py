@@ -22,6 +22,14 @@ def parse_duration_us(text: str) -> int:
     return int(match[1]) * _UNITS_US[match[2]]
 
 
+def duration_text(duration_us: int) -> str:
+    """Return a duration as people write it, in the largest unit that gives a whole number."""
+    for unit, unit_us in reversed(_UNITS_US.items()):
+        if duration_us and duration_us % unit_us == 0:
+            return f"{duration_us // unit_us}{unit}"
+    return f"{duration_us // 1_000_000}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
     """A stretch of the day in minutes from midnight, first included, last not; it may wrap midnight."""
@@ -34,6 +42,10 @@ class Hours:
         if self.from_minute < self.until_minute:
             return self.from_minute <= minute < self.until_minute
         return minute >= self.from_minute or minute < self.until_minute
+
+    def __str__(self) -> str:
+        """Return them as `parse_hours` reads them."""
+        return "-".join(f"{each // 60:02}:{each % 60:02}" for each in (self.from_minute, self.until_minute))
 
 
 def parse_hours(text: str) -> Hours:

@@ -6,7 +6,11 @@
     │   ├── UnknownCampaign
     │   ├── UnknownDecision
     │   ├── IdReused                one id, two different requests
-    │   └── DecisionExpired         activated after its activation window
+    │   ├── DecisionExpired         activated after its activation window
+    │   ├── UnknownCustomer
+    │   ├── CustomerChanged         the etag is not the newest
+    │   ├── ConsentMissing          what needs consent was to be stored without it
+    │   └── CustomerErased          only UpdateCustomer with consent brings them back
     ├── Overloaded                  try again a little later
     ├── LedgerUnavailable           nothing was recorded; try again
     ├── ModelUnavailable            no usable prediction; the fallback answers
@@ -71,6 +75,35 @@ class DecisionExpired(RequestError):
 
     def __init__(self, decision_id: str) -> None:
         super().__init__(f"decision {decision_id!r} was not activated in time and has expired; decide again")
+
+
+class UnknownCustomer(RequestError):
+    """Nothing is known of the customer, or everything was erased."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing is known of this customer")
+
+
+class CustomerChanged(RequestError):
+    """The profile was changed since the caller read it."""
+
+    def __init__(self) -> None:
+        super().__init__("etag: the profile was changed since; read it again, then update")
+
+
+class ConsentMissing(RequestError):
+    """Something personal was to be stored without the customer's consent."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is stored only with the customer's consent; set consent to GRANTED first")
+        self.field = field
+
+
+class CustomerErased(RequestError):
+    """The customer was erased, and has not come back."""
+
+    def __init__(self) -> None:
+        super().__init__("this customer was erased; UpdateCustomer with consent GRANTED brings them back")
 
 
 class Overloaded(TilbudError):

@@ -27,6 +27,18 @@ class Limits:
     campaign_file_bytes_max: int = 4 * 1024 * 1024
     payload_bytes_max: int = 64 * 1024
 
+    # Customers
+    traits_max: int = 100
+    preference_list_max: int = 100
+    blocked_offers_max: int = 1_000
+    customer_events_max: int = 100  # different ones of one customer
+    cap_times_max: int = 100
+    exposures_kept_s: float = 401 * 86_400.0  # the longest cap, and a day
+    export_page_rows_max: int = 1_000
+    export_page_bytes_max: int = 3 * 1024 * 1024
+    decide_tries_max: int = 20  # where a customer changed while it was decided
+    pause_reason_chars_max: int = 500
+
     # In flight
     calls_in_flight_max: int = 4_096
     ledger_queue_rows_max: int = 50_000

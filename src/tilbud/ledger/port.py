@@ -1,10 +1,13 @@
-"""The Ledger port: what durable truth must do, whatever stores it.
+"""The ports Ledger and Customers: what durable truth must do, whatever stores it.
 
 What holds, of every adapter (tests/contract/ proves it):
  * A row has one writer: of two appends under one id, one is stored and both see it.
  * What an awaited call returned is durable as `Durability` says; what failed left nothing.
  * Each campaign's settlements are numbered 1, 2, 3, … without gaps, in order of (due, recorded).
  * Settling and its sequence, receiving an outcome and its effect, are one transaction each.
+ * A decision for a customer is stored with its exposures, and only while the customer is as it was decided
+   on: caps hold across processes.
+ * A pause, a profile, an erasure count for every read after they were acknowledged.
  * Rows are handed to a writer in bounded numbers; where it is full, calls fail at once with
    Overloaded. A failed commit is LedgerUnavailable.
 
@@ -14,15 +17,24 @@ every write that was acknowledged before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision, Settlement
-from tilbud.domain.errors import DecisionExpired, IdReused, UnknownDecision
+from tilbud.domain.customers import (
+    Customer,
+    CustomerEvent,
+    CustomerEventStatus,
+    CustomerKey,
+    Happened,
+    Profile,
+)
+from tilbud.domain.decisions import Contact, Decision, Repeat, Settlement
+from tilbud.domain.errors import CustomerErased, DecisionExpired, IdReused, InvalidField, UnknownDecision
 from tilbud.domain.rewards import Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.switches import Pause
 
 
 class Durability(StrEnum):
@@ -73,6 +85,23 @@ class LedgerInfo:
     served_service_us: int  # the service clock at the last commit, or shortly before it
 
 
+@dataclass(frozen=True, slots=True)
+class ExportPage:
+    """Rows about one customer, as plain values with their "kind"; `more` is where the next page begins."""
+
+    rows: tuple[Mapping[str, object], ...]
+    more: str  # "": this is the last page
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure removed, and the campaigns whose models had learned some of it."""
+
+    rows: int
+    campaigns: tuple[str, ...]
+
+
+EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField
 ReceiveResult = OutcomeStatus | UnknownDecision | IdReused
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
@@ -81,7 +110,7 @@ class LedgerReading(Protocol):
     """What can be read of the record, also beside the service that writes it."""
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
-        """Return the recorded decision."""
+        """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
         ...
 
     def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
@@ -100,6 +129,14 @@ class LedgerReading(Protocol):
 
         Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
         """
+        ...
+
+    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
+        """Return every switch that is off, by campaign, also those whose time is over."""
+        ...
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
         ...
 
     def campaigns(self) -> list[str]:
@@ -130,18 +167,40 @@ class Ledger(LedgerReading, Protocol):
         """Commit what was handed over, then close. Safe to call twice."""
         ...
 
-    async def record(self, decisions: Sequence[Decision], now: Now) -> list[Decision]:
+    async def record(
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+    ) -> list[Decision | None]:
         """Store decisions; for each return the stored one: itself, or the earlier one of that id.
 
-        All of one call are one transaction.
+        `contacts` (none, or one for each decision) says what a decision of a customer means for them. Where
+        the customer's version is no longer the contact's, or they are erased, nothing of that decision is
+        stored and None is returned: decide again. A contact makes the customer known and changes its
+        version, and its exposures count from now (of a deferred decision reserved, from its activation on
+        counted from then, and released where it expires or is void). All of one call are one transaction.
         """
+        ...
+
+    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Let ids stand for earlier decisions; return what `find` returns for each from now on.
+
+        None where the earlier decision is gone.
+        """
+        ...
+
+    async def pause(self, pause: Pause, now: Now) -> None:
+        """Switch an offer, or a campaign, off; replaces an earlier pause of it."""
+        ...
+
+    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
         ...
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes, each by `domain.rewards.receive`; known ones are DUPLICATE or IdReused.
 
-        Unknown decisions store nothing. An outcome that `ends_now` makes its decision due at once;
-        held ones do so when the decision is activated.
+        Unknown decisions store nothing. A new outcome of a customer's decision is also when it last
+        `happened` to its offer, whatever it met here. An outcome that `ends_now` makes its decision due at
+        once; held ones do so when the decision is activated.
         """
         ...
 
@@ -168,5 +227,84 @@ class Ledger(LedgerReading, Protocol):
         (a checkpoint still needs them), as do their decisions. Settled decisions go in order of
         sequence, so that what is retained has no gaps, others as recorded: the first that is too
         young keeps those behind it until it is old enough.
+        """
+        ...
+
+
+class CustomersReading(Protocol):
+    """What can be read of customers. Every read costs the same whatever a customer's history."""
+
+    def customer(self, key: CustomerKey) -> Customer:
+        """Return what is known; UNKNOWN_CUSTOMER where nothing is.
+
+        Read it before the rest: what is newer than its version is caught when the decision is recorded.
+        """
+        ...
+
+    def happened(self, number: int, campaign: str) -> Happened:
+        """Return when each event last happened, and each outcome of an offer of the campaign."""
+        ...
+
+    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
+        """Return how often a customer was exposed under each (scope, since: wall clock, µs, exclusive).
+
+        Counted are at most `limits.cap_times_max` of a scope.
+        """
+        ...
+
+    def last_sticky(self, number: int, campaign: str) -> Decision | None:
+        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
+        ...
+
+    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer: at most `limit`, and about `bytes_max` of JSON, but at least one.
+
+        `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
+        """
+        ...
+
+
+class Customers(CustomersReading, Protocol):
+    """The durable record of customers, beside the Ledger and in the same transactions."""
+
+    async def update_customer(
+        self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
+    ) -> Profile:
+        """Replace a profile by `change` of it, within one transaction; return what is stored.
+
+        What `change` raises is raised, and nothing is stored; it may be called more than once, and not in
+        the loop's thread. `updated_us` and `changes` are set here. A
+        change that takes consent back (`domain.customers.withdraws`) voids the customer's open decisions, in
+        every campaign, releases their exposures, and removes events and what happened. One that grants
+        consent lifts a tombstone. The version changes.
+        """
+        ...
+
+    async def receive_events(self, events: Sequence[CustomerEvent], now: Now) -> list[EventResult]:
+        """Store events where the consent that counts (`resolve_consent`) is GRANTED; return what each met.
+
+        An event id that is known is DUPLICATE, or IdReused where it was another event. An event that makes
+        more than `limits.customer_events_max` different ones of a customer is InvalidField ("event").
+        Events that come late do not make what last happened older.
+        """
+        ...
+
+    async def erase(self, key: CustomerKey, now: Now) -> Erased:
+        """Remove every row about a customer, and leave a tombstone under the key, also of one unknown.
+
+        A settlement keeps its place in the order and nothing else. When it returns, the file and its log
+        hold no copy of what was removed, unless someone who reads held the log for seconds: then it
+        is emptied once they are done.
+        """
+        ...
+
+    async def purge_customers(
+        self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
+    ) -> int:
+        """Remove up to `limit` old rows of customers; return how many.
+
+        Those are events and exposures from before these times, and customers without a profile or
+        tombstone to whom nothing happened since `exposures_before_us`. When something last happened is kept
+        with the customer.
         """
         ...

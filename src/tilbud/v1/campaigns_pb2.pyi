@@ -34,6 +34,7 @@ class Campaign(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     FILE_SHA256_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """The campaign's id."""
     model_version: _builtins.str
@@ -64,6 +65,10 @@ class Campaign(_message.Message):
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___CampaignFeature]:
         """The declared free features, with their kinds."""
 
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pause]:
+        """What is paused now: the campaign itself (offer_id empty), then offers by id."""
+
     def __init__(
         self,
         *,
@@ -76,14 +81,53 @@ class Campaign(_message.Message):
         features: _abc.Iterable[Global___CampaignFeature] | None = ...,
         model_version: _builtins.str = ...,
         file_sha256: _builtins.str = ...,
+        pauses: _abc.Iterable[Global___Pause] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Campaign: _TypeAlias = Campaign  # noqa: Y015
+
+@_typing.final
+class Pause(_message.Message):
+    """A switch that is off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    offer_id: _builtins.str
+    """The paused offer; empty: the whole campaign."""
+    reason: _builtins.str
+    """Why, as whoever paused it said."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when; absent: until it is resumed."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        offer_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "offer_id", b"offer_id", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pause: _TypeAlias = Pause  # noqa: Y015
 
 @_typing.final
 class CampaignOutcome(_message.Message):
@@ -302,10 +346,10 @@ class PauseOfferRequest(_message.Message):
     offer_id: _builtins.str
     """Required."""
     reason: _builtins.str
-    """For those who read it later. Required; at most 500 characters."""
+    """For those who read it later. Required; at most 500 characters, no control characters."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Absent: until ResumeOffer."""
+        """By the server's clock, in the future. Absent: until ResumeOffer."""
 
     def __init__(
         self,
@@ -395,10 +439,10 @@ class PauseCampaignRequest(_message.Message):
     campaign: _builtins.str
     """Required."""
     reason: _builtins.str
-    """For those who read it later. Required; at most 500 characters."""
+    """For those who read it later. Required; at most 500 characters, no control characters."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Absent: until ResumeCampaign."""
+        """By the server's clock, in the future. Absent: until ResumeCampaign."""
 
     def __init__(
         self,

@@ -100,28 +100,30 @@ class CampaignServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PauseOffer(self, request, context):
-        """PauseOffer takes an offer out of every decision. UNIMPLEMENTED until it works.
+        """PauseOffer takes an offer out of every decision from the next one on, in every process and after
+        restarts. An offer the campaign does not have is INVALID_ARGUMENT. Repeating it replaces reason and end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeOffer(self, request, context):
-        """ResumeOffer brings a paused offer back. UNIMPLEMENTED until it works.
+        """ResumeOffer brings a paused offer back; of one that is not paused it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseCampaign(self, request, context):
-        """PauseCampaign answers every decision with the fallback. UNIMPLEMENTED until it works.
+        """PauseCampaign answers every decision with the fallback from the next one on. Outcomes are taken, and
+        what was decided is learned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeCampaign(self, request, context):
-        """ResumeCampaign brings a paused campaign back. UNIMPLEMENTED until it works.
+        """ResumeCampaign brings a paused campaign back; of one that is not paused it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

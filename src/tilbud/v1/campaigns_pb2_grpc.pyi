@@ -43,13 +43,17 @@ class CampaignServiceStub:
     file, line, key and remedy.
     """
     PauseOffer: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]
-    """PauseOffer takes an offer out of every decision. UNIMPLEMENTED until it works."""
+    """PauseOffer takes an offer out of every decision from the next one on, in every process and after
+    restarts. An offer the campaign does not have is INVALID_ARGUMENT. Repeating it replaces reason and end.
+    """
     ResumeOffer: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ResumeOfferRequest, _campaigns_pb2.ResumeOfferResponse]
-    """ResumeOffer brings a paused offer back. UNIMPLEMENTED until it works."""
+    """ResumeOffer brings a paused offer back; of one that is not paused it changes nothing."""
     PauseCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.PauseCampaignRequest, _campaigns_pb2.PauseCampaignResponse]
-    """PauseCampaign answers every decision with the fallback. UNIMPLEMENTED until it works."""
+    """PauseCampaign answers every decision with the fallback from the next one on. Outcomes are taken, and
+    what was decided is learned.
+    """
     ResumeCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ResumeCampaignRequest, _campaigns_pb2.ResumeCampaignResponse]
-    """ResumeCampaign brings a paused campaign back. UNIMPLEMENTED until it works."""
+    """ResumeCampaign brings a paused campaign back; of one that is not paused it changes nothing."""
 
 @_typing.type_check_only
 class CampaignServiceAsyncStub(CampaignServiceStub):
@@ -66,13 +70,17 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     file, line, key and remedy.
     """
     PauseOffer: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]  # type: ignore[assignment]
-    """PauseOffer takes an offer out of every decision. UNIMPLEMENTED until it works."""
+    """PauseOffer takes an offer out of every decision from the next one on, in every process and after
+    restarts. An offer the campaign does not have is INVALID_ARGUMENT. Repeating it replaces reason and end.
+    """
     ResumeOffer: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ResumeOfferRequest, _campaigns_pb2.ResumeOfferResponse]  # type: ignore[assignment]
-    """ResumeOffer brings a paused offer back. UNIMPLEMENTED until it works."""
+    """ResumeOffer brings a paused offer back; of one that is not paused it changes nothing."""
     PauseCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.PauseCampaignRequest, _campaigns_pb2.PauseCampaignResponse]  # type: ignore[assignment]
-    """PauseCampaign answers every decision with the fallback. UNIMPLEMENTED until it works."""
+    """PauseCampaign answers every decision with the fallback from the next one on. Outcomes are taken, and
+    what was decided is learned.
+    """
     ResumeCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ResumeCampaignRequest, _campaigns_pb2.ResumeCampaignResponse]  # type: ignore[assignment]
-    """ResumeCampaign brings a paused campaign back. UNIMPLEMENTED until it works."""
+    """ResumeCampaign brings a paused campaign back; of one that is not paused it changes nothing."""
 
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """The campaigns this service serves."""
@@ -110,7 +118,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.PauseOfferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.PauseOfferResponse, _abc.Awaitable[_campaigns_pb2.PauseOfferResponse]]:
-        """PauseOffer takes an offer out of every decision. UNIMPLEMENTED until it works."""
+        """PauseOffer takes an offer out of every decision from the next one on, in every process and after
+        restarts. An offer the campaign does not have is INVALID_ARGUMENT. Repeating it replaces reason and end.
+        """
 
     @_abc_1.abstractmethod
     def ResumeOffer(
@@ -118,7 +128,7 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.ResumeOfferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.ResumeOfferResponse, _abc.Awaitable[_campaigns_pb2.ResumeOfferResponse]]:
-        """ResumeOffer brings a paused offer back. UNIMPLEMENTED until it works."""
+        """ResumeOffer brings a paused offer back; of one that is not paused it changes nothing."""
 
     @_abc_1.abstractmethod
     def PauseCampaign(
@@ -126,7 +136,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.PauseCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.PauseCampaignResponse, _abc.Awaitable[_campaigns_pb2.PauseCampaignResponse]]:
-        """PauseCampaign answers every decision with the fallback. UNIMPLEMENTED until it works."""
+        """PauseCampaign answers every decision with the fallback from the next one on. Outcomes are taken, and
+        what was decided is learned.
+        """
 
     @_abc_1.abstractmethod
     def ResumeCampaign(
@@ -134,6 +146,6 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.ResumeCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.ResumeCampaignResponse, _abc.Awaitable[_campaigns_pb2.ResumeCampaignResponse]]:
-        """ResumeCampaign brings a paused campaign back. UNIMPLEMENTED until it works."""
+        """ResumeCampaign brings a paused campaign back; of one that is not paused it changes nothing."""
 
 def add_CampaignServiceServicer_to_server(servicer: CampaignServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -45,6 +45,11 @@ class CustomerServiceStub(object):
                 request_serializer=tilbud_dot_v1_dot_customers__pb2.UpdateCustomerRequest.SerializeToString,
                 response_deserializer=tilbud_dot_v1_dot_customers__pb2.UpdateCustomerResponse.FromString,
                 _registered_method=True)
+        self.ReportCustomerEvent = channel.unary_unary(
+                '/tilbud.v1.CustomerService/ReportCustomerEvent',
+                request_serializer=tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventRequest.SerializeToString,
+                response_deserializer=tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventResponse.FromString,
+                _registered_method=True)
         self.ExportCustomer = channel.unary_unary(
                 '/tilbud.v1.CustomerService/ExportCustomer',
                 request_serializer=tilbud_dot_v1_dot_customers__pb2.ExportCustomerRequest.SerializeToString,
@@ -62,28 +67,39 @@ class CustomerServiceServicer(object):
     """
 
     def GetCustomer(self, request, context):
-        """GetCustomer returns a customer's profile; unknown: NOT_FOUND.
+        """GetCustomer returns a customer's profile; nothing known, or erased: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCustomer(self, request, context):
-        """UpdateCustomer changes the fields its mask names.
+        """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
+        Taking consent back voids the customer's decisions that have not settled, and removes traits,
+        language, journey stage and events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportCustomerEvent(self, request, context):
+        """ReportCustomerEvent says that something happened to a customer, whatever was decided before.
+        Repeating it counts once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportCustomer(self, request, context):
-        """ExportCustomer returns everything stored about a customer.
+        """ExportCustomer returns everything stored about a customer, page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseCustomer(self, request, context):
-        """EraseCustomer removes everything stored about a customer.
+        """EraseCustomer removes everything stored about a customer, and returns when the models have been
+        learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +117,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.UpdateCustomer,
                     request_deserializer=tilbud_dot_v1_dot_customers__pb2.UpdateCustomerRequest.FromString,
                     response_serializer=tilbud_dot_v1_dot_customers__pb2.UpdateCustomerResponse.SerializeToString,
+            ),
+            'ReportCustomerEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportCustomerEvent,
+                    request_deserializer=tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventRequest.FromString,
+                    response_serializer=tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventResponse.SerializeToString,
             ),
             'ExportCustomer': grpc.unary_unary_rpc_method_handler(
                     servicer.ExportCustomer,
@@ -168,6 +189,33 @@ class CustomerService(object):
             '/tilbud.v1.CustomerService/UpdateCustomer',
             tilbud_dot_v1_dot_customers__pb2.UpdateCustomerRequest.SerializeToString,
             tilbud_dot_v1_dot_customers__pb2.UpdateCustomerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportCustomerEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tilbud.v1.CustomerService/ReportCustomerEvent',
+            tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventRequest.SerializeToString,
+            tilbud_dot_v1_dot_customers__pb2.ReportCustomerEventResponse.FromString,
             options,
             channel_credentials,
             insecure,

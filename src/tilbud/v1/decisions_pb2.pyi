@@ -10,7 +10,7 @@ What holds for every method here:
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, UNKNOWN_CAMPAIGN, UNKNOWN_DECISION, ID_REUSED,
-   DECISION_EXPIRED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
+   DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
    a correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
@@ -164,12 +164,12 @@ class DecideRequest(_message.Message):
     characters of [A-Za-z0-9._:-]; opaque, nothing personal. Empty: the server makes a UUIDv7.
     """
     customer_id: _builtins.str
-    """Who is asking, at most 128 characters, no control characters. Empty: anonymous. Without
-    consent it is dropped before anything is stored.
+    """Who is asking, at most 128 characters, no control characters. Empty: anonymous. It is stored as a
+    keyed hash; without consent not at all.
     """
     consent: Global___Consent.ValueType
     """The customer's consent. CONSENT_UNSPECIFIED: what the customer's profile says; without a
-    profile, none was given.
+    profile, none was given. DENIED, here or in the profile, always wins.
     """
     defer_activation: _builtins.bool
     """The offer may not be shown after all: the reward window opens at Activate, and a decision
@@ -357,7 +357,9 @@ class DecideResponse(_message.Message):
     REWARD_DEADLINE_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """Report outcomes against this id."""
+    """Report outcomes against this id. Where the campaign is `sticky` it may be an earlier decision's, served
+    again to the same customer; the asked decision_id then stands for it as long as it is kept.
+    """
     offer_id: _builtins.str
     """The offer to show; the fallback's id where the reason is a fallback (may be empty)."""
     probability: _builtins.float
@@ -736,19 +738,25 @@ class ExplainDecisionRequest(_message.Message):
 
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """The campaign's id. Required."""
     decision_id: _builtins.str
     """The decision's id. Required. Unknown: NOT_FOUND."""
+    language: _builtins.str
+    """Language of customer_explanation, such as "da". Empty: the decision's own, then the campaign's
+    fallback_language. At most 128 characters.
+    """
     def __init__(
         self,
         *,
         campaign: _builtins.str = ...,
         decision_id: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "decision_id", b"decision_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "decision_id", b"decision_id", "language", b"language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,25 +768,82 @@ class ExplainDecisionResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class UsedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___FeatureValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FeatureValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DECISION_FIELD_NUMBER: _builtins.int
     OFFERS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    FACTORS_MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    CUSTOMER_EXPLANATION_FIELD_NUMBER: _builtins.int
+    DECISION_TIME_FIELD_NUMBER: _builtins.int
+    factors_model_version: _builtins.str
+    """"<lineage>.<sequence>" of the model that factors were asked of: the one that answers now. Empty
+    where it has none.
+    """
+    customer_explanation: _builtins.str
+    """One plain sentence for the customer, from the campaign's explanations; empty where it has none."""
     @_builtins.property
     def decision(self) -> Global___DecideResponse:
         """The answer as it was given."""
 
     @_builtins.property
     def offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferFate]:
-        """Every offer of the campaign and what became of it."""
+        """Every offer of the campaign then, and what became of it: the eligible ones, then the removed ones, each
+        in the campaign file's order.
+        """
+
+    @_builtins.property
+    def used(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
+        """What was known and used, by name."""
+
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedValue]:
+        """What was said or known and not used, by name."""
+
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
+        """What spoke most for and against the drawn offer, the strongest first. Empty where no bandit chose."""
+
+    @_builtins.property
+    def decision_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided, by the server's clock."""
 
     def __init__(
         self,
         *,
         decision: Global___DecideResponse | None = ...,
         offers: _abc.Iterable[Global___OfferFate] | None = ...,
+        used: _abc.Mapping[_builtins.str, Global___FeatureValue] | None = ...,
+        dropped: _abc.Iterable[Global___DroppedValue] | None = ...,
+        factors: _abc.Iterable[Global___Factor] | None = ...,
+        factors_model_version: _builtins.str = ...,
+        customer_explanation: _builtins.str = ...,
+        decision_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_time", b"decision_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "offers", b"offers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_explanation", b"customer_explanation", "decision", b"decision", "decision_time", b"decision_time", "dropped", b"dropped", "factors", b"factors", "factors_model_version", b"factors_model_version", "offers", b"offers", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -798,7 +863,9 @@ class OfferFate(_message.Message):
     probability: _builtins.float
     """Its probability; 0 where it was removed."""
     removed_by: _builtins.str
-    """The rule that removed it; empty where it was eligible."""
+    """The rule that removed it, or in a fallback what kept it back: no_consent, campaign_paused,
+    model_unavailable, control. Empty where it was eligible.
+    """
     def __init__(
         self,
         *,
@@ -813,3 +880,65 @@ class OfferFate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OfferFate: _TypeAlias = OfferFate  # noqa: Y015
+
+@_typing.final
+class DroppedValue(_message.Message):
+    """Something that was said or known and not used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, such as place or a trait's."""
+    reason: _builtins.str
+    """Why: no_consent, too_old (a trait beyond its max_age), or wrong_kind (a trait of another kind than the
+    campaign declares).
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DroppedValue: _TypeAlias = DroppedValue  # noqa: Y015
+
+@_typing.final
+class Factor(_message.Message):
+    """What one value did for the drawn offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The value's name."""
+    effect: _builtins.float
+    """By how much it raised the drawn offer's probability: with it minus without it. Below zero it spoke
+    against the offer.
+    """
+    @_builtins.property
+    def value(self) -> Global___FeatureValue:
+        """The value."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: Global___FeatureValue | None = ...,
+        effect: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Factor: _TypeAlias = Factor  # noqa: Y015

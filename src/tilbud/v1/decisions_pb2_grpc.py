@@ -108,7 +108,7 @@ class DecisionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainDecision(self, request, context):
-        """ExplainDecision says why a decision fell as it did. UNIMPLEMENTED until it works.
+        """ExplainDecision says why a decision fell as it did.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -10,7 +10,7 @@ What holds for every method here:
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, UNKNOWN_CAMPAIGN, UNKNOWN_DECISION, ID_REUSED,
-   DECISION_EXPIRED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
+   DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
    a correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
@@ -60,7 +60,7 @@ class DecisionServiceStub:
     BatchReportOutcomes: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.BatchReportOutcomesRequest, _decisions_pb2.BatchReportOutcomesResponse]
     """BatchReportOutcomes takes up to 1,000 outcomes; one bad outcome fails alone."""
     ExplainDecision: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ExplainDecisionRequest, _decisions_pb2.ExplainDecisionResponse]
-    """ExplainDecision says why a decision fell as it did. UNIMPLEMENTED until it works."""
+    """ExplainDecision says why a decision fell as it did."""
 
 @_typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -80,7 +80,7 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     BatchReportOutcomes: _aio.UnaryUnaryMultiCallable[_decisions_pb2.BatchReportOutcomesRequest, _decisions_pb2.BatchReportOutcomesResponse]  # type: ignore[assignment]
     """BatchReportOutcomes takes up to 1,000 outcomes; one bad outcome fails alone."""
     ExplainDecision: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ExplainDecisionRequest, _decisions_pb2.ExplainDecisionResponse]  # type: ignore[assignment]
-    """ExplainDecision says why a decision fell as it did. UNIMPLEMENTED until it works."""
+    """ExplainDecision says why a decision fell as it did."""
 
 class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Which offer should this customer see, here and now? And what came of it?"""
@@ -133,6 +133,6 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decisions_pb2.ExplainDecisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decisions_pb2.ExplainDecisionResponse, _abc.Awaitable[_decisions_pb2.ExplainDecisionResponse]]:
-        """ExplainDecision says why a decision fell as it did. UNIMPLEMENTED until it works."""
+        """ExplainDecision says why a decision fell as it did."""
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilbud.domain.durations import Hours, parse_duration_us, parse_hours
+from tilbud.domain.durations import Hours, duration_text, parse_duration_us, parse_hours
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,19 @@ def test_any_text_is_a_duration_or_a_value_error(text):
     """No text makes the parser fail otherwise than with ValueError."""
     with contextlib.suppress(ValueError):
         assert parse_duration_us(text) >= 0
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["ms", "s", "m", "h", "d"]))
+def test_a_duration_is_told_as_it_can_be_written(number, unit):
+    """What is told of a duration reads as the same duration."""
+    duration_us = parse_duration_us(f"{min(number, 999_999_999)}{unit}")
+    assert parse_duration_us(duration_text(duration_us)) == duration_us
+
+
+@pytest.mark.parametrize(("text", "told"), [("24h", "1d"), ("90m", "90m"), ("1000ms", "1s"), ("0s", "0s")])
+def test_a_duration_is_told_in_its_largest_unit(text, told):
+    """A day is a day, however it was written."""
+    assert duration_text(parse_duration_us(text)) == told
 
 
 @pytest.mark.parametrize(

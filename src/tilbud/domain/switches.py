@@ -1,0 +1,31 @@
+"""Switches: an offer or a campaign that is off, why, and until when.
+
+What holds: a switch counts from the moment it is acknowledged, in every process, also after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+WHOLE_CAMPAIGN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An offer that is off, or the whole campaign (offer_id ""); wall clock, µs."""
+
+    campaign: str
+    offer_id: str
+    reason: str
+    since_us: int
+    until_us: int | None  # None: until it is resumed
+
+    def holds(self, now_us: int) -> bool:
+        """Say whether it is off now."""
+        return self.until_us is None or now_us < self.until_us
+
+
+def paused(pauses: Iterable[Pause], now_us: int) -> frozenset[str]:
+    """Return the offers that are off now; WHOLE_CAMPAIGN among them where all is."""
+    return frozenset([pause.offer_id for pause in pauses if pause.holds(now_us)])

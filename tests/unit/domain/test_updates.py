@@ -1,0 +1,159 @@
+"""Changing a profile: what is named changes, the rest stays, consent comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tilbud.domain.context import Consent
+from tilbud.domain.customers import UNKNOWN_CUSTOMER, Customer, Preferences, Profile, Trait
+from tilbud.domain.durations import Hours, parse_hours
+from tilbud.domain.errors import ConsentMissing, CustomerChanged, InvalidField
+from tilbud.domain.limits import Limits
+from tilbud.domain.updates import ProfileUpdate, TraitUpdate, etag
+
+LIMITS = Limits()
+NOW_US = 1_790_000_000_000_000
+GRANTED = Customer(
+    1,
+    7,
+    profile=Profile(
+        consent=Consent.GRANTED,
+        time_zone="Europe/Copenhagen",
+        language="da",
+        journey_stage="retention",
+        journey_stage_us=5,
+        traits={"age": Trait(40.0, 3), "tier": Trait("gold", 4)},
+        preferences=Preferences(frozenset({"bundle"}), quiet_hours=Hours(1260, 480)),
+        changes=3,
+    ),
+)
+
+
+def after(update: ProfileUpdate, customer: Customer = GRANTED) -> Profile:
+    """Check and apply an update."""
+    update.check(LIMITS)
+    return update.apply(customer, NOW_US, LIMITS)
+
+
+def test_nothing_named_changes_nothing():
+    """An update that names no field leaves the profile as it is."""
+    assert after(ProfileUpdate()) == GRANTED.profile
+
+
+def test_one_field_changes_alone():
+    """A field that is named changes; an empty one is emptied; the others stay."""
+    assert after(ProfileUpdate(language="EN-gb")) == replace(GRANTED.profile, language="en-gb")
+    assert after(ProfileUpdate(time_zone="")) == replace(GRANTED.profile, time_zone="")
+    assert after(ProfileUpdate(journey_stage="purchase")) == replace(
+        GRANTED.profile, journey_stage="purchase", journey_stage_us=NOW_US
+    )
+
+
+def test_traits_merge_go_and_are_replaced():
+    """A named trait is set or removed, the others stay, unless all others go."""
+    merged = after(ProfileUpdate(traits={"tier": None, "pets": TraitUpdate(2.0, 9)}))
+    assert merged.traits == {"age": Trait(40.0, 3), "pets": Trait(2.0, 9)}
+    replaced = after(ProfileUpdate(traits={"pets": TraitUpdate(2.0)}, other_traits_go=True))
+    assert replaced.traits == {"pets": Trait(2.0, NOW_US)}
+
+
+def test_a_trait_is_never_from_the_future():
+    """A trait's time after now counts as now: it could never grow too old otherwise."""
+    assert (
+        after(ProfileUpdate(traits={"tier": TraitUpdate("x", NOW_US * 2)})).traits["tier"].updated_us
+        == NOW_US
+    )
+
+
+def test_preferences_change_one_by_one():
+    """A preference that is not named stays; quiet hours can be taken back."""
+    lists = after(ProfileUpdate(preference_lists={"blocked_channels": ("push",)})).preferences
+    assert lists == replace(GRANTED.profile.preferences, blocked_channels=frozenset({"push"}))
+    assert after(ProfileUpdate(quiet_hours="")).preferences.quiet_hours is None
+    assert after(ProfileUpdate(quiet_hours="22:00-06:00")).preferences.quiet_hours == Hours(1320, 360)
+
+
+def test_an_older_etag_is_refused():
+    """An etag that is not the newest loses nothing: the update is refused, and says so."""
+    after(ProfileUpdate(etag=etag(GRANTED.profile), language="en"))
+    with pytest.raises(CustomerChanged):
+        after(ProfileUpdate(etag="2.0", language="en"))
+
+
+@pytest.mark.parametrize("consent", [Consent.UNSPECIFIED, Consent.DENIED])
+@pytest.mark.parametrize(
+    "update",
+    [
+        ProfileUpdate(language="da"),
+        ProfileUpdate(journey_stage="purchase"),
+        ProfileUpdate(traits={"tier": TraitUpdate("gold")}),
+    ],
+)
+def test_nothing_personal_is_set_without_consent(consent, update):
+    """Language, journey stage and traits wait for consent; the same update that grants it may set them."""
+    with pytest.raises(ConsentMissing):
+        after(replace(update, consent=consent))
+    with pytest.raises(ConsentMissing):
+        after(update, UNKNOWN_CUSTOMER)
+    assert after(replace(update, consent=Consent.GRANTED), UNKNOWN_CUSTOMER).consent is Consent.GRANTED
+
+
+def test_preferences_need_no_consent():
+    """What the customer forbids is kept whatever they allow."""
+    update = ProfileUpdate(
+        consent=Consent.DENIED,
+        time_zone="Asia/Tokyo",
+        preference_lists={"blocked_topics": ("family",)},
+        quiet_hours="21:00-08:00",
+    )
+    kept = after(update, UNKNOWN_CUSTOMER)
+    assert kept.time_zone == "Asia/Tokyo"
+    assert kept.preferences.blocked_topics == {"family"}
+
+
+@pytest.mark.parametrize(
+    ("update", "field"),
+    [
+        (ProfileUpdate(time_zone="Mars/Base"), "customer.time_zone"),
+        (ProfileUpdate(language="x" * 129), "customer.language"),
+        (ProfileUpdate(journey_stage="a\nb"), "customer.journey_stage"),
+        (ProfileUpdate(traits={"": TraitUpdate(1.0)}), "customer.traits"),
+        (ProfileUpdate(traits={"tier": TraitUpdate("")}), "customer.traits[tier]"),
+        (ProfileUpdate(traits={"tier": TraitUpdate(float("nan"))}), "customer.traits[tier]"),
+        (ProfileUpdate(traits={"tier": TraitUpdate(1.0, -1)}), "customer.traits[tier].update_time"),
+        (ProfileUpdate(traits=dict.fromkeys(map(str, range(101)))), "customer.traits"),
+        (ProfileUpdate(preference_lists={"blocked_topics": ("",)}), "customer.preferences.blocked_topics"),
+        (
+            ProfileUpdate(preference_lists={"blocked_offers": ("x",) * 1001}),
+            "customer.preferences.blocked_offers",
+        ),
+        (ProfileUpdate(quiet_hours="late"), "customer.preferences.quiet_hours"),
+    ],
+)
+def test_a_value_beyond_its_limit_is_refused_by_name(update, field):
+    """Each mistake names its field."""
+    with pytest.raises(InvalidField) as raised:
+        update.check(LIMITS)
+    assert raised.value.field == field
+
+
+def test_traits_stay_bounded_over_many_updates():
+    """A customer cannot gather more traits than the limit, one update at a time."""
+    customer = GRANTED
+    for number in range(LIMITS.traits_max - 2):
+        traits = {f"t{number}": TraitUpdate(1.0)}
+        customer = replace(customer, profile=after(ProfileUpdate(traits=traits), customer))
+    with pytest.raises(InvalidField):
+        after(ProfileUpdate(traits={"one_more": TraitUpdate(1.0)}), customer)
+
+
+@given(st.integers(0, 1439), st.integers(0, 1439))
+def test_hours_read_as_they_are_written(start, end):
+    """Quiet hours that are shown can be sent back as they are."""
+    if start != end:
+        hours = Hours(start, end)
+        assert parse_hours(str(hours)) == hours
