@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tilbud.config import SAMPLES, Settings, host_and_port
@@ -205,57 +206,44 @@ async def _serve(settings: Settings) -> None:
 @cli.command()
 def check(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH…", help="Campaign files, or directories of them.")
+        list[Path] | None,
+        typer.Argument(metavar="PATH…", help="Campaign files, directories of them, or a contact.yaml."),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of campaign files, for editors.")
     ] = False,
 ) -> None:
-    """Check campaign files; say what each will do, or every problem with file, line and remedy."""
+    """Check campaign files and their contact.yaml; say what each will do, or every problem and its remedy."""
     if schema:
         from tilbud.domain.campaign import Campaign
 
         dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
         print(json.dumps(dialect | Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
         return
-    from tilbud.service.campaign_files import load_campaigns
+    from tilbud.service.campaign_files import load_files
+    from tilbud.service.summary import campaign_summary, contact_summary
 
     if not paths:
         _fail("name a campaign file or a directory of them: tilbud check campaigns/")
     try:
-        files = load_campaigns(paths, Limits())
+        loaded = load_files(paths, Limits())
     except CampaignInvalid as error:
         _fail(*map(str, error.problems))
     console = Console(highlight=False)
-    for file in files:
-        _describe(console, file)
-    console.print(f"[green]{len(files)} valid[/green]")
+    for file in loaded.campaigns:
+        _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign))
+    if loaded.contact_file:
+        told = contact_summary(loaded.contact, [file.campaign for file in loaded.campaigns])
+        _describe(console, "contact policy", loaded.contact_file, told)
+    console.print(f"[green]{len(loaded.campaigns) + bool(loaded.contact_file)} valid[/green]")
 
 
-def _describe(console: Console, file: CampaignFile) -> None:
-    """Say what a campaign will do, for someone who did not write it."""
-    from tilbud.bandit.presets import PRESETS
-    from tilbud.domain.eligibility import RULES
-
-    campaign, reward = file.campaign, file.campaign.reward
-    rules = [key for key in RULES if any(getattr(offer, key, None) is not None for offer in campaign.offers)]
-    control = campaign.variants.control
-    preset = campaign.exploration.preset
-    low, high = reward.range
-    told = {
-        "offers": f"{len(campaign.offers)}: {', '.join(offer.id for offer in campaign.offers[:8])}"
-        + (" …" if len(campaign.offers) > 8 else ""),  # noqa: PLR2004 - enough to recognise them
-        "rules": ", ".join(rules) or "none",
-        "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
-        f"learned {reward.learn}",
-        "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
-        "control": f"{control.share:.0%} see {control.serves}" if control else "none",
-        "consent": campaign.consent,
-    }
-    console.print(f"[bold]{campaign.campaign}[/bold]  {file.file}", soft_wrap=True)
+def _describe(console: Console, title: str, file: str, told: Mapping[str, str]) -> None:
+    """Say what a file will do, for someone who did not write it."""
+    console.print(f"[bold]{title}[/bold]  {escape(file)}", soft_wrap=True)
     table = Table.grid(padding=(0, 2))
-    for name, text in told.items():
-        table.add_row(f"  {name}", text)
+    for subject, text in told.items():
+        table.add_row(f"  {escape(subject)}", escape(text))
     console.print(table)
 
 
@@ -430,6 +418,8 @@ def _show(console: Console, result: Rebuilt) -> None:
         else f"{result.checkpoint_equal} of {result.checkpoint_checked} (written at {at:,})",
         "verdict": _verdict(result),
     }
+    if result.erasures:
+        told["customers erased"] = f"{result.erasures:,}; what was drawn before the last is not checked"
     console.print(f"[bold]{result.campaign}[/bold]")
     table = Table.grid(padding=(0, 2))
     for name, text in told.items():

@@ -32,6 +32,24 @@ def test_check_says_what_the_samples_will_do() -> None:
     assert ran.returncode == 0
     for word in ("homepage-hero", "shop", "hillstrom", "balanced", "control"):
         assert word in ran.stdout
+    for word in ("sticky", "journey", "opted in to family", "at most 3 times in 7d", "contact policy"):
+        assert word in ran.stdout
+    assert "4 valid" in ran.stdout
+
+
+def test_check_takes_a_contact_policy_alone() -> None:
+    """A contact.yaml can be checked by itself, and is told in words."""
+    ran = _run("check", SAMPLES / "contact.yaml")
+    assert ran.returncode == 0
+    for word in ("contact policy", "push", "at most 2 times in 1d", "quiet hours", "1 valid"):
+        assert word in ran.stdout
+
+
+def test_what_a_file_holds_is_printed_as_it_stands(tmp_path: Path) -> None:
+    """Words in brackets are the file's own, not a markup that vanishes."""
+    text = RULES.replace("{id: evenings,", '{id: evenings, topics: ["[bold]"],')
+    (tmp_path / "one.yaml").write_text(text)
+    assert "[bold]: evenings" in _run("check", tmp_path).stdout
 
 
 def test_check_tells_every_problem_with_its_place(tmp_path: Path) -> None:

@@ -35,6 +35,16 @@ BUILT_IN_FEATURES = {
     "part_of_day": "category",
     "weekend": "flag",
 }
+EVENT_FEATURES = {"last_event": "category", "last_event_recency": "category"}
+"""What is known of a customer where the campaign declares events: the last of them, and how long ago."""
+RECENCIES = {
+    "within_an_hour": 3_600_000_000,
+    "within_a_day": 86_400_000_000,
+    "within_a_week": 7 * 86_400_000_000,
+    "within_a_month": 30 * 86_400_000_000,
+}
+"""Words for how long ago something was, each up to so many microseconds; beyond them it is OLDER."""
+OLDER = "older"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_US_MAX = 253_370_764_800_000_000  # the start of year 9999, so that any time zone stays in range
 _NO_FEATURES: Mapping[str, FeatureValue] = {}
@@ -124,34 +134,72 @@ class Vocabulary:
     time_zone: str
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the customer, checked: it stands in where the caller said nothing.
+
+    `language` is in small letters; `features` are of the kinds that the campaign declares, or its events'.
+    """
+
+    journey_stage: str = ""
+    time_zone: str = ""
+    language: str = ""
+    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+
+
+NOTHING_KNOWN = Known()
+
+
 def read_context(
-    said: ContextInput, vocabulary: Vocabulary, now_us: int, limits: Limits, *, consented: bool = True
+    said: ContextInput,
+    vocabulary: Vocabulary,
+    now_us: int,
+    limits: Limits,
+    *,
+    consented: bool = True,
+    known: Known = NOTHING_KNOWN,
 ) -> Context:
     """Check what the caller said and read it in local time.
 
-    `now_us` (microseconds since 1970, UTC) stands in where the caller gave no time. Without consent
-    only device, channel, journey stage and time are kept; what is dropped is still checked, so
-    that a mistake shows whatever the customer chose. Raises InvalidField, naming the field.
+    `now_us` (microseconds since 1970, UTC) stands in where the caller gave no time, and `known` for what
+    else they did not say. Without consent only device, channel, journey stage and time are kept, as they were
+    said; what is dropped is still checked, so that a mistake shows whatever the customer chose. Raises
+    InvalidField, naming the field.
     """
+    if not consented:
+        known = NOTHING_KNOWN
     device = _declared("device", said.device, vocabulary.devices, limits)
     channel = _declared("channel", said.channel, vocabulary.channels, limits)
-    journey_stage = _declared("journey_stage", said.journey_stage, vocabulary.journey_stages, limits)
-    language, country = said.language.lower(), said.country.upper()  # which may make a text longer
-    if said.place or language or country:
+    stage = said.journey_stage or known.journey_stage
+    journey_stage = _declared("journey_stage", stage, vocabulary.journey_stages, limits)
+    language = country = ""
+    if said.place or said.language or said.country:
+        language, country = said.language.lower(), said.country.upper()  # which may make a text longer
         for name, text in (("place", said.place), ("language", language), ("country", country)):
             check_text(f"context.{name}", text, limits)
     features = _features(said.features, vocabulary.features, limits) if said.features else _NO_FEATURES
-    zone = _zone(said.time_zone or vocabulary.time_zone, limits)
+    home = time_zone(vocabulary.time_zone)
+    asked = said.time_zone or known.time_zone
+    zone = _zone(asked, limits) if asked else home
     time_us = now_us if said.time_us is None else said.time_us
     if not 0 <= time_us < TIME_US_MAX:
         raise InvalidField("context.time", "must lie in the years 1970 to 9998")
     moment = moment_at(time_us, zone)
-    home = time_zone(vocabulary.time_zone)
     campaign_day = moment.day if zone is home else moment_at(time_us, home).day
     if not consented:
         return Context(device, channel, journey_stage, moment, campaign_day)
+    if known.features:
+        features = dict(sorted({**known.features, **features}.items()))
     return Context(
-        device, channel, journey_stage, moment, campaign_day, said.place, language, country, features
+        device,
+        channel,
+        journey_stage,
+        moment,
+        campaign_day,
+        said.place,
+        language or known.language,
+        country,
+        features,
     )
 
 

@@ -1,24 +1,36 @@
 """Which offers may be shown, and by which rule each of the others was removed.
 
 What holds: rules only remove; each removed offer has exactly one reason, the first rule in `RULES`
-that removes it; the result depends on the context alone, so equal contexts share it. Nothing
-removes an offer after the draw.
+that removes it. What the customer forbids always counts; what needs to know the customer shows nothing to
+those who are not known (`requires`, `sensitive_topic`) and withholds nothing from them (`suppress_after`).
+The result depends on the context and the customer's facts alone, so equal ones share it. Nothing removes an
+offer after the draw. Counting exposures is `caps.py`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from tilbud.domain.campaign import Campaign, Offer
 from tilbud.domain.context import Context
+from tilbud.domain.customers import NO_PREFERENCES, NOTHING_HAPPENED, Happened, Preferences
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.predicates import Condition
 
+CONTACT_POLICY = "contact_policy"
+GROUP_CAPS = "group_caps"
+CAPS = "caps"
 RULES = (
     "include_offers",
     "exclude_offers",
+    "paused",
+    "blocked_channels",
+    "quiet_hours",
+    "blocked_offers",
+    "blocked_topics",
+    "sensitive_topic",
     "channels",
     "devices",
     "journey_stages",
@@ -28,6 +40,11 @@ RULES = (
     "valid",
     "hours",
     "when",
+    "requires",
+    "suppress_after",
+    CONTACT_POLICY,
+    GROUP_CAPS,
+    CAPS,
 )
 
 
@@ -38,25 +55,65 @@ class Eligibility:
     eligible: tuple[int, ...]
     removed: tuple[tuple[int, str], ...]
 
+    def without(self, removed: Sequence[tuple[int, str]]) -> Eligibility:
+        """Return what is left when these of the eligible offers are removed too, for these reasons."""
+        if not removed:
+            return self
+        gone = {index for index, _ in removed}
+        left = tuple(index for index in self.eligible if index not in gone)
+        return Eligibility(left, tuple(sorted((*self.removed, *removed))))
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerFacts:
+    """What rules look at of the customer."""
+
+    preferences: Preferences
+    quiet: bool  # the customer wants no offers now, see situation.py
+    known: bool  # there is a customer, who consented
+    happened: Happened
+    now_us: int  # the service's wall clock, µs
+    channel: str = ""  # as the call said it: a customer may block channels that the campaign does not declare
+
+
+NOBODY = CustomerFacts(NO_PREFERENCES, quiet=False, known=False, happened=NOTHING_HAPPENED, now_us=0)
+
 
 class Rules:
     """The rules of one campaign, compiled once."""
 
     def __init__(self, campaign: Campaign) -> None:
-        self._offers = tuple(_OfferRules(offer, campaign.condition(offer)) for offer in campaign.offers)
+        outcomes, events = frozenset(campaign.reward.outcomes), frozenset(campaign.context.events)
+        self._offers = tuple(
+            _OfferRules(
+                offer, campaign.condition(offer), _CustomerRules(offer, outcomes=outcomes, events=events)
+            )
+            for offer in campaign.offers
+        )
         self._index = {offer.id: number for number, offer in enumerate(campaign.offers)}
+        self._ids = frozenset(self._index)
+        self._topics = frozenset(topic for rules in self._offers for topic in rules.customer.topics)
         self._everything = Eligibility(tuple(range(len(self._offers))), ())
         self._free = not any(rules.restricts for rules in self._offers)
 
     def check(
-        self, context: Context, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
+        self,
+        context: Context,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        paused: frozenset[str] = frozenset(),
+        facts: CustomerFacts = NOBODY,
     ) -> Eligibility:
-        """Return which offers may be shown in `context`.
+        """Return which offers may be shown in `context` to a customer of whom `facts` are known.
 
-        `include` (empty: all) and `exclude` narrow the catalogue for this call. Raises InvalidField
-        where they name an offer the campaign does not have.
+        `include` (empty: all) and `exclude` narrow the catalogue for this call; `paused` are offers that are
+        switched off. Raises InvalidField where a list of the call names an offer the campaign does not have.
         """
-        if self._free and not include and not exclude:
+        not_now, wishes = "", False
+        if facts is not NOBODY:
+            not_now = _not_now(context, facts)
+            wishes = bool(not_now) or self._concerned(facts.preferences)
+        if self._free and not (include or exclude or paused or wishes):
             return self._everything
         included = self._indexes("include_offers", include)
         excluded = self._indexes("exclude_offers", exclude)
@@ -67,11 +124,20 @@ class Rules:
                 removed.append((number, "include_offers"))
             elif number in excluded:
                 removed.append((number, "exclude_offers"))
-            elif rule := rules.removed_by(context):
+            elif paused and rules.offer_id in paused:
+                removed.append((number, "paused"))
+            elif rule := not_now or rules.removed_by(context, facts, wishes=wishes):
                 removed.append((number, rule))
             else:
                 eligible.append(number)
         return Eligibility(tuple(eligible), tuple(removed))
+
+    def _concerned(self, preferences: Preferences) -> bool:
+        """Say whether a customer's blocks touch any offer of the campaign."""
+        return preferences is not NO_PREFERENCES and not (
+            self._ids.isdisjoint(preferences.blocked_offers)
+            and self._topics.isdisjoint(preferences.blocked_topics)
+        )
 
     def _indexes(self, field: str, ids: Iterable[str]) -> frozenset[int]:
         try:
@@ -80,10 +146,66 @@ class Rules:
             raise InvalidField(field, f"the campaign has no offer {error.args[0][:128]!r}") from None
 
 
+def _not_now(context: Context, facts: CustomerFacts) -> str:
+    """Return the rule by which the customer wants nothing at all here and now, or ""."""
+    blocked = facts.preferences.blocked_channels
+    if blocked and (context.channel in blocked or facts.channel in blocked):
+        return "blocked_channels"
+    return "quiet_hours" if facts.quiet else ""
+
+
+class _CustomerRules:
+    """An offer's rules that look at the customer."""
+
+    def __init__(self, offer: Offer, *, outcomes: frozenset[str], events: frozenset[str]) -> None:
+        self._offer_id = offer.id
+        self.topics = frozenset(offer.topics) | ({offer.sensitive_topic} if offer.sensitive_topic else set())
+        self._sensitive = offer.sensitive_topic or ""
+        self._requires = tuple(offer.requires.items())
+        suppressing = offer.suppress_after.items()
+        self._after_events = tuple((name, for_us) for name, for_us in suppressing if name in events)
+        self._after_outcomes = tuple(
+            ((offer.id, name), for_us) for name, for_us in suppressing if name in outcomes
+        )
+        self.restrict = bool(self._sensitive or self._requires or suppressing)
+
+    def unwanted(self, facts: CustomerFacts) -> str:
+        """Return the customer's wish by which the offer is not to be shown, or ""."""
+        preferences = facts.preferences
+        if self._offer_id in preferences.blocked_offers:
+            return "blocked_offers"
+        if not self.topics.isdisjoint(preferences.blocked_topics):
+            return "blocked_topics"
+        if self._sensitive and not (facts.known and self._sensitive in preferences.opted_in_topics):
+            return "sensitive_topic"
+        return ""
+
+    def untimely(self, facts: CustomerFacts) -> str:
+        """Return the rule by which what happened to the customer forbids the offer, or ""."""
+        events, now_us = facts.happened.events, facts.now_us
+        for event, within_us in self._requires:
+            if not facts.known or not _within(events.get(event), within_us, now_us):
+                return "requires"
+        if facts.known and (
+            any(_within(events.get(event), for_us, now_us) for event, for_us in self._after_events)
+            or any(
+                _within(facts.happened.outcomes.get(key), for_us, now_us)
+                for key, for_us in self._after_outcomes
+            )
+        ):
+            return "suppress_after"
+        return ""
+
+
+def _within(at_us: int | None, duration_us: int, now_us: int) -> bool:
+    """Say whether something happened, and strictly later than `duration_us` ago."""
+    return at_us is not None and now_us - at_us < duration_us
+
+
 class _OfferRules:
     """One offer's own rules."""
 
-    def __init__(self, offer: Offer, condition: Condition | None) -> None:
+    def __init__(self, offer: Offer, condition: Condition | None, customer: _CustomerRules) -> None:
         lists = (
             ("channels", "channel", offer.channels),
             ("devices", "device", offer.devices),
@@ -92,15 +214,27 @@ class _OfferRules:
             ("languages", "language", _lower(offer.languages)),
             ("countries", "country", _upper(offer.countries)),
         )
+        self.offer_id = offer.id
         self._lists = tuple((rule, key, frozenset(words)) for rule, key, words in lists if words is not None)
         self._from: date | None = offer.valid.from_ if offer.valid else None
         self._until: date | None = offer.valid.until if offer.valid else None
         self._hours = offer.hours
         self._condition = condition
-        self.restricts = bool(self._lists or offer.valid or self._hours or condition)
+        self.customer = customer
+        self.restricts = bool(self._lists or offer.valid or self._hours or condition or customer.restrict)
 
-    def removed_by(self, context: Context) -> str:
-        """Return the first rule that removes the offer, or "" where it may be shown."""
+    def removed_by(self, context: Context, facts: CustomerFacts, *, wishes: bool) -> str:
+        """Return the first rule that removes the offer, or "" where it may be shown.
+
+        Without `wishes` the customer blocks nothing of this campaign.
+        """
+        customer = self.customer
+        if wishes or customer.restrict:
+            return customer.unwanted(facts) or self._unfitting(context) or customer.untimely(facts)
+        return self._unfitting(context)
+
+    def _unfitting(self, context: Context) -> str:
+        """Return the rule by which the context forbids the offer, or ""."""
         for rule, key, words in self._lists:
             value = getattr(context, key)
             if value not in words and not (key == "language" and _in_range(value, words)):

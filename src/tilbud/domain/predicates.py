@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tilbud.domain.context import BUILT_IN_FEATURES, Context, FeatureValue, check_number, kind_of
+from tilbud.domain.context import (
+    BUILT_IN_FEATURES,
+    EVENT_FEATURES,
+    Context,
+    FeatureValue,
+    check_number,
+    kind_of,
+)
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 
@@ -23,6 +30,8 @@ _ORDER: Mapping[str, Callable[[float, float], bool]] = {
     "le": lambda value, limit: value <= limit,
 }
 _OPERATORS = (*_ORDER, "eq", "in")
+Kind = str | tuple[str, ...]
+"""category, number or flag; or the words that a category may have."""
 _DEPTH_MAX = 8
 _LIMITS = Limits()
 
@@ -72,8 +81,10 @@ class ConditionInvalid(ValueError):
         self.path = path
 
 
-def parse_condition(written: object, kinds: Mapping[str, str], path: tuple[str | int, ...] = ()) -> Condition:
-    """Read a condition as YAML gives it; `kinds` maps the declared free features to their kinds.
+def parse_condition(
+    written: object, kinds: Mapping[str, Kind], path: tuple[str | int, ...] = ()
+) -> Condition:
+    """Read a condition as YAML gives it; `kinds` maps what can be asked for beside the built-in features.
 
     Raises ConditionInvalid with the path of keys to what is wrong.
     """
@@ -97,11 +108,14 @@ def parse_condition(written: object, kinds: Mapping[str, str], path: tuple[str |
 
 
 def _comparisons(
-    feature: object, written: object, kinds: Mapping[str, str], path: tuple[str | int, ...]
+    feature: object, written: object, kinds: Mapping[str, Kind], path: tuple[str | int, ...]
 ) -> list[Comparison]:
+    if feature in EVENT_FEATURES and feature not in kinds:
+        raise ConditionInvalid(path, "there is none without customer events; declare them under "
+                                     "context.events")  # fmt: skip
     if not isinstance(feature, str) or feature not in kinds:
-        raise ConditionInvalid(path, f"unknown feature; declare it under context.features or use one of: "
-                                     f"{', '.join(kinds)}")  # fmt: skip
+        raise ConditionInvalid(path, f"unknown feature; declare it under context.features or context.traits, "
+                                     f"or use one of: {', '.join(kinds)}")  # fmt: skip
     if not isinstance(written, Mapping) or not written:
         raise ConditionInvalid(path, f"write an operator and a value, such as {{eq: …}}; operators: "
                                      f"{', '.join(_OPERATORS)}")  # fmt: skip
@@ -114,7 +128,7 @@ def _comparisons(
 
 
 def _operand(
-    operator: str, operand: object, kind: str, path: tuple[str | int, ...]
+    operator: str, operand: object, kind: Kind, path: tuple[str | int, ...]
 ) -> FeatureValue | tuple[FeatureValue, ...]:
     if operator not in _OPERATORS:
         raise ConditionInvalid(path, f"unknown operator; use one of: {', '.join(_OPERATORS)}")
@@ -123,16 +137,22 @@ def _operand(
             raise ConditionInvalid(path, "write a list of values")
         return tuple(_value(each, kind, path) for each in operand)
     if operator in _ORDER and kind != "number":
-        raise ConditionInvalid(path, f"only numbers have an order and this is a {kind}; use eq or in")
+        raise ConditionInvalid(path, f"only numbers have an order and this is a {_named(kind)}; use eq or in")
     return _value(operand, kind, path)
 
 
-def _value(written: object, kind: str, path: tuple[str | int, ...]) -> FeatureValue:
-    if not isinstance(written, str | int | float) or kind_of(written) != kind:
-        raise ConditionInvalid(path, f"must be a {kind}")
+def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> FeatureValue:
+    if not isinstance(written, str | int | float) or kind_of(written) != _named(kind):
+        raise ConditionInvalid(path, f"must be a {_named(kind)}")
+    if isinstance(kind, tuple) and written not in kind:
+        raise ConditionInvalid(path, f"is never {written!r:.60}; use one of: {', '.join(kind)}")
     if isinstance(written, str | bool):
         return written
     try:
         return float(check_number("", written, _LIMITS))
     except InvalidField as error:
         raise ConditionInvalid(path, error.problem) from None
+
+
+def _named(kind: Kind) -> str:
+    return kind if isinstance(kind, str) else "category"

@@ -58,10 +58,12 @@ def test_a_bare_number_is_a_weight(written):
     assert not rule.final
 
 
-@pytest.mark.parametrize("key", ["caps", "suppress_after", "sensitive_topic"])
-def test_keys_of_later_issues_are_unknown(key):
-    """A key that does not work yet is refused, not ignored."""
-    [(where, _)] = refused({"id": "a", key: {}})
+@pytest.mark.parametrize(
+    "key", ["group", "sensitive_topic", "caps", "requires", "suppress_after", "payloads"]
+)
+def test_an_empty_key_is_not_an_absent_one(key):
+    """A rule whose value was forgotten is refused, not taken for no rule."""
+    [(where, _)] = refused({"id": "a", key: None})
     assert where == f"offers.0.{key}"
 
 
@@ -90,6 +92,61 @@ def test_keys_of_later_issues_are_unknown(key):
         ({"context": {"features": {"any_of": "number"}}}, "context.features", "any_of"),
         ({"context": {"features": {"x": "text"}}}, "context.features.x", "category"),
         ({"context": {"features": {f"f{n}": "flag" for n in range(101)}}}, "context.features", "at most 100"),
+        ({"context": {"features": {"last_event": "category"}}}, "context.features", "built in already"),
+        (
+            {"context": {"features": {"x": "flag"}, "traits": {"x": "flag"}}},
+            "context.traits",
+            "declared already",
+        ),
+        ({"context": {"traits": {"hour": "number"}}}, "context.traits", "built in already"),
+        ({"context": {"traits": {"x": "text"}}}, "context.traits.x.kind", "category"),
+        (
+            {"context": {"traits": {"x": {"kind": "flag", "max_age": "1y"}}}},
+            "context.traits.x.max_age",
+            "30m",
+        ),
+        (
+            {"context": {"traits": {"x": {"kind": "flag", "max_age": None}}}},
+            "context.traits.x.max_age",
+            "value",
+        ),
+        ({"context": {"traits": {f"t{n}": "flag" for n in range(101)}}}, "context.traits", "at most 100"),
+        ({"context": {"max_age": "0s"}}, "context.max_age", "longer than 0s"),
+        ({"context": {"events": ["a", "a"]}}, "context.events", "twice"),
+        ({"context": {"events": ["a b"]}}, "context.events.0", "match"),
+        ({"context": {"events": [f"e{n}" for n in range(51)]}}, "context.events", "at most 50"),
+        ({"journey": {"bought": "purchase"}}, "journey.bought", "not declared under context.events: bought"),
+        (
+            {"context": {"events": ["bought"]}, "journey": {"bought": "x"}},
+            "journey.bought",
+            "not declared under context.journey_stages: x",
+        ),
+        ({"segments": {"basket": {"hour": {"gt": 1}}}}, "segments", "declared already"),
+        ({"segments": {"hour": {"hour": {"gt": 1}}}}, "segments", "built in already"),
+        ({"segments": {"x": {}}}, "segments.x", "write a condition"),
+        ({"segments": {"x": {"hour": {"gt": "1"}}}}, "segments.x.hour.gt", "number"),
+        (
+            {"segments": {"x": {"hour": {"gt": 1}}, "y": {"x": {"eq": True}}}},
+            "segments.y.x",
+            "unknown feature",
+        ),
+        ({"segments": {"x": {"last_event": {"eq": "a"}}}}, "segments.x.last_event", "context.events"),
+        ({"segments": {f"s{n}": {"hour": {"gt": 1}} for n in range(51)}}, "segments", "at most 50"),
+        ({"groups": {"g": {"caps": [{"times": 0, "per": "1d"}]}}}, "groups.g.caps.0.times", "equal to 1"),
+        ({"groups": {"g": {"caps": [{"times": 101, "per": "1d"}]}}}, "groups.g.caps.0.times", "equal to 100"),
+        ({"groups": {"g": {"caps": [{"times": 1, "per": "401d"}]}}}, "groups.g.caps.0.per", "at most 400d"),
+        ({"groups": {"g": {"caps": [{"times": 1, "per": "1d"}] * 11}}}, "groups.g.caps", "at most 10"),
+        ({"sticky": "0s"}, "sticky", "longer than 0s"),
+        ({"sticky": None}, "sticky", "no value"),
+        ({"fallback_language": "english!"}, "fallback_language", "match"),
+        ({"fallback": {"payloads": {"en": {}}}}, "fallback_language", "is required where `payloads` stands"),
+        (
+            {"fallback_language": "en", "fallback": {"payloads": {"da": {}}}},
+            "fallback.payloads",
+            "lacks the fallback_language; add `en: …`",
+        ),
+        ({"fallback": {"payloads": {}}}, "fallback.payloads", "at least 1"),
+        ({"fallback": {"payload": {}, "payloads": {"en": {}}}}, "fallback.payload", "keep one of them"),
         ({"fallback": {"id": "a"}}, "fallback.id", "differ"),
         ({"variants": {"control": {"share": 0.1, "serves": "z"}}}, "variants.control.serves", "offer's id"),
         ({"variants": {"control": {"share": 1.1}}}, "variants.control.share", "less than or equal to 1"),
@@ -153,6 +210,27 @@ def test_a_wrong_reward_is_refused_where_it_stands(said, where, why):
         ({"features": {"x": "y" * 129}}, "offers.0.features.x", "128"),
         ({"features": {"x": "a\nb"}}, "offers.0.features.x", "control"),
         ({"features": {"x": date(2026, 2, 1)}}, "offers.0.features.x", "dates in quotes"),
+        ({"group": "g"}, "offers.0.group", "not declared under groups: g"),
+        ({"topics": ["a", "a"]}, "offers.0.topics", "twice"),
+        ({"topics": [""]}, "offers.0.topics.0", "at least 1"),
+        ({"sensitive_topic": ""}, "offers.0.sensitive_topic", "at least 1"),
+        ({"caps": [{"times": 1}]}, "offers.0.caps.0.per", "required"),
+        ({"caps": [{"times": 1, "per": "0s"}]}, "offers.0.caps.0.per", "longer than 0s"),
+        ({"caps": [{"times": True, "per": "1d"}]}, "offers.0.caps.0.times", "integer"),
+        ({"requires": {"bought": "1d"}}, "offers.0.requires.bought", "not declared under context.events"),
+        ({"requires": {"bought": 1}}, "offers.0.requires.bought", "30m"),
+        ({"suppress_after": {"bought": "1d"}}, "offers.0.suppress_after.bought", "neither an outcome nor"),
+        ({"suppress_after": {"click": "500d"}}, "offers.0.suppress_after.click", "at most 400d"),
+        ({"payloads": {"en": {}}}, "fallback_language", "add `fallback_language: en`"),
+        ({"payloads": {"e": {}}}, "offers.0.payloads.e.[key]", "match"),
+        ({"payloads": {"en": {}, "EN": {}}}, "offers.0.payloads.EN", "have no case"),
+        ({"payloads": {"en": {"x": date(2026, 2, 1)}}}, "offers.0.payloads.en", "plain JSON"),
+        ({"payload": {}, "payloads": {"en": {}}}, "offers.0.payload", "keep one of them"),
+        (
+            {"when": {"last_event": {"eq": "a"}}},
+            "offers.0.when.last_event",
+            "declare them under context.events",
+        ),
     ],
 )
 def test_a_wrong_offer_is_refused_where_it_stands(said, where, why):
@@ -253,6 +331,139 @@ def test_the_vocabulary_is_what_the_file_declares():
     )  # fmt: skip
 
 
+WORDS: dict[str, Any] = {
+    "sentence": "Because of {factors}.",
+    "otherwise": "By chance.",
+    "and": " and ",
+    "factors": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "where", "why"),
+    [
+        ({"sentence": "Because."}, "sentence", "must contain {factors} once"),
+        ({"sentence": "{factors} {factors}"}, "sentence", "must contain {factors} once"),
+        ({"sentence": "{factors}, {name}"}, "sentence", "remove other braces"),
+        ({"otherwise": "{factors}"}, "otherwise", "remove other braces"),
+        ({"and": "\n"}, "and", "control"),
+        ({"and": ""}, "and", "at least 1"),
+        ({"factors": {"hours": "the hour"}}, "factors.hours", "no feature, trait or segment; use one of"),
+        ({"factors": {"last_event": "x"}}, "factors.last_event", "declare them under context.events"),
+        ({"factors": {"hour": ""}}, "factors.hour", "at least 1"),
+    ],
+)
+def test_a_wrong_explanation_is_refused_where_it_stands(said, where, why):
+    """Each broken rule of an explanation names its language and key and what would be right."""
+    [(found, message)] = refused(fallback_language="en", explanations={"en": {**WORDS, **said}})
+    assert found == f"explanations.en.{where}"
+    assert why in message
+
+
+@pytest.mark.parametrize("key", ["sentence", "otherwise", "and", "factors"])
+def test_an_explanation_needs_all_its_words(key):
+    """Nothing of an explanation is English by default."""
+    words = {name: text for name, text in WORDS.items() if name != key}
+    [(found, _)] = refused(fallback_language="en", explanations={"en": words})
+    assert found == f"explanations.en.{key}"
+
+
+@pytest.mark.parametrize("said", [{}, {"fallback_language": "da"}])
+def test_explanations_need_the_fallback_language(said):
+    """Where there are explanations, one of them is in the fallback language."""
+    [(found, _)] = refused(explanations={"en": WORDS}, **said)
+    assert found == ("explanations" if said else "fallback_language")
+
+
+FULL: dict[str, Any] = {
+    "fallback_language": "EN",
+    "context": {
+        "features": {"basket": "number"},
+        "traits": {"tier": "category", "value": {"kind": "number", "max_age": "30d"}},
+        "events": ["bought", "looked"],
+    },
+    "segments": {"rich": {"value": {"gt": 500}}, "early": {"hour": {"lt": 9}}},
+}
+
+
+def test_everything_known_of_a_customer_is_in_the_feature_schema():
+    """Features, traits, segments and the last event are what a model may see, by name with their kinds."""
+    assert campaign(**FULL).feature_schema() == [
+        ("basket", "number"), ("early", "flag"), ("last_event", "category"),
+        ("last_event_recency", "category"), ("rich", "flag"), ("tier", "category"), ("value", "number"),
+    ]  # fmt: skip
+
+
+def test_a_plain_campaigns_feature_schema_is_its_features():
+    """Where nothing of customers is declared the schema is what it was before there was anything."""
+    made = campaign()
+    assert made.feature_schema() == sorted(made.context.features.items())
+
+
+def test_callers_may_say_traits_but_no_segments():
+    """A declared trait may be said like a feature; segments and the last event may not."""
+    assert campaign(**FULL).vocabulary().features == {
+        "basket": "number",
+        "tier": "category",
+        "value": "number",
+    }
+
+
+def test_conditions_know_traits_segments_and_the_last_event():
+    """`when` may ask for all that is known, and for the last event in declared words only."""
+    wanted: list[dict[str, Any]] = [
+        {"tier": {"eq": "gold"}, "rich": {"eq": True}},
+        {"last_event": {"in": ["bought", "looked"]}, "last_event_recency": {"eq": "older"}},
+    ]
+    for when in wanted:
+        made = campaign({"id": "a", "when": when}, **FULL)
+        assert made.condition(made.offers[0]) is not None
+    unwanted: list[tuple[dict[str, Any], str]] = [
+        ({"last_event": {"eq": "bougth"}}, "last_event.eq"),
+        ({"last_event_recency": {"in": ["older", "yesterday"]}}, "last_event_recency.in"),
+        ({"rich": {"eq": "yes"}}, "rich.eq"),
+    ]
+    for when, where in unwanted:
+        [(found, _)] = refused({"id": "a", "when": when}, **FULL)
+        assert found == f"offers.0.when.{where}"
+
+
+def test_traits_say_how_old_they_may_be():
+    """A trait has its own age, or None where that of all traits holds, 400 days unless said."""
+    context = campaign(**FULL).context
+    assert {name: (rule.kind, rule.max_age_us) for name, rule in context.traits.items()} == {
+        "tier": ("category", None), "value": ("number", 30 * 86_400_000_000),
+    }  # fmt: skip
+    assert context.max_age_us == 400 * 86_400_000_000
+
+
+def test_payloads_are_read_in_the_readers_language():
+    """A payload is found by language, then its wider language, then the fallback language; or is the one."""
+    made = campaign(
+        {"id": "a", "payloads": {"en": {"t": 1}, "da": {"t": 2}, "pt-BR": {"t": 3}}},
+        {"id": "b", "payload": {"t": 4}},
+        fallback={"payloads": {"en": {"t": 5}}},
+        **FULL,
+    )
+    of = {
+        language: made.payload(made.offers[0], language)["t"]
+        for language in ("", "da", "da-dk", "DA-DK-x", "sv", "pt-br", "pt", "en-GB", "-", "d")
+    }
+    assert of == {
+        "": 1, "da": 2, "da-dk": 2, "DA-DK-x": 2, "sv": 1, "pt-br": 3, "pt": 1, "en-GB": 1, "-": 1, "d": 1,
+    }  # fmt: skip
+    assert [made.payload(shown, "da")["t"] for shown in (made.offers[1], made.fallback)] == [4, 5]
+
+
+def test_explanations_are_read_in_the_readers_language():
+    """Explanations are found as payloads are; a campaign without any has none."""
+    made = campaign(explanations={"en": WORDS, "da": {**WORDS, "otherwise": "Af vanvare."}}, **FULL)
+    read = [made.explanation(language) for language in ("da-DK", "sv", "")]
+    assert [each and each.otherwise for each in read] == ["Af vanvare.", "By chance.", "By chance."]
+    assert [each and each.and_ for each in read] == [" and "] * 3
+    assert campaign().explanation("da") is None
+
+
 def test_the_schema_names_keys_as_files_do():
     """The JSON Schema has the keys that files write, refuses others, and asks for what is required."""
     schema = Campaign.model_json_schema(by_alias=True)
@@ -265,6 +476,10 @@ def test_the_schema_names_keys_as_files_do():
     for name, default in (("window", "30m"), ("activation_window", "1h"), ("grace", "10s")):
         duration = definitions["RewardSection"]["properties"][name]
         assert (duration["type"], duration["default"]) == ("string", default)
+    assert set(definitions["Cap"]["properties"]) == {"times", "per"}
+    assert set(definitions["TraitRule"]["properties"]) == {"kind", "max_age"}
+    assert set(definitions["Explanation"]["properties"]) == {"sentence", "otherwise", "and", "factors"}
+    assert {"sticky", "fallback_language", "journey", "segments", "groups"} <= set(schema["properties"])
     hours = definitions["Offer"]["properties"]["hours"]
     assert hours["type"] == "string"
     assert set(Offer.model_fields) == set(definitions["Offer"]["properties"])

@@ -15,13 +15,22 @@ from hypothesis import strategies as st
 
 import tilbud
 from tilbud.domain.campaign import Campaign
+from tilbud.domain.contact import NO_CONTACT_POLICY, ContactPolicy
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import CampaignInvalid, Problem
 from tilbud.domain.limits import Limits
-from tilbud.service.campaign_files import load_campaign, load_campaigns, parse_campaign
+from tilbud.service.campaign_files import (
+    CONTACT_FILE,
+    load_campaign,
+    load_campaigns,
+    load_files,
+    parse_campaign,
+    parse_contact,
+)
 
 LIMITS = Limits()
-SAMPLES = sorted((Path(tilbud.__file__).parent / "samples").glob("*.yaml"))
+SAMPLE_FOLDER = Path(tilbud.__file__).parent / "samples"
+SAMPLES = sorted(file for file in SAMPLE_FOLDER.glob("*.yaml") if file.name != CONTACT_FILE)
 SMALL = """\
 campaign: small
 offers:
@@ -34,11 +43,19 @@ consent: not_required
 DESIGN = """\
 campaign: homepage-hero
 time_zone: Europe/Copenhagen
+fallback_language: en
+sticky: 24h
 context:
   devices: [mobile, desktop, tablet]
   channels: [web, app, email, push, call_center]
   journey_stages: [awareness, consideration, purchase, retention, advocacy]
-  features: {loyalty_tier: category, basket_value: number, returning: flag}
+  features: {basket_value: number, returning: flag}
+  traits: {loyalty_tier: category, lifetime_value: {kind: number, max_age: 30d}}
+  max_age: 180d
+  events: [add_to_cart, purchase, support_case]
+journey: {purchase: retention, add_to_cart: purchase}
+segments: {big_spender: {lifetime_value: {gt: 500}}}
+groups: {discounts: {caps: [{times: 2, per: 7d}]}}
 offers:
   - id: free-shipping
     payload: {title: Free shipping this week}
@@ -47,7 +64,19 @@ offers:
     when: {basket_value: {gt: 30}}
     valid: {from: 2026-11-01, until: 2026-12-24}
     hours: "08:00-21:00"
-fallback: {id: welcome, payload: {title: Welcome back}}
+    group: discounts
+    topics: [fashion]
+    sensitive_topic: family
+    caps: [{times: 3, per: 7d}]
+    requires: {add_to_cart: 2h}
+    suppress_after: {purchase: 30d, dismiss: 14d}
+fallback: {id: welcome, payloads: {en: {title: Welcome back}, da: {title: Velkommen tilbage}}}
+explanations:
+  en:
+    sentence: "You see this because of {factors}."
+    otherwise: "You see this because we are trying out what people like."
+    and: " and "
+    factors: {device: the device you use, last_event: what you did last, big_spender: what you bought}
 reward:
   window: 30m
   activation_window: 1h
@@ -87,7 +116,7 @@ def small(**lines: str) -> str:
 
 
 def test_the_designs_example_loads():
-    """The example of the design, minus the keys of later issues, says what it says."""
+    """The example of the design, with all that looks at the customer, says what it says."""
     campaign = parse(DESIGN)
     [offer] = campaign.offers
     assert (campaign.campaign, campaign.time_zone, campaign.consent) == (
@@ -105,8 +134,18 @@ def test_the_designs_example_loads():
     }  # fmt: skip
     assert campaign.variants.control is not None
     assert campaign.variants.control.share == 0.05
+    hour_us = 3_600_000_000
+    assert (campaign.fallback_language, campaign.sticky_us) == ("en", 24 * hour_us)
+    assert (offer.group, offer.topics, offer.sensitive_topic) == ("discounts", ("fashion",), "family")
+    assert [(cap.times, cap.per_us) for cap in offer.caps] == [(3, 168 * hour_us)]
+    assert [(cap.times, cap.per_us) for cap in campaign.groups["discounts"].caps] == [(2, 168 * hour_us)]
+    assert offer.requires == {"add_to_cart": 2 * hour_us}
+    assert offer.suppress_after == {"purchase": 720 * hour_us, "dismiss": 336 * hour_us}
+    assert campaign.journey == {"purchase": "retention", "add_to_cart": "purchase"}
+    assert campaign.payload(campaign.fallback, "da-dk") == {"title": "Velkommen tilbage"}
 
 
+EXPLAINED = 'sentence: "{factors}", otherwise: x, and: " and "'
 MANY_OUTCOMES = ", ".join(f"outcome_{number}: 1" for number in range(51))
 
 
@@ -159,9 +198,14 @@ def test_the_schema_knows_the_samples(file):
         (small(offer="valid: {form: 2026-01-01}"), 4, "offers[0].valid.form", "did you mean `from`?"),
         (small(reward="windows: 30m"), 6, "reward.windows", "did you mean `window`?"),
         (small(more="variants: {controls: {}}"), 8, "variants.controls", "did you mean `control`?"),
-        (small(offer="caps: [{times: 3, per: 7d}]"), 4, "offers[0].caps", "unknown key"),
-        (small(offer="suppress_after: {purchase: 30d}"), 4, "offers[0].suppress_after", "unknown key"),
-        (small(offer="sensitive_topic: family"), 4, "offers[0].sensitive_topic", "unknown key"),
+        (small(offer="cap: []"), 4, "offers[0].cap", "did you mean `caps`?"),
+        (small(offer="caps: [{times: 3, per: 7d, time: 3}]"), 4, "offers[0].caps[0].time",
+         "did you mean `times`?"),
+        (small(more="groups: {g: {cap: []}}"), 8, "groups.g.cap", "did you mean `caps`?"),
+        (small(more="context: {traits: {x: {kind: flag, maxage: 1d}}}"), 8, "context.traits.x.maxage",
+         "did you mean `max_age`?"),
+        (small(more=f"fallback_language: en\nexplanations:\n  en: {{{EXPLAINED}, factors: {{}}, factor: 1}}"),
+         10, "explanations.en.factor", "did you mean `factors`?"),
         (small().replace("consent: not_required\n", ""), 1, "consent", "add `consent: …`"),
         (small().replace("  - id: b", "  - payload: {}"), 4, "offers[1].id", "add `id: …`"),
         (small(more="campaign: again"), 8, "campaign", "stands twice"),
@@ -205,6 +249,29 @@ def test_the_schema_knows_the_samples(file):
         (small().replace("click: 1", MANY_OUTCOMES), 6, "reward.outcomes", "at most 50"),
         (small().replace("click: 1", "2nd click: 1"), 6, "reward.outcomes.2nd click", "begin with a letter"),
         (small().replace("click: 1", "click: one"), 6, "reward.outcomes.click", "write a number, or {"),
+        (small(offer="caps: {times: 3, per: 7d}"), 4, "offers[0].caps", "a list of caps, such as [{times"),
+        (small(offer="caps: [3]"), 4, "offers[0].caps[0]", "write a cap, such as {times: 3, per: 7d}, got 3"),
+        (small(offer="caps: [{times: 3}]"), 4, "offers[0].caps[0].per", "is required; add `per: …`"),
+        (small(offer="caps: [{times: 500, per: 7d}]"), 4, "offers[0].caps[0].times", "equal to 100, got 500"),
+        (small(offer="group: g"), 4, "offers[0].group", "not declared under groups: g"),
+        (small(offer="sensitive_topic:"), 4, "offers[0].sensitive_topic", "write one, or remove the key"),
+        (small(offer="requires: [cart]"), 4, "offers[0].requires", "such as {add_to_cart: 2h}, got ['cart']"),
+        (small(offer="requires: {cart: 2h}"), 4, "offers[0].requires.cart", "declared under context.events"),
+        (small(offer="suppress_after: {dismiss: 2h}"), 4, "offers[0].suppress_after.dismiss",
+         "declare it under reward.outcomes or context.events, or use one of: click"),
+        (small(offer="payloads: {en: {}}"), 1, "fallback_language", "add `fallback_language: en`"),
+        (small(offer="payloads: {english language: {}}", more="fallback_language: en"), 4,
+         "offers[0].payloads.english language", "write a language such as en or da-DK"),
+        (small(offer="payloads: {da: {}}", more="fallback_language: en"), 4, "offers[0].payloads",
+         "add `en: …`"),
+        (small(more="sticky: forever"), 8, "sticky", "30m"),
+        (small(more="journey: {cart: purchase}"), 8, "journey.cart", "declared under context.events: cart"),
+        (small(more="segments:\n  late:\n    hour: {above: 20}"), 10, "segments.late.hour.above", "gt, ge"),
+        (small(more="context:\n  traits: {x: [flag]}"), 9, "context.traits.x", "{kind: number, max_age"),
+        (small(more="context:\n  traits: {x: word}"), 9, "context.traits.x.kind", "must be 'category'"),
+        (small(more="context: {events: purchase}"), 8, "context.events", "write a list"),
+        (small(more=f"fallback_language: en\nexplanations:\n  en: {{{EXPLAINED}, factors: {{x: y}}}}"), 10,
+         "explanations.en.factors.x", "no feature, trait or segment"),
         # The file
         ("", 1, "", "start with `campaign: its-id`"),
         ("# nothing\n", 1, "", "start with `campaign: its-id`"),
@@ -341,7 +408,9 @@ def test_one_bad_file_loads_none(tmp_path):
 
 def test_an_empty_directory_is_refused(tmp_path):
     """A directory without a campaign is told, with what to do."""
-    assert loading_refused(tmp_path) == [f"{tmp_path}: the directory has no .yaml file; add a campaign"]
+    assert loading_refused(tmp_path) == [
+        f"{tmp_path}: the directory has no campaign; add one as a .yaml file"
+    ]
 
 
 def test_a_missing_path_is_refused(tmp_path):
@@ -376,6 +445,98 @@ def test_too_many_campaigns_are_refused(tmp_path):
     """More campaigns than the limit are refused together."""
     write(tmp_path, a=SMALL, b=SMALL.replace("small", "b"))
     assert loading_refused(tmp_path, limits=Limits(campaigns_max=1)) == [f"{tmp_path}: at most 1 campaigns"]
+
+
+CONTACT = "channels: {push: {caps: [{times: 2, per: 1d}]}}\nquiet_channels: [push]\n"
+
+
+def test_a_contact_policy_holds_for_every_campaign(tmp_path):
+    """A contact.yaml in a directory is no campaign, and one policy for all campaigns of the load."""
+    write(tmp_path, a=SMALL.replace("small", "a"), contact=CONTACT)
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, b=SMALL.replace("small", "b"))
+    one, two = load_campaigns([tmp_path, other], LIMITS)
+    assert one.contact is two.contact
+    assert [(cap.times, cap.per_us) for cap in one.contact.channels["push"].caps] == [(2, 86_400_000_000)]
+    assert one.contact.quiet_channels == ("push",)
+    assert load_campaigns([other], LIMITS)[0].contact is NO_CONTACT_POLICY
+
+
+def test_a_contact_policy_beside_a_named_file_holds(tmp_path):
+    """A campaign file that is named itself is served with the contact.yaml beside it, found once."""
+    write(tmp_path, a=SMALL.replace("small", "a"), b=SMALL.replace("small", "b"), contact=CONTACT)
+    named = [
+        tmp_path / "a.yaml",
+        tmp_path / "b.yaml",
+        tmp_path / CONTACT_FILE,
+        tmp_path / ".." / tmp_path.name,
+    ]
+    loaded = load_files(named[:3], LIMITS)
+    assert [each.contact for each in loaded.campaigns] == [parse_contact(CONTACT.encode(), "c")] * 2
+    assert loaded.contact_file == str(tmp_path / CONTACT_FILE)
+    assert load_files([named[0], named[3] / CONTACT_FILE], LIMITS).contact == loaded.contact
+
+
+def test_a_contact_policy_alone_is_checked_but_not_served(tmp_path):
+    """A contact.yaml that is named alone can be read; there is no campaign to serve."""
+    write(tmp_path, contact=CONTACT)
+    loaded = load_files([tmp_path / CONTACT_FILE], LIMITS)
+    assert (loaded.campaigns, loaded.contact) == ((), parse_contact(CONTACT.encode(), "c"))
+    assert loading_refused(tmp_path / CONTACT_FILE) == [
+        f"{tmp_path / CONTACT_FILE}: is no campaign; name a campaign file or a directory of them"
+    ]
+    assert loading_refused(tmp_path) == [
+        f"{tmp_path}: the directory has no campaign; add one as a .yaml file"
+    ]
+
+
+def test_two_contact_policies_are_refused(tmp_path):
+    """Two policies contradict each other: the second is told with the first."""
+    other = tmp_path / "other"
+    other.mkdir()
+    write(tmp_path, a=SMALL, contact=CONTACT)
+    write(other, b=SMALL.replace("small", "b"), contact=CONTACT)
+    first, second = tmp_path / CONTACT_FILE, other / CONTACT_FILE
+    told = f"{second}:1: {first} is a contact policy too; keep one for all campaigns"
+    assert loading_refused(tmp_path, other) == [told]
+
+
+def test_a_wrong_contact_policy_loads_no_campaign(tmp_path):
+    """What is wrong with the policy is told with what is wrong with campaigns, and nothing loads."""
+    write(tmp_path, a=SMALL, b=small(more="x: 1"), contact="channels: {push: {}}\n")
+    assert [line.split(": ")[1] for line in loading_refused(tmp_path)] == ["channels.push.caps", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "remedy"),
+    [
+        ("chanels: {}", 1, "chanels", "did you mean `channels`?"),
+        ("campaign: x", 1, "campaign", "known here: channels, quiet_channels"),
+        ("channels:\n  push: {cap: []}", 2, "channels.push.cap", "did you mean `caps`?"),
+        ("channels:\n  push: 3", 2, "channels.push", "write {caps: [{times: 2, per: 1d}]}, got 3"),
+        ("channels: {push: {caps: [{times: 2}]}}", 1, "channels.push.caps[0].per", "add `per: …`"),
+        ("quiet_channels: push", 1, "quiet_channels", "write a list, such as [web, app]"),
+        ("quiet_channels:", 1, "quiet_channels", "write one, or remove the key"),
+        ("quiet_channels: [push, push]", 1, "quiet_channels", "twice"),
+        ("", 1, "", "start with `channels:` or `quiet_channels:`"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_contact_policy_is_told_with_its_place(text, line, key, remedy):
+    """Each mistake of a contact policy is told with its line, its key and what would be right."""
+    with pytest.raises(CampaignInvalid) as error:
+        parse_contact(text.encode(), "contact.yaml")
+    problem = next(each for each in error.value.problems if each.key == key)
+    assert (problem.file, problem.line) == ("contact.yaml", line)
+    assert remedy in problem.problem
+
+
+def test_the_samples_load_together():
+    """The folder of samples is served as a whole, under its contact policy."""
+    loaded = load_files([SAMPLE_FOLDER], LIMITS)
+    assert [each.campaign.campaign for each in loaded.campaigns] == ["hillstrom", "homepage-hero", "shop"]
+    assert isinstance(loaded.contact, ContactPolicy)
+    assert set(loaded.contact.channels) == {"push", "email"}
 
 
 PIECES = st.sampled_from([
@@ -424,7 +585,10 @@ KEYS = st.sampled_from([
     "campaign", "time_zone", "context", "devices", "channels", "features", "offers", "id", "payload", "when",
     "any_of", "hour", "gt", "eq", "valid", "from", "until", "hours", "fallback", "reward", "window", "grace",
     "default", "aggregate", "range", "outcomes", "click", "weight", "final", "learn", "exploration", "preset",
-    "discovery", "arguments", "variants", "control", "share", "serves", "consent", "caps", "?",
+    "discovery", "arguments", "variants", "control", "share", "serves", "consent", "caps", "times", "per",
+    "traits", "kind", "max_age", "events", "journey", "segments", "groups", "group", "topics", "sticky",
+    "sensitive_topic", "requires", "suppress_after", "payloads", "en", "da", "fallback_language",
+    "explanations", "sentence", "otherwise", "and", "factors", "last_event", "add_to_cart", "?",
 ])  # fmt: skip
 ANYTHING = st.recursive(
     SCALARS,
@@ -459,7 +623,10 @@ def test_any_structure_loads_or_is_refused(data):
         return
     for offer in campaign.offers:
         campaign.condition(offer)
+        campaign.payload(offer, "da-DK")
     campaign.vocabulary()
+    campaign.segment_conditions()
+    campaign.feature_schema()
 
 
 def test_long_values_are_cut_in_messages():

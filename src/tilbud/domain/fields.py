@@ -1,0 +1,128 @@
+"""What the sections of campaign files and of `contact.yaml` are made of: names, words, numbers, durations.
+
+What holds: a value that passed here is small and clean (text printable and short, numbers finite and within
+float32, durations at most 400 days), and what it was made from is in the JSON Schema as people write it.
+A key that stands without a value is refused, not taken for one that is absent. Which keys there are is the
+business of `sections.py`, `offer.py`, `campaign.py` and `contact.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from tilbud.domain.durations import parse_duration_us
+from tilbud.domain.limits import Limits
+
+LIMITS = Limits()
+LABELS_MAX = 50  # labels multiply; this bounds them
+_CAPS_MAX = 10  # of one offer, group or channel: each is counted at every decision
+_PAYLOAD_DEPTH_MAX = 16  # a level is up to three of the hundred that protobuf reads
+_EXACT_INT_MAX = 2**53  # google.protobuf.Struct has no other number than a float64
+
+
+class Section(BaseModel):
+    """A map of keys: frozen, and without keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=True)
+
+
+class Misplaced(PydanticCustomError):
+    """A problem found by looking at several keys; `path` leads from the validator to the one at fault."""
+
+    def __new__(cls, path: tuple[str | int, ...], problem: str) -> Self:
+        """Build the error pydantic understands, with the path in its context."""
+        return super().__new__(cls, "misplaced", "{problem}", {"path": path, "problem": problem})
+
+
+def printable(text: str) -> str:
+    """Return `text` if nothing in it is a control character; ValueError otherwise."""
+    if not text.isprintable():
+        raise ValueError("must not contain control or unprintable characters")
+    return text
+
+
+def _at_most_400_days(duration_us: int) -> int:
+    if duration_us > 400 * 86_400_000_000:
+        raise ValueError("must be at most 400d")
+    return duration_us
+
+
+def _not_zero(duration_us: int) -> int:
+    if not duration_us:
+        raise ValueError("must be longer than 0s")
+    return duration_us
+
+
+def listed(value: object) -> object:
+    """YAML has lists where frozen models want tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise ValueError("has no value; write one, or remove the key")
+    return value
+
+
+def different(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `words` if none stands twice; ValueError otherwise."""
+    if len(set(words)) != len(words):
+        raise ValueError("a word is listed twice")
+    return words
+
+
+def check_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a payload if it can be sent unchanged; ValueError otherwise."""
+    if not _is_plain_json(payload, _PAYLOAD_DEPTH_MAX):
+        raise ValueError(
+            "must be plain JSON: text, finite numbers, true, false, null, lists and maps, at most "
+            f"{_PAYLOAD_DEPTH_MAX} deep (put dates, and whole numbers beyond 2^53, in quotes)"
+        )
+    size = len(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > LIMITS.payload_bytes_max:
+        raise ValueError(f"at most {LIMITS.payload_bytes_max} bytes of JSON, got {size}")
+    return payload
+
+
+def _is_plain_json(value: object, depth: int) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and _is_plain_json([*value.values()], depth)
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain_json(each, depth - 1) for each in value)
+    if isinstance(value, int):  # true and false as well
+        return abs(value) <= _EXACT_INT_MAX
+    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
+Given = BeforeValidator(_given)
+"""For a key that may be left out, but not stand empty: an empty `sensitive_topic:` must not mean none."""
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+Word = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(printable)]
+Sentence = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(printable)]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-LIMITS.number_abs_max, le=LIMITS.number_abs_max)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=list[str])]
+GraceUs = Annotated[
+    int, BeforeValidator(parse_duration_us, json_schema_input_type=str), AfterValidator(_at_most_400_days)
+]
+DurationUs = Annotated[GraceUs, AfterValidator(_not_zero)]
+Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
+
+
+class Cap(Section):
+    """At most so many exposures of one customer in any stretch of so long."""
+
+    times: Annotated[int, Field(ge=1, le=LIMITS.cap_times_max)]
+    per_us: DurationUs = Field(alias="per")
+
+
+Caps = Annotated[
+    tuple[Cap, ...],
+    BeforeValidator(listed, json_schema_input_type=list[Cap]),
+    Field(max_length=_CAPS_MAX),
+]

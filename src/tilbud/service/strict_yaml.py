@@ -1,0 +1,144 @@
+"""YAML read strictly: plain values with the line of every key, or a problem that says how to mend it.
+
+What holds: a key may stand once, only `true` and `false` are flags (a country stays NO), nothing is a
+number by surprise (21:30 stays text), and no file makes the reader expand more than it holds. What a key
+means is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from tilbud.domain.errors import CampaignInvalid, Problem
+
+KeyPath = tuple[str | int, ...]
+_NODES_MAX = 200_000
+_DEPTH_MAX = 40
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: see the module's promise."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PLAIN: tuple[tuple[str, str, str], ...] = (
+    ("bool", r"true|false", "tf"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+        "-+.0123456789",
+    ),
+)
+for _tag, _pattern, _first in _PLAIN:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+class Tree:
+    """One file's YAML as plain values, with the line of every key."""
+
+    def __init__(self, name: str, empty: str) -> None:
+        """`name` stands for the file in problems; `empty` says what to write where it is no map of keys."""
+        self._name = name
+        self._empty = empty
+        self._lines: dict[KeyPath, int] = {(): 1}
+        self._nodes = 0
+
+    def read(self, content: bytes) -> object:
+        """Return the plain values; raises CampaignInvalid where the YAML cannot be read."""
+        text = self._text(content)
+        loader: _Loader | None = None
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise self._invalid((), self._empty)
+            return self._plain(loader, node, ())
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            said = ", ".join(each for each in (error.context, error.problem) if each)
+            raise self._not_yaml(mark.line + 1 if mark else 1, said) from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise self._not_yaml(line, f"remove the character #x{error.character:02x}") from None
+        except RecursionError:
+            raise self._not_yaml(loader.line + 1 if loader else 1, "it nests too deep") from None
+        except (ValueError, OverflowError) as error:  # an escape that is no character
+            raise self._not_yaml(loader.line + 1 if loader else 1, str(error)) from None
+        finally:
+            if loader is not None:
+                loader.dispose()
+
+    def problem(self, path: KeyPath, problem: str) -> Problem:
+        """Return a problem at the nearest key that the file has."""
+        known = path
+        while known not in self._lines:
+            known = known[:-1]
+        return Problem(self._name, self._lines[known], _dotted(path), problem)
+
+    def _text(self, content: bytes) -> str:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            problem = Problem(self._name, line, "", "is not UTF-8; save the file as UTF-8")
+            raise CampaignInvalid((problem,)) from None
+
+    def _not_yaml(self, line: int, said: str) -> CampaignInvalid:
+        return CampaignInvalid((Problem(self._name, line, "", f"is not valid YAML: {said}"),))
+
+    def _invalid(self, path: KeyPath, problem: str) -> CampaignInvalid:
+        return CampaignInvalid((self.problem(path, problem),))
+
+    def _plain(self, loader: _Loader, node: yaml.Node, path: KeyPath) -> Any:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        self._nodes += 1
+        if self._nodes > _NODES_MAX or len(path) > _DEPTH_MAX:
+            raise self._invalid(path, f"more than {_NODES_MAX} values or {_DEPTH_MAX} levels; write less")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(loader, node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(loader, each, (*path, number)) for number, each in enumerate(node.value)]
+        return self._scalar(loader, node, path)
+
+    def _scalar(self, loader: _Loader, node: yaml.Node, path: KeyPath) -> Any:
+        try:
+            value = loader.construct_object(node)
+        except (ValueError, OverflowError, LookupError, AttributeError):  # 2026-13-01, !!int "", !!bool "x"
+            kind = node.tag.rpartition(":")[2].replace("timestamp", "date")
+            raise self._invalid(path, f"is not a valid {kind}; put it in quotes if it is text") from None
+        if not _is_unicode(value):
+            raise self._invalid(path, "has an escape that is no character; remove it")
+        return value
+
+    def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for key_node, below in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._invalid(path, "keys must be plain text")
+            key = str(key_node.value)
+            if not _is_unicode(key):
+                raise self._invalid(path, "a key has an escape that is no character; remove it")
+            here = (*path, key)
+            self._lines[here] = key_node.start_mark.line + 1
+            if key in plain:
+                raise self._invalid(here, "stands twice; remove one")
+            plain[key] = self._plain(loader, below, here)
+        return plain
+
+
+def _is_unicode(value: object) -> bool:
+    """Say that `value` is no text with half a surrogate pair, as an escape may make one."""
+    return not isinstance(value, str) or not _SURROGATE.search(value)
+
+
+def _dotted(path: KeyPath) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")

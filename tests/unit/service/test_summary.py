@@ -1,0 +1,67 @@
+"""What `tilbud check` says of a campaign tells a marketer every rule in it."""
+
+from __future__ import annotations
+
+from tests.unit.service.test_campaign_files import DESIGN, SMALL, parse
+
+from tilbud.domain.contact import ContactPolicy
+from tilbud.service.summary import campaign_summary, contact_summary
+
+
+def test_every_rule_has_its_line():
+    """Each kind of rule that looks at the customer is told in words, with its offer and its time."""
+    told = campaign_summary(parse(DESIGN))
+    expected = {
+        "rules": "channels, valid, hours, when",
+        "languages": "da, en; en where no other fits",
+        "explanations": "one sentence for the customer, in en",
+        "stored facts": "loyalty_tier (if known for at most 180d), lifetime_value (if known for at most 30d)",
+        "events": "add_to_cart, purchase, support_case",
+        "journey": "purchase leads to retention, add_to_cart leads to purchase",
+        "segments": "big_spender",
+        "sticky": "a customer is shown the same offer again for 1d",
+        "topics": "fashion: free-shipping; a customer can block it\n"
+        "family: free-shipping; a customer can block it",
+        "sensitive": "free-shipping: only for customers who opted in to family",
+        "requires": "free-shipping: only after add_to_cart (within 2h)",
+        "suppressed": "free-shipping: not after purchase (for 30d), dismiss (for 14d)",
+        "caps": "free-shipping: at most 3 times in 7d\n"
+        "discounts together (free-shipping): at most 2 times in 7d",
+    }
+    assert {subject: told.get(subject) for subject in expected} == expected
+
+
+def test_what_is_not_declared_has_no_line():
+    """A campaign without rules that look at the customer is told in the six lines every campaign has."""
+    assert list(campaign_summary(parse(SMALL))) == [
+        "offers", "rules", "reward", "exploration", "control", "consent"
+    ]  # fmt: skip
+
+
+def test_a_contact_policy_is_told_in_words():
+    """Each channel's caps are told, with a hint where no campaign has it, and where quiet is kept."""
+    policy = ContactPolicy.model_validate(
+        {
+            "channels": {
+                "push": {"caps": [{"times": 1, "per": "24h"}, {"times": 3, "per": "7d"}]},
+                "psuh": {"caps": [{"times": 2, "per": "1d"}]},
+                "web": {"caps": []},
+            },
+            "quiet_channels": ["push", "email"],
+        }
+    )
+    told = contact_summary(policy, [parse(DESIGN)])
+    assert told == {
+        "push": "a customer is met at most once in 1d, 3 times in 7d",
+        "psuh": "a customer is met at most 2 times in 1d (no campaign here declares this channel)",
+        "web": "a customer is met as often as campaigns like",
+        "quiet hours": "what a customer set is heeded in push, email",
+    }
+    assert "declares" not in contact_summary(policy, [])["psuh"]
+
+
+def test_quiet_hours_are_told_where_none_or_all_channels_keep_them():
+    """Absent means every channel; an empty list means none."""
+    everywhere, nowhere = ContactPolicy(), ContactPolicy(quiet_channels=())
+    assert contact_summary(everywhere, [])["quiet hours"].endswith("in every channel")
+    assert contact_summary(nowhere, [])["quiet hours"].endswith("nowhere")
