@@ -8,8 +8,28 @@ from __future__ import annotations
 from typing import Any
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import NO_OFFERS, NO_PAYLOAD, Decision, OfferSet, Reason, payload_text
+from tilbud.domain.context import Consent
+from tilbud.domain.customers import (
+    CustomerEvent,
+    Preferences,
+    Profile,
+    Trait,
+    channel_scope,
+    customer_key,
+    offer_scope,
+)
+from tilbud.domain.decisions import (
+    NO_OFFERS,
+    NO_PAYLOAD,
+    Contact,
+    Decision,
+    OfferSet,
+    Reason,
+    payload_text,
+)
+from tilbud.domain.durations import Hours
 from tilbud.domain.rewards import Outcome, RewardRules
+from tilbud.domain.switches import Pause
 from tilbud.ledger.port import Activation
 
 SECOND_US = 1_000_000
@@ -20,6 +40,8 @@ WINDOW_US = 1_800 * SECOND_US
 ACTIVATION_WINDOW_US = 3_600 * SECOND_US
 GRACE_US = 10 * SECOND_US
 CAMPAIGN = "homepage-hero"
+CUSTOMER = customer_key("ada@example.org", bytes(32))
+SOMEONE_ELSE = customer_key("bob@example.org", bytes(32))
 FINGERPRINT = bytes(range(16))
 OFFERS = OfferSet.of(("free-shipping", "ten-off", "bundle"), ("|Offer id=a", "|Offer id=b", "|Offer id=c"))
 PROBABILITIES = (0.1, 0.7000000000000001, 0.2)
@@ -112,3 +134,59 @@ def activation(decision_id: str = "d1", **said: Any) -> Activation:
         "ends_now": frozenset(),
     }
     return Activation(**{**defaults, **said})
+
+
+def contact(version: int = 0, campaign: str = CAMPAIGN, **said: Any) -> Contact:
+    """Return what a decision for the second offer, on the web, means for a customer of that version."""
+    scopes = (offer_scope(campaign, "ten-off"), channel_scope("web"))
+    return Contact(version, said.get("scopes", scopes), sticky=said.get("sticky", False))
+
+
+def event(
+    name: str = "add_to_cart", event_id: str = "e1", now: Now | None = None, **said: Any
+) -> CustomerEvent:
+    """Return something that happened to CUSTOMER, who said they consent."""
+    defaults: dict[str, Any] = {
+        "customer": CUSTOMER,
+        "event": name,
+        "event_id": event_id,
+        "occurred_us": (now or at()).wall_us,
+        "consent": Consent.GRANTED,
+    }
+    return CustomerEvent(**{**defaults, **said})
+
+
+def profile(**said: Any) -> Profile:
+    """Return a profile with something in every field."""
+    defaults: dict[str, Any] = {
+        "consent": Consent.GRANTED,
+        "time_zone": "Europe/Copenhagen",
+        "language": "da",
+        "journey_stage": "retention",
+        "journey_stage_us": at(-50).wall_us,
+        "traits": {
+            "loyalty_tier": Trait("gold", at(-10).wall_us),
+            "basket_value": Trait(0.1 + 0.2, at(-20).wall_us),
+            "returning": Trait(True, at(-30).wall_us),
+        },
+        "preferences": Preferences(
+            blocked_offers=frozenset({"bundle"}),
+            blocked_topics=frozenset({"alcohol", "tobacco"}),
+            blocked_channels=frozenset({"call_center"}),
+            opted_in_topics=frozenset({"family"}),
+            quiet_hours=Hours(21 * 60, 8 * 60),
+        ),
+    }
+    return Profile(**{**defaults, **said})
+
+
+def pause(**said: Any) -> Pause:
+    """Return a pause of an offer, until it is resumed."""
+    defaults: dict[str, Any] = {
+        "campaign": CAMPAIGN,
+        "offer_id": "ten-off",
+        "reason": "the price is wrong",
+        "since_us": at().wall_us,
+        "until_us": None,
+    }
+    return Pause(**{**defaults, **said})

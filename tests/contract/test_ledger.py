@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tests.builders import (
@@ -20,41 +18,20 @@ from tests.builders import (
     decision,
     fallback,
     outcome,
+    pause,
 )
+from tests.contract.adapters import ignore_commit, make
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import OfferSet, Reason
+from tilbud.domain.decisions import OfferSet, Reason, Repeat, Text
 from tilbud.domain.errors import DecisionExpired, IdReused, LedgerUnavailable, UnknownDecision
-from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
-from tilbud.ledger.memory import MemoryLedger
-from tilbud.ledger.port import Activated, Durability, Ledger, Settled
-from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.ledger.port import Activated, Ledger, Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 EXPIRED_S = (ACTIVATION_WINDOW_US + GRACE_US) / 1e6
-
-
-def ignore_commit(seconds: float, rows: int) -> None:
-    """Observe nothing."""
-
-
-def make(adapter: str, directory: Path) -> Ledger:
-    """Build an adapter, not yet started."""
-    if adapter == "memory":
-        return MemoryLedger(limits=Limits())
-    return SqliteLedger(directory / "ledger.sqlite3", durability=Durability.PROCESS, limits=Limits())
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
-    """Each adapter, started."""
-    adapter = make(request.param, tmp_path)
-    await adapter.start(ignore_commit)
-    yield adapter
-    await adapter.close()
 
 
 async def settle(
@@ -76,7 +53,15 @@ async def test_a_decision_is_found_word_for_word(ledger):
     """What was recorded is found equal in every field, every float bit for bit."""
     offers = OfferSet.of(("a", "b", "c", "æ"), ("|Offer x", "|Offer y:1.5", "", "|Offer \u00e6\u2028"))
     probabilities = (0.1 + 0.2, 1e-300, 5e-324, 1.0 - (0.1 + 0.2))
-    recorded = decision("d1", offers=offers, probabilities=probabilities, drawn=1, sequence=2**53 + 1)
+    recorded = decision(
+        "d1",
+        offers=offers,
+        probabilities=probabilities,
+        drawn=1,
+        sequence=2**53 + 1,
+        removed=Text.of('{"bundle":"hours"}'),
+        dropped=Text.of('{"place":"no consent"}'),
+    )
     await ledger.record([recorded], at())
     found = ledger.find(CAMPAIGN, "d1")
     assert found == recorded
@@ -167,6 +152,92 @@ async def test_a_record_that_contradicts_itself_is_refused_alone(ledger, said):
     assert isinstance(wrong, AssertionError | IndexError)
     assert right == [decision("right")]
     assert ledger.find(CAMPAIGN, "wrong") is None
+
+
+# Repeats
+
+
+REPEAT = Repeat(CAMPAIGN, "again", bytes(16), "d1")
+
+
+async def test_a_repeat_is_found_as_what_it_stands_for(ledger):
+    """The earlier decision, word for word, but with the fingerprint of the request that asked again."""
+    await ledger.record([decision("d1")], at())
+    stands_for = replace(decision("d1"), fingerprint=REPEAT.fingerprint)
+    assert await ledger.repeat([REPEAT], at(1)) == [stands_for]
+    assert ledger.find(CAMPAIGN, "again") == stands_for
+    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert ledger.pending(CAMPAIGN) == 1
+    assert len(ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)) == 1
+
+
+async def test_a_repeat_leaves_an_id_that_is_taken(ledger):
+    """An id that is a decision's, or an earlier repeat's, goes on standing for what it did."""
+    await ledger.record([decision("d1"), decision("d2", drawn=2), decision("again", drawn=0)], at())
+    assert await ledger.repeat([REPEAT], at(1)) == [decision("again", drawn=0)]
+    once = replace(REPEAT, decision_id="once")
+    twice = replace(once, stands_for="d2", fingerprint=bytes(range(1, 17)))
+    first = replace(decision("d1"), fingerprint=once.fingerprint)
+    assert await ledger.repeat([once, twice], at(1)) == [first, first]
+    assert await ledger.repeat([twice], at(2)) == [first]
+
+
+async def test_a_repeat_of_what_is_gone_is_told(ledger):
+    """None, and the id stays free; its neighbour is stored."""
+    await ledger.record([decision("d1")], at())
+    lost = replace(REPEAT, decision_id="lost", stands_for="d2")
+    met = await ledger.repeat([lost, REPEAT], at(1))
+    assert met[0] is None
+    assert met[1] is not None
+    assert ledger.find(CAMPAIGN, "lost") is None
+    assert await ledger.repeat([replace(REPEAT, campaign="other")], at(1)) == [None]
+    assert await ledger.repeat([], at(1)) == []
+
+
+async def test_a_purged_decision_takes_its_repeats_along(ledger):
+    """No id stands for what is gone, nor for what later comes under its id."""
+    await ledger.record([decision("d1")], at())
+    await ledger.repeat([REPEAT], at(1))
+    await settle(ledger)
+    later = at(100 * 86_400)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 10, later) == 1
+    assert ledger.find(CAMPAIGN, "again") is None
+    await ledger.record([decision("d1", later)], later)
+    assert ledger.find(CAMPAIGN, "again") is None
+
+
+# Switches
+
+
+async def test_a_pause_is_seen_until_it_is_resumed(ledger):
+    """By campaign, before anything of it was recorded; resuming tells whether it was off."""
+    assert ledger.pauses() == {}
+    whole, offer = pause(offer_id=""), pause(until_us=at(60).wall_us)
+    elsewhere = pause(campaign="other", reason="søen 🚲 is closed")
+    for each in (offer, whole, elsewhere):
+        await ledger.pause(each, at())
+    assert ledger.pauses() == {CAMPAIGN: (whole, offer), "other": (elsewhere,)}
+    assert await ledger.resume(CAMPAIGN, "", at(1)) is True
+    assert await ledger.resume(CAMPAIGN, "", at(1)) is False
+    assert await ledger.resume("unknown", "", at(1)) is False
+    assert ledger.pauses() == {CAMPAIGN: (offer,), "other": (elsewhere,)}
+
+
+async def test_a_pause_replaces_the_one_before(ledger):
+    """Reason, start and end are the last ones said."""
+    await ledger.pause(pause(until_us=at(60).wall_us), at())
+    again = pause(reason="still", since_us=at(5).wall_us)
+    await ledger.pause(again, at(5))
+    assert ledger.pauses() == {CAMPAIGN: (again,)}
+
+
+async def test_a_pause_that_is_over_is_no_longer_off(ledger):
+    """It is still told until someone resumes it, and resuming it then changed nothing."""
+    over = pause(until_us=at(60).wall_us)
+    await ledger.pause(over, at())
+    assert ledger.pauses() == {CAMPAIGN: (over,)}
+    assert await ledger.resume(CAMPAIGN, over.offer_id, at(60)) is False
+    assert ledger.pauses() == {}
 
 
 # Outcomes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision
+from tilbud.domain.decisions import Contact, Decision
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.ledger.statements import Statements
 
@@ -28,6 +28,7 @@ class Recording:
 
     decisions: Sequence[Decision]
     rows: Sequence[tuple[Any, ...]]
+    contacts: Sequence[Contact | None]  # one for each decision
     now: Now
 
 
@@ -102,15 +103,16 @@ class Batches:
             self._connection.execute("RELEASE call")
         return results
 
-    def _record(self, recordings: Sequence[Recording]) -> list[list[Decision]]:
+    def _record(self, recordings: Sequence[Recording]) -> list[list[Decision | None]]:
         """Return what is stored for each decision of each recording."""
         if len(recordings) == 1:
             [only] = recordings
-            return [self._statements.record(only.decisions, only.rows, only.now)]
+            return [self._statements.record(only.decisions, only.rows, only.contacts, only.now)]
         stored = iter(
             self._statements.record(
                 [decision for recording in recordings for decision in recording.decisions],
                 [row for recording in recordings for row in recording.rows],
+                [contact for recording in recordings for contact in recording.contacts],
                 recordings[-1].now,
             )
         )

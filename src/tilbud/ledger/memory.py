@@ -1,4 +1,4 @@
-"""The Ledger in memory: the same promises but for one, since all of it is gone when the process ends.
+"""Ledger and Customers in memory: the same promises but for one, since it is gone with the process.
 
 What holds: each call happens at once and whole. It is for tests, demonstrations and whoever wants to
 read what a ledger does; it holds a bounded number of decisions and is full beyond it.
@@ -6,79 +6,32 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 
 from __future__ import annotations
 
-import heapq
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, islice
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision, Reason, Settlement, State
+from tilbud.domain.decisions import Contact, Decision, Reason, Repeat, Settlement, State
 from tilbud.domain.errors import IdReused, LedgerUnavailable, Overloaded, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.switches import Pause
 from tilbud.ledger import window as windows
+from tilbud.ledger.customer_rows import outcome_mark, sticky_mark
+from tilbud.ledger.memory_customers import MemoryCustomers
+from tilbud.ledger.memory_entries import Campaign, Entry
 from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
 from tilbud.ledger.window import Window, check_decision
 
-_ENDED = (State.SETTLED, State.VOID, State.EXPIRED)
 
-
-@dataclass(slots=True)
-class _Entry:
-    """A decision and all that happened to it."""
-
-    decision: Decision
-    window: Window
-    received: dict[str, tuple[CountedOutcome, OutcomeStatus]] = field(default_factory=dict)
-
-    def outcomes(self, status: OutcomeStatus) -> list[CountedOutcome]:
-        """Return the outcomes of that status."""
-        return [outcome for outcome, became in self.received.values() if became is status]
-
-
-@dataclass(slots=True)
-class _Campaign:
-    """The decisions of one campaign, in the order they were recorded."""
-
-    entries: dict[str, _Entry] = field(default_factory=dict)
-    settlements: dict[int, Settlement] = field(default_factory=dict)
-    last_sequence: int = 0
-    recorded: int = 0
-    open: int = 0
-    # (due, recorded, id) as once true of each; what is true no more is dropped when it comes up
-    due: list[tuple[int, int, str]] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def wait(self, entry: _Entry) -> None:
-        """Put an entry in line for settling, for the due time it has now."""
-        decision_id = entry.decision.decision_id
-        heapq.heappush(self.due, (entry.window.due_service_us, self.numbers[decision_id], decision_id))
-
-    def next_due(self) -> _Entry | None:
-        """Return the open entry that is due first."""
-        while self.due:
-            due_service_us, number, decision_id = self.due[0]
-            entry = self.entries.get(decision_id)
-            if (
-                entry is not None
-                and self.numbers[decision_id] == number
-                and entry.window.state not in _ENDED
-                and entry.window.due_service_us == due_service_us
-            ):
-                return entry
-            heapq.heappop(self.due)
-        return None
-
-
-class MemoryLedger:
-    """The Ledger without a file."""
+class MemoryLedger(MemoryCustomers):
+    """The Ledger and Customers without a file."""
 
     def __init__(self, *, limits: Limits, decisions_max: int = 1_000_000) -> None:
-        self._limits = limits
+        super().__init__(limits=limits)
         self._decisions_max = decisions_max
-        self._decisions = 0
-        self._campaigns: dict[str, _Campaign] = {}
+        self._pauses: dict[tuple[str, str], Pause] = {}
         self._info = LedgerInfo(secrets.token_bytes(32), 0)
         self._opened = False
 
@@ -91,27 +44,69 @@ class MemoryLedger:
         """End; reads find what was there until the object is gone."""
         self._opened = False
 
-    async def record(self, decisions: Sequence[Decision], now: Now) -> list[Decision]:
-        """Store decisions; return the stored one of each id."""
-        for decision in decisions:
-            check_decision(decision)
+    async def record(
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+    ) -> list[Decision | None]:
+        """Store decisions; return the stored one of each id, None where its customer changed meanwhile."""
+        contacts = contacts or len(decisions) * (None,)
+        for decision, contact in zip(decisions, contacts, strict=True):
+            check_decision(decision, contact)
         if self._decisions + len(decisions) > self._decisions_max:
             raise Overloaded("the ledger in memory", self._limits.retry_after_s)
         self._commit(now)
-        return [self._record(decision) for decision in decisions]
+        return [self._record(each, contact, now) for each, contact in zip(decisions, contacts, strict=True)]
 
-    def _record(self, decision: Decision) -> Decision:
-        campaign = self._campaigns.setdefault(decision.campaign, _Campaign())
-        known = campaign.entries.get(decision.decision_id)
-        if known is not None:
-            return known.decision
-        entry = campaign.entries[decision.decision_id] = _Entry(decision, Window.of(decision))
-        campaign.recorded += 1
-        campaign.numbers[decision.decision_id] = campaign.recorded
+    def _record(self, decision: Decision, contact: Contact | None, now: Now) -> Decision | None:
+        known = self._of(decision.campaign)
+        if decision.decision_id in known.entries or (contact and contact.sticky):
+            earlier = known.find(decision.decision_id)
+            if earlier is not None:
+                return earlier
+        if contact is not None:
+            customer = self.customer(decision.customer)
+            if customer.erased or customer.version != contact.version:
+                return None
+        campaign = self._campaigns.setdefault(decision.campaign, Campaign())
+        entry = Entry(next(self._numbers), decision, Window.of(decision))
+        campaign.entries[decision.decision_id] = entry
         campaign.open += 1
         campaign.wait(entry)
         self._decisions += 1
+        if contact is not None:
+            self._expose(entry, contact, now)
         return decision
+
+    def _expose(self, entry: Entry, contact: Contact, now: Now) -> None:
+        """Remember what a decision means for its customer."""
+        decision = entry.decision
+        kept = entry.customer = self._known(decision.customer, now)
+        kept.version = contact.version + 1
+        kept.seen(now)
+        kept.entries[entry.number] = entry
+        kept.exposures |= {(entry.number, scope): now.wall_us for scope in contact.scopes}
+        if contact.sticky and decision.drawn >= 0:
+            kept.sticky[decision.campaign] = entry
+            kept.remember(sticky_mark(decision.campaign), now.wall_us)
+
+    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Let ids stand for earlier decisions; return what each stands for."""
+        self._commit(now)
+        for repeat in repeats:
+            campaign = self._of(repeat.campaign)
+            if campaign.find(repeat.decision_id) is None and repeat.stands_for in campaign.entries:
+                campaign.repeats[repeat.decision_id] = repeat
+        return [self.find(repeat.campaign, repeat.decision_id) for repeat in repeats]
+
+    async def pause(self, pause: Pause, now: Now) -> None:
+        """Switch an offer, or a campaign, off."""
+        self._commit(now)
+        self._pauses[pause.campaign, pause.offer_id] = pause
+
+    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
+        self._commit(now)
+        gone = self._pauses.pop((campaign, offer_id), None)
+        return gone is not None and gone.holds(now.wall_us)
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""
@@ -133,7 +128,20 @@ class MemoryLedger:
         if arrival.ends:
             entry.window = replace(entry.window, due_service_us=now.service_us)
             campaign.wait(entry)
+        self._remember(entry, outcome, now)
         return arrival.status
+
+    def _remember(self, entry: Entry, outcome: Outcome, now: Now) -> None:
+        """Keep when an outcome last happened, unless consent was taken back after its decision."""
+        kept = entry.customer
+        if kept is not None and entry.number > kept.forgotten:
+            occurred_us = (
+                now.wall_us if outcome.occurred_us is None else min(outcome.occurred_us, now.wall_us)
+            )
+            kept.remember(
+                outcome_mark(outcome.campaign, entry.decision.offer_id, outcome.outcome), occurred_us
+            )
+            kept.seen(now)
 
     async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open or void windows; return what to answer."""
@@ -152,8 +160,10 @@ class MemoryLedger:
             return answer
         entry.window = after
         if after.state is State.VOID:
-            campaign.open -= 1
+            campaign.end(entry, State.VOID)
             return answer
+        if entry.customer is not None:
+            entry.customer.activated(entry, now)
         for outcome in held:
             entry.received[outcome.key] = (outcome, OutcomeStatus.ACCEPTED)
         campaign.wait(entry)
@@ -167,14 +177,15 @@ class MemoryLedger:
         while (entry := of.next_due()) is not None and entry.window.due_service_us <= now.service_us:
             if settled + expired == limit:
                 return Settled(settled, expired, more=True)
-            of.open -= 1
             if entry.window.state is State.PENDING:
-                entry.window = replace(entry.window, state=State.EXPIRED)
+                of.end(entry, State.EXPIRED)
                 expired += 1
                 continue
-            entry.window = replace(entry.window, state=State.SETTLED)
+            of.open -= 1
             of.last_sequence += 1
-            of.settlements[of.last_sequence] = _settlement(entry, rules, of.last_sequence, now)
+            entry.window = replace(entry.window, state=State.SETTLED)
+            entry.sequence = of.last_sequence
+            of.settlements[of.last_sequence] = entry.settlement(rules, of.last_sequence, now)
             settled += 1
         return Settled(settled, expired, more=False)
 
@@ -188,11 +199,13 @@ class MemoryLedger:
         of = self._of(campaign)
         gone = 0
         for sequence, settlement in list(islice(of.settlements.items(), limit)):
-            old = of.entries[settlement.decision_id].decision.decided_us < before_us
+            erased = not settlement.decision_id
+            old = erased or of.entries[settlement.decision_id].decision.decided_us < before_us
             if sequence > keep_after or not old:
                 break
             del of.settlements[sequence]
-            self._remove(of, settlement.decision_id)
+            if not erased:
+                self._remove(of, settlement.decision_id)
             gone += 1
         unsettled = [each for each in of.entries.values() if each.window.state in (State.VOID, State.EXPIRED)]
         for entry in unsettled[: limit - gone]:
@@ -202,14 +215,13 @@ class MemoryLedger:
             gone += 1
         return gone
 
-    def _remove(self, campaign: _Campaign, decision_id: str) -> None:
-        del campaign.entries[decision_id], campaign.numbers[decision_id]
+    def _remove(self, campaign: Campaign, decision_id: str) -> None:
+        campaign.remove(decision_id)
         self._decisions -= 1
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
-        """Return the recorded decision."""
-        entry = self._of(campaign).entries.get(decision_id)
-        return entry.decision if entry else None
+        """Return the recorded decision, or the earlier one that a repeat stands for."""
+        return self._of(campaign).find(decision_id)
 
     def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
         """Return settlements with sequence > `after`, in order."""
@@ -228,11 +240,21 @@ class MemoryLedger:
         """Return decisions the bandit drew, each with its place in the order of recording."""
         kept = self._of(campaign)
         found = (
-            (kept.numbers[entry.decision.decision_id], entry.decision)
+            (entry.number, entry.decision)
             for entry in kept.entries.values()
             if entry.decision.reason is Reason.PERSONALIZED and entry.decision.lineage == lineage
         )
         return list(islice(((place, decision) for place, decision in found if place > after), limit))
+
+    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
+        """Return every switch that is off, by campaign."""
+        pauses = [self._pauses[each] for each in sorted(self._pauses)]
+        grouped = groupby(pauses, key=lambda pause: pause.campaign)
+        return {campaign: tuple(each) for campaign, each in grouped}
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign."""
+        return self._of(campaign).erasures
 
     def campaigns(self) -> list[str]:
         """Return every campaign the ledger has rows of."""
@@ -247,34 +269,11 @@ class MemoryLedger:
         entry = self._of(campaign).next_due()
         return entry.window.due_service_us if entry else None
 
-    def _of(self, campaign: str) -> _Campaign:
-        return self._campaigns.get(campaign) or _Campaign()
+    def _of(self, campaign: str) -> Campaign:
+        return self._campaigns.get(campaign) or Campaign()
 
     def _commit(self, now: Now) -> None:
         if not self._opened:
             raise LedgerUnavailable("the ledger is not open")
         served_service_us = max(self._info.served_service_us, now.service_us)
         self._info = replace(self._info, served_service_us=served_service_us)
-
-
-def _settlement(entry: _Entry, rules: RewardRules, sequence: int, now: Now) -> Settlement:
-    decision = entry.decision
-    reward = rules.reward(entry.outcomes(OutcomeStatus.ACCEPTED))
-    return Settlement(
-        campaign=decision.campaign,
-        sequence=sequence,
-        decision_id=decision.decision_id,
-        variant=decision.variant,
-        offer_id=decision.offer_id,
-        device=decision.device,
-        channel=decision.channel,
-        journey_stage=decision.journey_stage,
-        offers=decision.offers,
-        drawn=decision.drawn,
-        probability=decision.probability,
-        features=decision.features,
-        reward=reward.value,
-        clipped=reward.clipped,
-        due_service_us=entry.window.due_service_us,
-        settled_us=now.wall_us,
-    )

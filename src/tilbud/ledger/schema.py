@@ -3,13 +3,24 @@
 What holds: a step of MIGRATIONS that was released never changes, it is followed by another; all steps
 a file still needs are one transaction. A file of a newer version, or of another program, is refused.
 
-    campaigns    numbers for names; the last sequence and the open decisions of each
-    texts        offer sets and payloads, each kept once under its digest
+    campaigns    numbers for names; the last sequence, the open decisions and the erasures of each
+    texts        offer sets, payloads and reasons, each kept once under its digest
     decisions    what was decided; never changed
     windows      where each decision stands; narrow, since it changes
     outcomes     by decision and key: the key decides who comes first
-    settlements  each campaign's total order
-    meta         the draw key and the service clock
+    settlements  each campaign's total order; an erased one has no decision (0) and keeps its place
+    repeats      ids that were answered with an earlier decision
+    switches     what is paused; by names, since a pause may come before anything was recorded
+    customers    by a keyed hash of their id, which itself never comes here; erased ones stay as tombstones
+    exposures    what caps count; they outlive their decision
+    events       what happened to customers whatever was decided, for as long as it takes to know it again
+    latest       when each kind of thing last happened to a customer, and their last sticky decision
+    meta         the draw key, the service clock, and the highest number of a decision that was removed
+
+A number of a decision is never given twice: exposures and the like may refer to it after it is gone.
+What is removed is overwritten with zeros (secure_delete), and an erasure empties the log, where pages
+from before it stand. SQLite may yet leave a few bytes of a removed row in the unused middle of a page
+whose rows it moved to another; the clear id of a customer was never there.
 """
 
 from __future__ import annotations
@@ -82,6 +93,48 @@ MIGRATIONS: tuple[Step, ...] = (
             settled_us INTEGER NOT NULL, PRIMARY KEY (campaign_no, sequence)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        "INSERT INTO meta VALUES ('removed_decision_no', 0)",
+        "ALTER TABLE campaigns ADD COLUMN erasures INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE decisions ADD COLUMN removed INTEGER",  # NULL: the text "{}", as for dropped
+        "ALTER TABLE decisions ADD COLUMN dropped INTEGER",
+        "ALTER TABLE decisions ADD COLUMN customer_no INTEGER",  # NULL: anonymous
+        "CREATE INDEX decisions_by_customer ON decisions (customer_no) WHERE customer_no IS NOT NULL",
+        "CREATE INDEX settlements_by_decision ON settlements (decision_no)",
+        """CREATE TABLE repeats (
+            campaign_no INTEGER NOT NULL, decision_id TEXT NOT NULL, fingerprint BLOB NOT NULL,
+            decision_no INTEGER NOT NULL, PRIMARY KEY (campaign_no, decision_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX repeats_by_decision ON repeats (decision_no)",
+        """CREATE TABLE switches (
+            campaign TEXT NOT NULL, offer_id TEXT NOT NULL, reason TEXT NOT NULL, since_us INTEGER NOT NULL,
+            until_us INTEGER, PRIMARY KEY (campaign, offer_id)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE customers (
+            no INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, version INTEGER NOT NULL,
+            seen_us INTEGER NOT NULL, -- of the last contact, event or outcome, told once a day
+            forgotten_no INTEGER NOT NULL DEFAULT 0, -- outcomes of decisions up to it are not remembered
+            erased_us INTEGER, -- NULL: not erased
+            profile TEXT -- JSON; NULL: never set
+        ) STRICT""",
+        """CREATE INDEX customers_without_profile ON customers (seen_us)
+            WHERE profile IS NULL AND erased_us IS NULL""",
+        """CREATE TABLE exposures (
+            decision_no INTEGER NOT NULL, scope TEXT NOT NULL, customer_no INTEGER NOT NULL,
+            time_us INTEGER NOT NULL, PRIMARY KEY (decision_no, scope)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX exposures_by_scope ON exposures (customer_no, scope, time_us)",
+        """CREATE TABLE events (
+            no INTEGER PRIMARY KEY, customer_no INTEGER NOT NULL, event_id TEXT NOT NULL, event TEXT NOT NULL,
+            time_us INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE UNIQUE INDEX events_by_id ON events (customer_no, event_id)",
+        """CREATE TABLE latest (
+            customer_no INTEGER NOT NULL, what TEXT NOT NULL, time_us INTEGER NOT NULL,
+            decision_no INTEGER, -- of a sticky decision
+            PRIMARY KEY (customer_no, what)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 
@@ -110,6 +163,7 @@ def open_for_writing(
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # ledger/wal.py sees to it
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA secure_delete = ON")
         migrate(connection, steps)
     except BaseException:
         connection.close()

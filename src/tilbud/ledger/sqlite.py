@@ -1,4 +1,4 @@
-"""The Ledger in one SQLite file, for one process or several on one machine.
+"""The Ledger, and Customers, in one SQLite file, for one process or several on one machine.
 
 What holds: all writes go through one thread, many to a commit; reads go through a connection of their
 own that cannot write, on the loop's thread, and see every commit before them. Everything is in the
@@ -17,12 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision
+from tilbud.domain.customers import Customer, CustomerEvent, CustomerKey, Profile
+from tilbud.domain.decisions import Contact, Decision, Repeat
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, RewardRules
+from tilbud.domain.switches import Pause
 from tilbud.ledger.batch import Batches, Recording, Work
-from tilbud.ledger.port import ActivateResult, Activation, Durability, LedgerInfo, ReceiveResult, Settled
+from tilbud.ledger.port import (
+    ActivateResult,
+    Activation,
+    Durability,
+    Erased,
+    EventResult,
+    LedgerInfo,
+    ReceiveResult,
+    Settled,
+)
 from tilbud.ledger.rows import decision_row
 from tilbud.ledger.schema import connect, open_for_writing, remembered
 from tilbud.ledger.sqlite_reading import SqliteReading
@@ -30,6 +41,8 @@ from tilbud.ledger.statements import Statements
 from tilbud.ledger.wal import WalKeeper
 from tilbud.ledger.window import check_decision
 from tilbud.ledger.writer import Writer
+
+_EMPTIED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class _Opened:
 
 
 class SqliteLedger(SqliteReading):
-    """The Ledger in the file at `path`, whose directory exists."""
+    """The Ledger and Customers in the file at `path`, whose directory exists."""
 
     def __init__(self, path: Path, *, durability: Durability, limits: Limits) -> None:
         super().__init__(path, limits=limits)
@@ -86,15 +99,40 @@ class SqliteLedger(SqliteReading):
         self.close_reading()
         opened.writing.close()
 
-    async def record(self, decisions: Sequence[Decision], now: Now) -> list[Decision]:
-        """Store decisions; return the stored one of each id."""
+    async def record(
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+    ) -> list[Decision | None]:
+        """Store decisions; return the stored one of each id, None where its customer changed meanwhile."""
         if not decisions:
             return []
-        for decision in decisions:
-            check_decision(decision)
+        contacts = contacts or len(decisions) * (None,)
+        for decision, contact in zip(decisions, contacts, strict=True):
+            check_decision(decision, contact)
         rows = [decision_row(decision) for decision in decisions]
-        stored: list[Decision] = await self._submit(Recording(decisions, rows, now), len(rows))
+        stored: list[Decision | None] = await self._submit(
+            Recording(decisions, rows, contacts, now), len(rows)
+        )
         return stored
+
+    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Let ids stand for earlier decisions; return what each stands for."""
+        if not repeats:
+            return []
+        found: list[Decision | None] = await self._submit(
+            Work(lambda statements: statements.repeat(repeats), now), len(repeats)
+        )
+        return found
+
+    async def pause(self, pause: Pause, now: Now) -> None:
+        """Switch an offer, or a campaign, off."""
+        await self._submit(Work(lambda statements: statements.pause(pause), now), 1)
+
+    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
+        was_off: bool = await self._submit(
+            Work(lambda statements: statements.resume(campaign, offer_id, now), now), 1
+        )
+        return was_off
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""
@@ -128,7 +166,56 @@ class SqliteLedger(SqliteReading):
     async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
         """Remove up to `limit` old decisions, and as many texts that nothing uses any more."""
         gone: int = await self._submit(
-            Work(lambda statements: statements.purge(campaign, before_us, keep_after, limit, now), now), limit
+            Work(
+                lambda statements: statements.keeping.purge(campaign, before_us, keep_after, limit, now), now
+            ),
+            limit,
+        )
+        return gone
+
+    async def update_customer(
+        self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
+    ) -> Profile:
+        """Replace a profile by `change` of it, which runs in the writer's thread, perhaps more than once."""
+        stored: Profile = await self._submit(
+            Work(lambda statements: statements.customers.update(key, change, now), now), 1
+        )
+        return stored
+
+    async def receive_events(self, events: Sequence[CustomerEvent], now: Now) -> list[EventResult]:
+        """Store events; return what each met."""
+        if not events:
+            return []
+        met: list[EventResult] = await self._submit(
+            Work(lambda statements: statements.customers.receive_events(events, now), now), len(events)
+        )
+        return met
+
+    async def erase(self, key: CustomerKey, now: Now) -> Erased:
+        """Remove every row about a customer, then empty the log, where the rows still stand.
+
+        A reader in another process can hold the log. After some seconds this returns all the same, since
+        the rows are gone for whoever reads; the log is emptied as soon as it is free.
+        """
+        erased: Erased = await self._submit(
+            Work(lambda statements: statements.customers.erase(key, now), now), 1
+        )
+        if self._opened is not None:  # else it was closed meanwhile, which empties the log
+            await asyncio.to_thread(self._opened.wal.empty, _EMPTIED_WITHIN_S)
+        return erased
+
+    async def purge_customers(
+        self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
+    ) -> int:
+        """Remove up to `limit` old rows of customers."""
+        gone: int = await self._submit(
+            Work(
+                lambda statements: statements.keeping.purge_customers(
+                    events_before_us, exposures_before_us, limit
+                ),
+                now,
+            ),
+            limit,
         )
         return gone
 

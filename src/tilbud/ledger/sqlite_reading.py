@@ -5,68 +5,63 @@ What holds: nothing here can change the file; every read is of one moment and se
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
-from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.ledger.rows import DECISION_COLUMNS, SETTLEMENT_COLUMNS, Reading
-from tilbud.ledger.schema import check_current, connect
+from tilbud.domain.switches import Pause
+from tilbud.ledger.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
+from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
 
-_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
-_FIND = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE campaign_no = {_CAMPAIGN} AND decision_id = ?"  # noqa: S608
+_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?1)"
+# One statement, since nearly every id that a caller made is looked for, and is new.
+FIND = (
+    f"SELECT {STORED_DECISION}, NULL FROM decisions d "  # noqa: S608 - only constants
+    f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ?2 UNION ALL "
+    f"SELECT {STORED_DECISION}, r.fingerprint FROM repeats r JOIN decisions d ON d.no = r.decision_no "
+    f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ?2 LIMIT 1"
+)
 _SETTLEMENTS = (
     f"SELECT {SETTLEMENT_COLUMNS} FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "  # noqa: S608
-    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ? ORDER BY s.sequence LIMIT ?"
+    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ?2 ORDER BY s.sequence LIMIT ?3"
 )
 _SEQUENCES = (
     "SELECT coalesce((SELECT min(sequence) FROM settlements WHERE campaign_no = c.no), last_sequence + 1), "
     "last_sequence FROM campaigns c WHERE id = ? AND last_sequence > 0"
 )
 _DRAWN = (
-    f"SELECT no, {DECISION_COLUMNS} FROM decisions WHERE no > ? AND campaign_no = {_CAMPAIGN} "  # noqa: S608
-    f"AND reason = {Reason.PERSONALIZED} AND lineage = ? ORDER BY no LIMIT ?"
+    f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.no > ?2 "  # noqa: S608 - only constants
+    f"AND d.campaign_no = {_CAMPAIGN} AND d.reason = {Reason.PERSONALIZED} AND d.lineage = ?3 "
+    "ORDER BY d.no LIMIT ?4"
 )
 _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
 )
+_PAUSES = "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
 
 
-class SqliteReading:
+def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
+    """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint."""
+    decision, fingerprint = records.decision(campaign, row[:-1]), row[-1]
+    return decision if fingerprint is None else replace(decision, fingerprint=fingerprint)
+
+
+class SqliteReading(SqliteCustomersReading):
     """Reads the file at `path`; `open_reading` first, for one thread."""
 
     def __init__(self, path: Path, *, limits: Limits) -> None:
-        self._path = path
-        self._limits = limits
-        self._reading: tuple[sqlite3.Connection, Reading] | None = None
-
-    def open_reading(self) -> None:
-        """Open a file that is there; raises LedgerInvalid where it is of another version, or no ledger."""
-        try:
-            connection = connect(self._path, read_only=True)
-            check_current(connection)
-        except sqlite3.Error as error:
-            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
-        self._read_from(connection)
-
-    def close_reading(self) -> None:
-        """Close the file. Safe to call twice."""
-        if self._reading is not None:
-            self._reading[0].close()
-            self._reading = None
-
-    def _read_from(self, connection: sqlite3.Connection) -> None:
-        self._reading = connection, Reading(connection, self._limits)
+        super().__init__(path, limits=limits)
+        self._pauses: tuple[list[Row], Mapping[str, tuple[Pause, ...]]] = [], {}
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
-        """Return the recorded decision."""
+        """Return the recorded decision, or the earlier one that a repeat stands for."""
         with self._reads() as (reading, records):
-            row = reading.execute(_FIND, (campaign, decision_id)).fetchone()
-            return records.decision(campaign, row) if row else None
+            row = reading.execute(FIND, (campaign, decision_id)).fetchone()
+            return found_decision(records, campaign, row) if row else None
 
     def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
         """Return settlements with sequence > `after`, in order."""
@@ -83,8 +78,24 @@ class SqliteReading:
     def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
         """Return decisions the bandit drew, each with its place in the order of recording."""
         with self._reads() as (reading, records):
-            rows = reading.execute(_DRAWN, (after, campaign, lineage, limit)).fetchall()
+            rows = reading.execute(_DRAWN, (campaign, after, lineage, limit)).fetchall()
             return [(row[0], records.decision(campaign, row[1:])) for row in rows]
+
+    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
+        """Return every switch that is off, by campaign."""
+        with self._reads() as (reading, _):
+            rows = reading.execute(_PAUSES).fetchall()
+        if rows != self._pauses[0]:
+            pauses = [Pause(*row) for row in rows]
+            grouped = groupby(pauses, key=lambda pause: pause.campaign)
+            self._pauses = rows, {campaign: tuple(each) for campaign, each in grouped}
+        return self._pauses[1]
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign."""
+        with self._reads() as (reading, _):
+            row = reading.execute("SELECT erasures FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+            return int(row[0]) if row else 0
 
     def campaigns(self) -> list[str]:
         """Return every campaign the ledger has rows of."""
@@ -102,12 +113,3 @@ class SqliteReading:
         with self._reads() as (reading, _):
             due_service_us: int | None = reading.execute(_OLDEST_DUE, (campaign,)).fetchone()[0]
             return due_service_us
-
-    @contextmanager
-    def _reads(self) -> Iterator[tuple[sqlite3.Connection, Reading]]:
-        if self._reading is None:
-            raise LedgerUnavailable("the ledger is not open")
-        try:
-            yield self._reading
-        except sqlite3.Error as error:
-            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error

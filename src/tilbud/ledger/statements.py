@@ -1,4 +1,4 @@
-"""What each call of the ledger does within the writer's transaction.
+"""What each call about decisions does within the writer's transaction.
 
 What holds: every method runs inside a transaction that its caller commits. What a decision has met is
 read from the file each time, never remembered, since another process may have written it; remembered
@@ -7,28 +7,33 @@ are only campaign numbers and which texts are stored, both of committed transact
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision, State, Text
+from tilbud.domain.decisions import Contact, Decision, Repeat, State
 from tilbud.domain.errors import IdReused, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.switches import Pause
 from tilbud.ledger import window as windows
+from tilbud.ledger.contacts import Contacts, Fate
+from tilbud.ledger.customer_statements import CustomerStatements
+from tilbud.ledger.keeping import Keeping
 from tilbud.ledger.port import ActivateResult, Activation, ReceiveResult, Settled
-from tilbud.ledger.rows import DECISION_COLUMNS, Reading, Row, insert_decisions
+from tilbud.ledger.rows import STORED_DECISION, Reading, Row, insert_decisions
+from tilbud.ledger.sqlite_reading import FIND, found_decision
+from tilbud.ledger.texts import Texts
 from tilbud.ledger.window import Window
 
-_DAY_US = 86_400_000_000
-# Texts are told to be in use once a day, so they go two days after the last decision that can use them.
-_TEXT_MARGIN_US = 2 * _DAY_US
+T = TypeVar("T")
 
 _FIND_WINDOW = (
-    "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id "
-    "FROM decisions d JOIN windows w ON w.decision_no = d.no WHERE d.campaign_no = ? AND d.decision_id = ?"
+    "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
+    "d.customer_no FROM decisions d JOIN windows w ON w.decision_no = d.no "
+    "WHERE d.campaign_no = ? AND d.decision_id = ?"
 )
 _DUE = (
     "SELECT decision_no, state, due_service_us FROM windows "
@@ -44,13 +49,9 @@ _END_DUE = (
     f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
     f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
 )
-_OLDEST_SETTLED = (
-    "SELECT s.decision_no, d.decided_us FROM settlements s JOIN decisions d ON d.no = s.decision_no "
-    "WHERE s.campaign_no = ? AND s.sequence <= ? ORDER BY s.sequence LIMIT ?"
-)
-_OLDEST_UNSETTLED = (
-    "SELECT w.decision_no, d.decided_us FROM windows w JOIN decisions d ON d.no = w.decision_no "
-    "WHERE w.campaign_no = ? AND w.state IN (3, 4) ORDER BY w.decision_no LIMIT ?"
+_LAST_NO = (
+    "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value) FROM meta "
+    "WHERE key = 'removed_decision_no'"
 )
 
 
@@ -61,9 +62,11 @@ class Statements:
         self._connection = connection
         self._limits = limits
         self._reading = Reading(connection, limits)
+        self._contacts = Contacts(connection)
+        self.customers = CustomerStatements(connection, self._contacts, limits)
+        self.keeping = Keeping(connection)
         self._campaigns: dict[str, int] = {}
-        self._texts: dict[int, int] = {}  # digest: day of the last use that is stored
-        self._new_texts: dict[int, int] = {}
+        self._texts = Texts(connection, limits)
         self._clock_due_us = 0  # when the service clock is to be written again
         self._clock_written_us: int | None = None  # by this transaction
         self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
@@ -91,11 +94,7 @@ class Statements:
                 self._limits.service_clock_written_every_s * 1e6
             )
             self._clock_written_us = None
-        if self._new_texts:
-            if len(self._texts) + len(self._new_texts) > self._limits.interned_texts_max:
-                self._texts.clear()
-            self._texts.update(self._new_texts)
-            self._new_texts = {}
+        self._texts.keep()
 
     def forget(self) -> None:
         """Forget what the transaction made known: it was rolled back."""
@@ -104,24 +103,65 @@ class Statements:
 
     def mark(self) -> tuple[Counter[int], dict[int, int]]:
         """Return what the transaction made known so far, for `back_to`."""
-        return Counter(self._opened), dict(self._new_texts)
+        return Counter(self._opened), self._texts.mark()
 
     def back_to(self, mark: tuple[Counter[int], dict[int, int]]) -> None:
         """Forget what the transaction made known since the mark."""
-        self._opened, self._new_texts = mark
+        self._opened, texts = mark
+        self._texts.back_to(texts)
         self._campaigns.clear()
 
     # The calls
 
-    def record(self, decisions: Sequence[Decision], rows: Sequence[Row], now: Now) -> list[Decision]:
-        """Store decisions, given with their rows; return the stored one of each id."""
-        self._store_texts(decisions, now)
-        [last] = self._connection.execute("SELECT coalesce(max(no), 0) FROM decisions").fetchone()
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        rows: Sequence[Row],
+        contacts: Sequence[Contact | None],
+        now: Now,
+    ) -> list[Decision | None]:
+        """Store decisions, given with their rows; return the stored one of each id, None of a stale one."""
+        if not any(contacts):
+            return [*self._insert(self._next_no(), decisions, rows, len(rows) * [None], now)]
+        campaign_nos = [self._campaign(decision.campaign) for decision in decisions]
+        fates, customers = self._contacts.admit(decisions, contacts, campaign_nos, now)
+
+        def admitted(said: Sequence[T]) -> list[T]:
+            return [each for each, fate in zip(said, fates, strict=True) if fate is Fate.NEW]
+
+        first = self._next_no()
+        new = admitted(decisions)
+        stored = iter(self._insert(first, new, admitted(rows), admitted(customers), now))
+        self._contacts.store(first, new, admitted(contacts), admitted(customers), now)
+        return [
+            next(stored)
+            if fate is Fate.NEW
+            else self._find(decision.campaign, decision.decision_id)
+            if fate is Fate.KNOWN
+            else None
+            for decision, fate in zip(decisions, fates, strict=True)
+        ]
+
+    def _next_no(self) -> int:
+        """Return a number that no decision ever had, nor one above it."""
+        [last] = self._connection.execute(_LAST_NO).fetchone()
+        return int(last) + 1
+
+    def _insert(
+        self,
+        first: int,
+        decisions: Sequence[Decision],
+        rows: Sequence[Row],
+        customers: Sequence[int | None],
+        now: Now,
+    ) -> list[Decision]:
+        """Store decisions as `first` and on; return the stored one of each id."""
+        self._texts.store(decisions, now)
         numbered = [
             (no, self._new_campaign(decision.campaign), *row)
-            for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), last + 1)
+            for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), first)
         ]
-        if insert_decisions(self._connection, numbered) == len(numbered):
+        if insert_decisions(self._connection, numbered, decisions, customers) == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
             return list(decisions)
@@ -132,13 +172,48 @@ class Statements:
     def _stored(self, decision: Decision, no: int, campaign_no: int) -> Decision:
         """Return the decision if it was stored as `no`, or the one that was there before."""
         found = self._connection.execute(
-            f"SELECT no, {DECISION_COLUMNS} FROM decisions WHERE campaign_no = ? AND decision_id = ?",  # noqa: S608
+            f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.campaign_no = ? AND d.decision_id = ?",  # noqa: S608
             (campaign_no, decision.decision_id),
         ).fetchone()
         if found[0] != no:
             return self._reading.decision(decision.campaign, found[1:])
         self._opened[campaign_no] += 1
         return decision
+
+    def _find(self, campaign: str, decision_id: str) -> Decision | None:
+        found = self._connection.execute(FIND, (campaign, decision_id)).fetchone()
+        return found_decision(self._reading, campaign, found) if found else None
+
+    def repeat(self, repeats: Sequence[Repeat]) -> list[Decision | None]:
+        """Let ids that are free stand for earlier decisions; return what each stands for."""
+        for repeat in repeats:
+            if self._find(repeat.campaign, repeat.decision_id) is None:
+                self._connection.execute(
+                    "INSERT INTO repeats SELECT campaign_no, ?, ?, no FROM decisions "
+                    "WHERE campaign_no = ? AND decision_id = ?",
+                    (
+                        repeat.decision_id,
+                        repeat.fingerprint,
+                        self._campaign(repeat.campaign),
+                        repeat.stands_for,
+                    ),
+                )
+        return [self._find(repeat.campaign, repeat.decision_id) for repeat in repeats]
+
+    def pause(self, pause: Pause) -> None:
+        """Switch something off; replaces an earlier pause."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?, ?)",
+            (pause.campaign, pause.offer_id, pause.reason, pause.since_us, pause.until_us),
+        )
+
+    def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
+        gone = self._connection.execute(
+            "DELETE FROM switches WHERE campaign = ? AND offer_id = ? RETURNING until_us",
+            (campaign, offer_id),
+        ).fetchall()
+        return any(until_us is None or now.wall_us < until_us for (until_us,) in gone)
 
     def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""
@@ -148,7 +223,7 @@ class Statements:
         found = self._window(outcome.campaign, outcome.decision_id)
         if found is None:
             return UnknownDecision(outcome.campaign, outcome.decision_id)
-        no, window, _ = found
+        no, window, offer_id, customer_no = found
         arrival = windows.arrive(window, outcome, now)
         new = self._connection.execute(
             "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -161,6 +236,8 @@ class Statements:
             if outcome.same_as(*known):
                 return OutcomeStatus.DUPLICATE
             return IdReused("event_id", outcome.event_id)
+        if customer_no is not None:
+            self._contacts.happened(customer_no, no, offer_id, outcome, now)
         if arrival.ends:
             self._connection.execute(
                 "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (now.service_us, no)
@@ -175,7 +252,7 @@ class Statements:
         found = self._window(activation.campaign, activation.decision_id)
         if found is None:
             return UnknownDecision(activation.campaign, activation.decision_id)
-        no, window, offer_id = found
+        no, window, offer_id, customer_no = found
         waiting = (no, int(OutcomeStatus.HELD))
         held = self._connection.execute(
             "SELECT outcome FROM outcomes WHERE decision_no = ? AND status = ?", waiting
@@ -197,7 +274,12 @@ class Statements:
         )
         if ended:
             self._opened[self._campaign(activation.campaign)] -= 1
-        elif held:
+            if customer_no is not None:
+                self._contacts.release([no])
+            return answer
+        if customer_no is not None:
+            self._contacts.activated(no, customer_no, now)
+        if held:
             self._connection.execute(
                 "UPDATE outcomes SET status = ? WHERE decision_no = ? AND status = ?",
                 (int(OutcomeStatus.ACCEPTED), *waiting),
@@ -217,6 +299,7 @@ class Statements:
         for no, *counted in self._connection.execute(_DUE_OUTCOMES, these):
             outcomes.setdefault(no, []).append(CountedOutcome(*counted))
         self._connection.execute(_END_DUE, these)
+        self._contacts.release([no for no, state, _ in due if state == State.PENDING])
         active = [(no, due_service_us) for no, state, due_service_us in due if state == State.ACTIVE]
         [last] = self._connection.execute(
             "SELECT last_sequence FROM campaigns WHERE no = ?", (campaign_no,)
@@ -233,47 +316,6 @@ class Statements:
         )
         self._opened[campaign_no] -= len(due)
         return Settled(len(active), len(due) - len(active), more)
-
-    def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
-        """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded."""
-        campaign_no = self._campaign(campaign)
-        gone = self._before(before_us, _OLDEST_SETTLED, (campaign_no, keep_after, limit))
-        settled = len(gone)
-        if settled < limit:
-            gone += self._before(before_us, _OLDEST_UNSETTLED, (campaign_no, limit - settled))
-        if gone:
-            these = (json.dumps(gone),)
-            if settled:
-                self._connection.execute(
-                    "DELETE FROM settlements WHERE campaign_no = ? AND sequence IN (SELECT sequence FROM "
-                    "settlements WHERE campaign_no = ? ORDER BY sequence LIMIT ?)",
-                    (campaign_no, campaign_no, settled),
-                )
-            for table, key in (("outcomes", "decision_no"), ("windows", "decision_no"), ("decisions", "no")):
-                self._connection.execute(
-                    f"DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))",  # noqa: S608
-                    these,
-                )
-        self._purge_texts(limit, now)
-        return len(gone)
-
-    def _before(self, before_us: int, oldest: str, arguments: Row) -> list[int]:
-        """Return the decisions at the front of a query that were decided before a time."""
-        gone = []
-        for no, decided_us in self._connection.execute(oldest, arguments):
-            if decided_us >= before_us:
-                break
-            gone.append(no)
-        return gone
-
-    def _purge_texts(self, limit: int, now: Now) -> None:
-        """Remove up to `limit` texts that no remaining decision can use."""
-        oldest = self._connection.execute("SELECT decided_us FROM decisions ORDER BY no LIMIT 1").fetchone()
-        unused_us = min(oldest[0] if oldest else now.wall_us, now.wall_us) - _TEXT_MARGIN_US
-        self._connection.execute(
-            "DELETE FROM texts WHERE digest IN (SELECT digest FROM texts WHERE used_us < ? LIMIT ?)",
-            (unused_us, limit),
-        )
 
     # What they share
 
@@ -293,27 +335,11 @@ class Statements:
             self._connection.execute("INSERT INTO campaigns (id) VALUES (?)", (campaign,))
         return self._campaign(campaign)
 
-    def _window(self, campaign: str, decision_id: str) -> tuple[int, Window, str] | None:
-        """Return a decision's number, its window and the offer it drew."""
+    def _window(self, campaign: str, decision_id: str) -> tuple[int, Window, str, int | None] | None:
+        """Return a decision's number, its window, the offer it drew and its customer's number."""
         found = self._connection.execute(_FIND_WINDOW, (self._campaign(campaign), decision_id)).fetchone()
         if found is None:
             return None
-        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id = found
+        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, customer_no = found
         window = Window(State(state), bool(deferred), deadline_us, closes_service_us, due_service_us or 0)
-        return no, window, offer_id
-
-    def _store_texts(self, decisions: Sequence[Decision], now: Now) -> None:
-        """Store texts that are new, or were not used yet today."""
-        today = now.wall_us // _DAY_US
-        missing: dict[int, Text] = {}
-        for decision in decisions:
-            for text in (decision.payload, decision.offers.text):
-                if self._texts.get(text.digest) != today:
-                    missing[text.digest] = text
-        for digest, text in missing.items():
-            self._connection.execute(
-                "INSERT INTO texts VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE "
-                "SET used_us = max(used_us, excluded.used_us)",
-                (digest, text.body, now.wall_us),
-            )
-            self._new_texts[digest] = today
+        return no, window, offer_id, customer_no

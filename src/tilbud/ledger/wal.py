@@ -4,7 +4,9 @@ What holds: once the log has grown it is copied into the database, while writers
 for the last few pages, so that the next of them starts the log anew in the space it has. Short logs
 and a file that does not grow are what keeps the slowest commits quick: copied four times a second,
 the slowest of a thousand took 5 ms, once a second 15, where it only grew 40. What fails is tried again
-the next time: the log is as durable as the database.
+the next time: the log is as durable as the database. What an erasure removed stands in the log until it
+is emptied: the keeper does that when it is asked, for as long as it takes, and whenever it starts, since
+whoever was asked may have been killed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from threading import Event, Thread
 from tilbud.ledger.schema import connect
 
 _EVERY_S = 0.25
+_RETRY_S = 0.1
 _BUSY_TIMEOUT_MS = 20  # writers wait while the keeper waits for a reader
 GROWN_PAGES = 1_024  # of 4 KiB
 
@@ -27,26 +30,53 @@ class WalKeeper:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stopping = Event()
+        self._stopping = False
+        self._woken = Event()
+        self._asked: list[Event] = [Event()]
         self._thread = Thread(target=self._run, name="ledger-wal", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and empty the log, where no other process uses it; takes a moment."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
         self._thread.join()
+
+    def empty(self, patience_s: float) -> bool:
+        """Wait until nothing committed before stands in the log; say whether that was so in time.
+
+        Where a reader holds the log for longer, the keeper goes on until it is empty.
+        """
+        emptied = Event()
+        self._asked.append(emptied)
+        self._woken.set()
+        return emptied.wait(patience_s)
 
     def _run(self) -> None:
         shortened = 0
         with closing(connect(self._path)) as connection:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-            while not self._stopping.wait(_EVERY_S):
+            while not self._stopping:
                 with suppress(OSError, sqlite3.Error):
+                    if self._asked:
+                        self._empty(connection)
                     pages = pages_of_log(self._path)
                     if pages > GROWN_PAGES and pages != shortened:
                         shortened = shorten(connection)
+                self._woken.wait(_RETRY_S if self._asked else _EVERY_S)
+                self._woken.clear()
             with suppress(sqlite3.Error):
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._empty(connection)
+
+    def _empty(self, connection: sqlite3.Connection) -> None:
+        """Empty the log, if no one holds it now, and tell those who asked before."""
+        asked = len(self._asked)
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        held, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not held:
+            for emptied in self._asked[:asked]:
+                emptied.set()
+            del self._asked[:asked]
 
 
 def pages_of_log(path: Path) -> int:

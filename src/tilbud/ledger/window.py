@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Decision, State
+from tilbud.domain.decisions import Contact, Decision, State
 from tilbud.domain.errors import DecisionExpired
 from tilbud.domain.rewards import Outcome, OutcomeStatus, receive
 from tilbud.ledger.port import Activated, Activation
@@ -103,8 +103,9 @@ def _open(
     return opened, Activated(opened.deadline_us, repeated=False, held=len(held))
 
 
-def check_decision(decision: Decision) -> None:
+def check_decision(decision: Decision, contact: Contact | None) -> None:
     """Assert that a record does not contradict itself, before it is kept for good."""
+    assert (contact is None) == (not decision.customer), "a customer without a contact, or one with nobody"
     known = decision.probabilities
     assert len(decision.offers.ids) == len(known), "an offer without a probability"
     assert 0.0 < decision.probability <= 1.0, "a decision without a propensity"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.builders import CAMPAIGN, at, decision
+from tests.builders import CAMPAIGN, CUSTOMER, RULES, WINDOW_US, at, contact, decision
 
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.port import Durability
+from tilbud.ledger.port import Durability, Settled
 from tilbud.ledger.schema import MIGRATIONS, connect, migrate, open_for_writing
 from tilbud.ledger.sqlite import SqliteLedger
 
@@ -58,6 +60,50 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(path):
     assert connection.execute("SELECT id FROM campaigns").fetchall() == [(CAMPAIGN,)]
     connection.close()
     assert version(path) == len(MIGRATIONS)
+
+
+FIRST_VERSION = """
+INSERT INTO campaigns (no, id, last_sequence, open) VALUES (1, 'homepage-hero', 1, 1);
+INSERT INTO decisions VALUES (1, 1, 'd1', x'000102030405060708090a0b0c0d0e0f', 1790000000000000,
+    'personalized', 1, 'ten-off', {payload}, 0.7000000000000001, {offers}, {probabilities}, 1, 0.02, 'c0ffee',
+    0, '|Context device=mobile channel=web', '{{"device":"mobile","channel":"web"}}', 'mobile', 'web',
+    'consideration', 0, 1790001800000000, 6800000000, 6810000000);
+INSERT INTO decisions SELECT 2, 1, 'd2', fingerprint, decided_us, variant, reason, offer_id, payload,
+    probability, offers, probabilities, drawn, discovery, lineage, sequence, features, context, device,
+    channel, journey_stage, deferred, deadline_us, closes_service_us, due_service_us FROM decisions;
+UPDATE windows SET state = 2, due_service_us = NULL WHERE decision_no = 1;
+INSERT INTO settlements VALUES (1, 1, 1, 0.5, 0, 6810000000, 1790001810000000);
+"""
+
+
+async def test_a_file_of_the_first_version_goes_on(tmp_path):
+    """Its decisions are anonymous, with nothing removed or dropped, and it takes customers from now on."""
+    path = tmp_path / "ledger.sqlite3"
+    older = open_for_writing(path, Durability.PROCESS, MIGRATIONS[:1])
+    made = decision("d1")
+    for text in (made.payload, made.offers.text):
+        older.execute("INSERT INTO texts VALUES (?, ?, ?)", (text.digest, text.body, made.decided_us))
+    packed = struct.pack("<3d", *made.probabilities).hex()
+    for statement in FIRST_VERSION.format(
+        payload=made.payload.digest, offers=made.offers.text.digest, probabilities=f"x'{packed}'"
+    ).split(";"):
+        older.execute(statement)
+    older.close()
+    assert version(path) == 1
+
+    ledger = SqliteLedger(path, durability=Durability.PROCESS, limits=Limits())
+    await ledger.start(lambda _seconds, _rows: None)
+    assert version(path) == len(MIGRATIONS)
+    assert ledger.find(CAMPAIGN, "d1") == made
+    assert ledger.find(CAMPAIGN, "d2") == replace(made, decision_id="d2")
+    assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1"]
+    assert (ledger.erasures(CAMPAIGN), ledger.pauses(), ledger.pending(CAMPAIGN)) == (0, {}, 1)
+    theirs = decision("d3", customer=CUSTOMER)
+    assert await ledger.record([theirs], at(), [contact()]) == [theirs]
+    assert await ledger.settle(CAMPAIGN, RULES, 10, at(WINDOW_US / 1e6 + 10)) == Settled(2, 0, more=False)
+    assert (await ledger.erase(CUSTOMER, at(9_000))).campaigns == (CAMPAIGN,)
+    assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1", "d2", ""]
+    await ledger.close()
 
 
 async def test_a_newer_file_is_refused_with_a_remedy(path):

@@ -1,0 +1,126 @@
+"""What is removed once it is old, in bounded turns within the writer's transaction.
+
+What holds: settlements go from the front, so that what is retained is a run up to the last; a decision
+goes with all it had but the exposures and times that its customer is asked for longer. How old is old
+enough is the caller's word.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from itertools import takewhile
+
+from tilbud.domain.clock import Now
+from tilbud.domain.errors import LedgerInvalid
+from tilbud.ledger.rows import Row
+
+_DAY_US = 86_400_000_000
+# Texts are told to be in use once a day, so they go two days after the last decision that can use them.
+_TEXT_MARGIN_US = 2 * _DAY_US
+
+OLDEST_SETTLED = (
+    "SELECT s.decision_no, d.decided_us FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "
+    "WHERE s.campaign_no = ? AND s.sequence <= ? ORDER BY s.sequence LIMIT ?"
+)
+OLDEST_UNSETTLED = (
+    "SELECT w.decision_no, d.decided_us FROM windows w JOIN decisions d ON d.no = w.decision_no "
+    "WHERE w.campaign_no = ? AND w.state IN (3, 4) ORDER BY w.decision_no LIMIT ?"
+)
+OLDEST_EVENTS = "SELECT no, time_us FROM events ORDER BY no LIMIT ?"
+OLDEST_EXPOSURES = "SELECT decision_no, scope, time_us FROM exposures ORDER BY decision_no, scope LIMIT ?"
+LEFT_CUSTOMERS = (
+    "SELECT no FROM customers c WHERE c.profile IS NULL AND c.erased_us IS NULL AND c.seen_us < ? "
+    "AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.customer_no = c.no) "
+    "AND NOT EXISTS (SELECT 1 FROM exposures e WHERE e.customer_no = c.no) "
+    "AND NOT EXISTS (SELECT 1 FROM events e WHERE e.customer_no = c.no) ORDER BY c.seen_us LIMIT ?"
+)
+_LAST_NO = "(SELECT coalesce(max(no), 0) FROM decisions)"
+_OF_DECISIONS = (("outcomes", "decision_no"), ("repeats", "decision_no"), ("windows", "decision_no"))
+
+
+def remove_decisions(connection: sqlite3.Connection, nos: Sequence[int]) -> Counter[str]:
+    """Remove decisions with their windows, outcomes and repeats; return how many rows of each table.
+
+    Their settlements are the caller's; exposures stay.
+    """
+    connection.execute(
+        f"UPDATE meta SET value = {_LAST_NO} WHERE key = 'removed_decision_no' AND value < {_LAST_NO}"  # noqa: S608
+    )
+    return Counter(
+        {
+            table: connection.execute(
+                f"DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))",  # noqa: S608
+                (json.dumps(nos),),
+            ).rowcount
+            for table, key in (*_OF_DECISIONS, ("decisions", "no"))
+        }
+    )
+
+
+class Keeping:
+    """Removes what is old on one connection; for one thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
+        """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded."""
+        found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+        campaign_no = found[0] if found else 0
+        gone = self._before(before_us, OLDEST_SETTLED, (campaign_no, keep_after, limit))
+        settled = len(gone)
+        if settled < limit:
+            gone += self._before(before_us, OLDEST_UNSETTLED, (campaign_no, limit - settled))
+        if settled:
+            self._connection.execute(
+                "DELETE FROM settlements WHERE campaign_no = ? AND sequence IN (SELECT sequence FROM "
+                "settlements WHERE campaign_no = ? ORDER BY sequence LIMIT ?)",
+                (campaign_no, campaign_no, settled),
+            )
+        if gone:
+            remove_decisions(self._connection, gone)
+        self._purge_texts(limit, now)
+        return len(gone)
+
+    def _before(self, before_us: int, oldest: str, arguments: Row) -> list[int]:
+        """Return the decisions at the front of a query that were decided before a time; 0: erased."""
+        gone = []
+        for no, decided_us in self._connection.execute(oldest, arguments):
+            if no and decided_us is None:
+                raise LedgerInvalid("a settlement has lost its decision: restore a backup")
+            if no and decided_us >= before_us:
+                break
+            gone.append(no)
+        return gone
+
+    def _purge_texts(self, limit: int, now: Now) -> None:
+        """Remove up to `limit` texts that no remaining decision can use."""
+        oldest = self._connection.execute("SELECT decided_us FROM decisions ORDER BY no LIMIT 1").fetchone()
+        unused_us = min(oldest[0] if oldest else now.wall_us, now.wall_us) - _TEXT_MARGIN_US
+        self._connection.execute(
+            "DELETE FROM texts WHERE digest IN (SELECT digest FROM texts WHERE used_us < ? LIMIT ?)",
+            (unused_us, limit),
+        )
+
+    def purge_customers(self, events_before_us: int, exposures_before_us: int, limit: int) -> int:
+        """Remove old events and exposures, as they came, then customers of whom nothing is left.
+
+        One that is young keeps those that came after it, which are not much older.
+        """
+        events = self._front(OLDEST_EVENTS, limit, events_before_us)
+        self._connection.executemany("DELETE FROM events WHERE no = ?", events)
+        exposures = self._front(OLDEST_EXPOSURES, limit - len(events), exposures_before_us)
+        self._connection.executemany("DELETE FROM exposures WHERE decision_no = ? AND scope = ?", exposures)
+        left = limit - len(events) - len(exposures)
+        customers = self._connection.execute(LEFT_CUSTOMERS, (exposures_before_us, left)).fetchall()
+        self._connection.executemany("DELETE FROM latest WHERE customer_no = ?", customers)
+        self._connection.executemany("DELETE FROM customers WHERE no = ?", customers)
+        return len(events) + len(exposures) + len(customers)
+
+    def _front(self, oldest: str, limit: int, before_us: int) -> list[Row]:
+        """Return the keys at the front of a query whose time, its last column, is before one."""
+        rows: list[Row] = self._connection.execute(oldest, (limit,)).fetchall()
+        return [row[:-1] for row in takewhile(lambda row: row[-1] < before_us, rows)]

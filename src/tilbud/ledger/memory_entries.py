@@ -1,0 +1,162 @@
+"""What the ledger in memory keeps of each decision, campaign and customer.
+
+What holds: these are plain values that `memory.py` and `memory_customers.py` change; only rules about
+one of them alone are here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field, replace
+
+from tilbud.domain.clock import Now
+from tilbud.domain.customers import NO_PROFILE, Customer, CustomerKey, Profile
+from tilbud.domain.decisions import Decision, Repeat, Settlement, State
+from tilbud.domain.rewards import CountedOutcome, OutcomeStatus, RewardRules
+from tilbud.ledger.window import Window
+
+OPEN = (State.PENDING, State.ACTIVE)
+SEEN_EVERY_US = 86_400_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A decision and all that happened to it."""
+
+    number: int  # in the order of recording, over all campaigns
+    decision: Decision
+    window: Window
+    customer: Kept | None = None
+    received: dict[str, tuple[CountedOutcome, OutcomeStatus]] = field(default_factory=dict)
+    sequence: int = 0  # of its settlement
+
+    def outcomes(self, status: OutcomeStatus) -> list[CountedOutcome]:
+        """Return the outcomes of that status."""
+        return [outcome for outcome, became in self.received.values() if became is status]
+
+    def settlement(self, rules: RewardRules, sequence: int, now: Now) -> Settlement:
+        """Return its settlement."""
+        decision = self.decision
+        reward = rules.reward(self.outcomes(OutcomeStatus.ACCEPTED))
+        return Settlement(
+            campaign=decision.campaign,
+            sequence=sequence,
+            decision_id=decision.decision_id,
+            variant=decision.variant,
+            offer_id=decision.offer_id,
+            device=decision.device,
+            channel=decision.channel,
+            journey_stage=decision.journey_stage,
+            offers=decision.offers,
+            drawn=decision.drawn,
+            probability=decision.probability,
+            features=decision.features,
+            reward=reward.value,
+            clipped=reward.clipped,
+            due_service_us=self.window.due_service_us,
+            settled_us=now.wall_us,
+        )
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The decisions of one campaign, in the order they were recorded."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    repeats: dict[str, Repeat] = field(default_factory=dict)
+    settlements: dict[int, Settlement] = field(default_factory=dict)
+    last_sequence: int = 0
+    open: int = 0
+    erasures: int = 0
+    # (due, number, id) as once true of each; what is true no more is dropped when it comes up
+    due: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def find(self, decision_id: str) -> Decision | None:
+        """Return the decision, or the earlier one that a repeat stands for."""
+        if decision_id in self.entries:
+            return self.entries[decision_id].decision
+        repeat = self.repeats.get(decision_id)
+        if repeat is None:
+            return None
+        return replace(self.entries[repeat.stands_for].decision, fingerprint=repeat.fingerprint)
+
+    def wait(self, entry: Entry) -> None:
+        """Put an entry in line for settling, for the due time it has now."""
+        heapq.heappush(self.due, (entry.window.due_service_us, entry.number, entry.decision.decision_id))
+
+    def next_due(self) -> Entry | None:
+        """Return the open entry that is due first."""
+        while self.due:
+            due_service_us, number, decision_id = self.due[0]
+            entry = self.entries.get(decision_id)
+            if (
+                entry is not None
+                and entry.number == number
+                and entry.window.state in OPEN
+                and entry.window.due_service_us == due_service_us
+            ):
+                return entry
+            heapq.heappop(self.due)
+        return None
+
+    def end(self, entry: Entry, state: State) -> None:
+        """End an open entry without a settlement: nothing of it was shown."""
+        entry.window = replace(entry.window, state=state)
+        self.open -= 1
+        if entry.customer is not None:
+            entry.customer.release(entry)
+
+    def remove(self, decision_id: str) -> None:
+        """Remove a decision with its outcomes and repeats."""
+        entry = self.entries.pop(decision_id)
+        repeats = [each.decision_id for each in self.repeats.values() if each.stands_for == decision_id]
+        for repeat in repeats:
+            del self.repeats[repeat]
+        if entry.customer is not None:
+            del entry.customer.entries[entry.number]
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """A customer, and all that happened to them."""
+
+    number: int
+    key: CustomerKey
+    seen_us: int
+    version: int = 1
+    forgotten: int = 0  # outcomes of decisions up to this number are not remembered
+    erased_us: int | None = None
+    profile: Profile | None = None
+    entries: dict[int, Entry] = field(default_factory=dict)
+    exposures: dict[tuple[int, str], int] = field(default_factory=dict)  # when, by (decision, scope)
+    events: dict[str, tuple[int, str, int]] = field(default_factory=dict)  # (number, event, when) by id
+    latest: dict[str, int] = field(default_factory=dict)
+    sticky: dict[str, Entry] = field(default_factory=dict)  # by campaign
+
+    def customer(self) -> Customer:
+        """Return them as they are known."""
+        return Customer(self.number, self.version, self.erased_us is not None, self.profile or NO_PROFILE)
+
+    def seen(self, now: Now) -> None:
+        """Remember that they were there, once a day."""
+        if self.seen_us <= now.wall_us - SEEN_EVERY_US:
+            self.seen_us = now.wall_us
+
+    def remember(self, what: str, time_us: int) -> None:
+        """Keep the newest time of something."""
+        self.latest[what] = max(time_us, self.latest.get(what, time_us))
+
+    def activated(self, entry: Entry, now: Now) -> None:
+        """Count what a deferred decision reserved from now."""
+        for place in self._of(entry):
+            self.exposures[place] = now.wall_us
+        self.version += 1
+        self.seen(now)
+
+    def release(self, entry: Entry) -> None:
+        """Count the exposures to a decision no more."""
+        for place in self._of(entry):
+            del self.exposures[place]
+
+    def _of(self, entry: Entry) -> list[tuple[int, str]]:
+        return [place for place in self.exposures if place[0] == entry.number]

@@ -1,0 +1,30 @@
+"""The adapters that the suites of this room are run over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tilbud.domain.limits import Limits
+from tilbud.ledger.memory import MemoryLedger
+from tilbud.ledger.port import Customers, Durability, Ledger
+from tilbud.ledger.sqlite import SqliteLedger
+
+ADAPTERS = ("memory", "sqlite")
+Adapter = MemoryLedger | SqliteLedger
+
+
+def ignore_commit(seconds: float, rows: int) -> None:
+    """Observe nothing."""
+
+
+def make(adapter: str, directory: Path, limits: Limits | None = None) -> Adapter:
+    """Build an adapter, not yet started."""
+    limits = limits or Limits()
+    if adapter == "memory":
+        return MemoryLedger(limits=limits)
+    return SqliteLedger(directory / "ledger.sqlite3", durability=Durability.PROCESS, limits=limits)
+
+
+def ports(adapter: Adapter) -> tuple[Ledger, Customers]:
+    """Return an adapter as both ports see it: the type checker's proof that it has all of them."""
+    return adapter, adapter

@@ -1,0 +1,381 @@
+"""What recording a decision for a customer promises: exposures, versions, what is sticky."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.builders import (
+    ACTIVATION_WINDOW_US,
+    CAMPAIGN,
+    CUSTOMER,
+    DAY_US,
+    GRACE_US,
+    RULES,
+    SOMEONE_ELSE,
+    WINDOW_US,
+    activation,
+    at,
+    contact,
+    decision,
+    fallback,
+    outcome,
+    profile,
+)
+from tests.contract.adapters import make
+
+from tilbud.domain.customers import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
+from tilbud.domain.decisions import Repeat
+from tilbud.domain.limits import Limits
+from tilbud.domain.rewards import OutcomeStatus
+from tilbud.ledger.port import Settled
+
+DUE_S = (WINDOW_US + GRACE_US) / 1e6
+EXPIRED_S = (ACTIVATION_WINDOW_US + GRACE_US) / 1e6
+OFFER, WEB = offer_scope(CAMPAIGN, "ten-off"), channel_scope("web")
+
+
+def theirs(decision_id="d1", now=None, **said):
+    """Return a decision of CUSTOMER."""
+    return decision(decision_id, now, customer=CUSTOMER, **said)
+
+
+async def record(ledger, decision_id="d1", seconds=0.0, said=None, **fields):
+    """Record a decision of CUSTOMER, made on what is known of them now; return what is stored."""
+    version = ledger.customer(CUSTOMER).version
+    [stored] = await ledger.record(
+        [theirs(decision_id, at(seconds), **fields)], at(seconds), [contact(version, **(said or {}))]
+    )
+    return stored
+
+
+def exposed(ledger, since_s=-1.0, scopes=(OFFER, WEB), key=CUSTOMER):
+    """Return how often a customer was exposed under each scope."""
+    number = ledger.customer(key).number
+    return ledger.exposures(number, [(scope, at(since_s).wall_us) for scope in scopes])
+
+
+# Versions
+
+
+async def test_a_first_contact_makes_the_customer_known(ledger):
+    """Before it nothing is known; after it there is a version, and no profile, and no one else."""
+    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    recorded = theirs()
+    assert await ledger.record([recorded], at(), [contact()]) == [recorded]
+    assert ledger.find(CAMPAIGN, "d1") == recorded
+    known = ledger.customer(CUSTOMER)
+    assert (known.version > 0, known.erased, known.profile.changes) == (True, False, 0)
+    assert ledger.customer(SOMEONE_ELSE) == UNKNOWN_CUSTOMER
+
+
+async def test_a_stale_contact_stores_nothing(ledger):
+    """None, for that decision alone: its neighbours are stored, its id stays free, nothing is counted."""
+    await record(ledger)
+    before = ledger.customer(CUSTOMER)
+    stale = theirs("d2", campaign="new")
+    met = await ledger.record(
+        [decision("d3"), stale, replace(theirs("d4"), customer=SOMEONE_ELSE)],
+        at(1),
+        [None, contact(before.version - 1, "new"), contact()],
+    )
+    assert [each and each.decision_id for each in met] == ["d3", None, "d4"]
+    assert ledger.find("new", "d2") is None
+    assert ledger.customer(CUSTOMER) == before
+    assert exposed(ledger) == [1, 1]
+    assert ledger.campaigns() == [CAMPAIGN]
+    assert ledger.pending(CAMPAIGN) == 3
+
+
+async def test_a_contact_with_someone_unknown_is_stale_once_they_are_known(ledger):
+    """Version 0 is right for the first contact alone."""
+    assert await ledger.record([theirs("d1")], at(), [contact(0)]) != [None]
+    assert await ledger.record([theirs("d2")], at(), [contact(0)]) == [None]
+    assert await ledger.record([theirs("d3")], at(), [contact(99)]) == [None]
+
+
+async def test_of_two_contacts_in_one_call_the_first_is_stored(ledger):
+    """Both were decided on the same version: the second must be decided again."""
+    met = await ledger.record([theirs("d1"), theirs("d2")], at(), [contact(0), contact(0)])
+    assert met == [theirs("d1"), None]
+    assert exposed(ledger) == [1, 1]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_of_64_rivals_one_is_stored(ledger, known):
+    """Recorded at once on one version, one is stored, 63 are told to decide again, one exposure counts."""
+    if known:
+        await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    version = ledger.customer(CUSTOMER).version
+    met = await asyncio.gather(
+        *(ledger.record([theirs(f"d{number}")], at(), [contact(version)]) for number in range(64))
+    )
+    stored = [each for [each] in met if each is not None]
+    assert len(stored) == 1
+    assert [number for number in range(64) if ledger.find(CAMPAIGN, f"d{number}")] == [
+        int(stored[0].decision_id[1:])
+    ]
+    assert exposed(ledger) == [1, 1]
+    assert ledger.pending(CAMPAIGN) == 1
+
+
+async def test_a_cap_holds_exactly_under_64_callers_that_decide_again(ledger):
+    """Each reads, counts, and records until it is stored or the cap is reached: exactly five are shown."""
+
+    async def caller(number):
+        while True:
+            known = ledger.customer(CUSTOMER)
+            if exposed(ledger, scopes=(OFFER,)) >= [5]:
+                return 0
+            [stored] = await ledger.record([theirs(f"d{number}")], at(), [contact(known.version)])
+            if stored is not None:
+                return 1
+
+    assert sum(await asyncio.gather(*map(caller, range(64)))) == 5
+    assert exposed(ledger) == [5, 5]
+
+
+async def test_an_id_that_is_taken_returns_its_decision(ledger):
+    """Also where the contact is stale: the stored decision, no second exposure, and nothing changes."""
+    first = await record(ledger)
+    before = ledger.customer(CUSTOMER)
+    again = theirs("d1", at(5), drawn=2)
+    for version in (0, before.version):
+        assert await ledger.record([again], at(5), [contact(version)]) == [first]
+    assert ledger.customer(CUSTOMER) == before
+    assert exposed(ledger) == [1, 1]
+    assert exposed(ledger, since_s=1.0) == [0, 0]
+
+
+async def test_one_call_with_one_id_twice_counts_once(ledger):
+    """The first of an id is stored, and both places return it, whoever is second."""
+    anonymous = decision("d2", drawn=2)
+    met = await ledger.record(
+        [theirs("d1"), theirs("d1", drawn=2), decision("d1"), anonymous, theirs("d2")],
+        at(),
+        [contact(0), contact(0), None, None, contact(0)],
+    )
+    assert met == [theirs("d1"), theirs("d1"), theirs("d1"), anonymous, anonymous]
+    assert exposed(ledger) == [1, 1]
+    assert ledger.pending(CAMPAIGN) == 2
+
+
+async def test_a_customer_and_a_contact_come_together(ledger):
+    """A contact with nobody, and a customer without a contact, are our own mistakes: nothing is stored."""
+    for wrong, contacts in ((theirs(), ()), (theirs(), [None]), (decision(), [contact()])):
+        with pytest.raises(AssertionError):
+            await ledger.record([wrong], at(), contacts)
+    assert ledger.find(CAMPAIGN, "d1") is None
+    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+
+
+# Exposures
+
+
+async def test_exposures_are_counted_by_scope_and_time(ledger):
+    """Under each scope, those after `since`, which itself does not count; of this customer alone."""
+    for number in range(3):
+        await record(
+            ledger, f"d{number}", seconds=number, said={"scopes": (OFFER,) if number else (OFFER, WEB)}
+        )
+    await ledger.record([replace(theirs("else"), customer=SOMEONE_ELSE)], at(), [contact()])
+    assert exposed(ledger) == [3, 1]
+    assert exposed(ledger, since_s=0.0) == [2, 0]
+    assert exposed(ledger, since_s=2.0) == [0, 0]
+    assert exposed(ledger, scopes=("o:other:ten-off", OFFER, OFFER)) == [0, 3, 3]
+    assert exposed(ledger, key=SOMEONE_ELSE) == [1, 1]
+    assert exposed(ledger, scopes=()) == []
+    assert ledger.exposures(0, [(OFFER, 0)]) == [0]
+
+
+async def test_a_scope_named_twice_counts_once(ledger):
+    """One decision is one exposure under a scope."""
+    await record(ledger, said={"scopes": (OFFER, OFFER)})
+    assert exposed(ledger) == [1, 0]
+
+
+async def test_exposures_are_counted_to_the_limit(tmp_path):
+    """Beyond the most that any cap allows, nobody needs to know."""
+    for adapter in ("memory", "sqlite"):
+        ledger = make(adapter, tmp_path, replace(Limits(), cap_times_max=3))
+        await ledger.start(lambda _seconds, _rows: None)
+        for number in range(5):
+            await record(ledger, f"d{number}", said={"scopes": (OFFER,) if number else (OFFER, WEB)})
+        assert exposed(ledger) == [3, 1]
+        await ledger.close()
+
+
+async def test_a_reserved_exposure_counts_at_once_and_from_its_activation_on(ledger):
+    """From recording it counts as of then; activated, as of then, and the customer is no longer as before."""
+    await record(ledger, deferred=True)
+    assert exposed(ledger) == [1, 1]
+    before = ledger.customer(CUSTOMER)
+    await ledger.activate([activation("d1")], at(100))
+    assert exposed(ledger, since_s=99.0) == [1, 1]
+    assert ledger.customer(CUSTOMER).version > before.version
+    assert await ledger.record([theirs("d2")], at(100), [contact(before.version)]) == [None]
+
+
+async def test_a_repeated_activation_moves_nothing(ledger):
+    """Only the first one says when the offer was shown; one that shows at once is not moved by any."""
+    await record(ledger, "d1", deferred=True)
+    await record(ledger, "d2")
+    await ledger.activate([activation("d1")], at(100))
+    known = ledger.customer(CUSTOMER)
+    await ledger.activate([activation("d1"), activation("d2")], at(200))
+    assert exposed(ledger, since_s=100.0) == [0, 0]
+    assert exposed(ledger, since_s=99.0) == [1, 1]
+    assert ledger.customer(CUSTOMER) == known
+
+
+@pytest.mark.parametrize("deferred", [True, False])
+async def test_a_void_decision_releases_its_exposures(ledger, deferred):
+    """What was not shown is not counted; other decisions' exposures stay."""
+    await record(ledger, "d1", deferred=deferred)
+    await record(ledger, "d2")
+    await ledger.activate([activation("d1", shown_offer_id="bundle")], at(1))
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_an_expired_decision_releases_its_exposures(ledger):
+    """A reserved exposure goes with its decision; settled ones stay."""
+    await record(ledger, "d1", deferred=True)
+    await record(ledger, "d2")
+    await ledger.record([decision("d3", deferred=True)], at())
+    assert await ledger.settle(CAMPAIGN, RULES, 10, at(EXPIRED_S)) == Settled(1, 2, more=False)
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_exposures_outlive_their_decision(ledger):
+    """A cap of a year counts what was shown after the decision is purged, and no new one is taken for it."""
+    await record(ledger)
+    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    later = at(100 * 86_400)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 1
+    assert exposed(ledger) == [1, 1]
+    await record(ledger, "d1", seconds=100 * 86_400, deferred=True)
+    await ledger.activate([activation("d1", shown_offer_id="bundle")], later)
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_a_fallback_of_a_customer_has_no_exposures(ledger):
+    """Nothing was chosen: nothing is counted, though the customer was met."""
+    await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(scopes=())])
+    assert exposed(ledger) == [0, 0]
+    assert ledger.customer(CUSTOMER).version > 0
+
+
+# What happened
+
+
+async def test_outcomes_are_remembered_by_offer(ledger):
+    """When each last happened, whatever it met, of this campaign alone; duplicates change nothing."""
+    await record(ledger, "d1", deferred=True)
+    await record(ledger, "d2")
+    await record(ledger, "d3", campaign="other", said={"campaign": "other"})
+    await ledger.record([decision("d4", drawn=0)], at())
+    met = await ledger.receive(
+        [outcome("d1", "click"), outcome("d2", "click"), outcome("d3", "dismiss", campaign="other")], at(10)
+    )
+    assert met == [OutcomeStatus.HELD, OutcomeStatus.ACCEPTED, OutcomeStatus.ACCEPTED]
+    await ledger.receive([outcome("d4", "click"), outcome("d2", "click"), outcome("d9", "click")], at(20))
+    [late] = await ledger.receive([outcome("d2", "purchase")], at(DUE_S + 1))
+    assert late is OutcomeStatus.LATE
+    number = ledger.customer(CUSTOMER).number
+    assert ledger.happened(number, CAMPAIGN) == Happened(
+        outcomes={("ten-off", "click"): at(10).wall_us, ("ten-off", "purchase"): at(DUE_S + 1).wall_us}
+    )
+    assert ledger.happened(number, "other").outcomes == {("ten-off", "dismiss"): at(10).wall_us}
+    assert ledger.happened(number, "homepage") == Happened()
+    assert ledger.happened(0, CAMPAIGN) == Happened()
+
+
+async def test_the_newest_time_of_an_outcome_counts(ledger):
+    """One that comes late does not make it older, and none lies in the future."""
+    await record(ledger)
+    for event_id, occurred_s in (("a", 50), ("b", 20), ("c", 5_000)):
+        said = outcome("d1", event_id=event_id, occurred_us=at(occurred_s).wall_us)
+        await ledger.receive([said], at(100))
+        number = ledger.customer(CUSTOMER).number
+        newest = {"a": 50, "b": 50, "c": 100}[event_id]
+        assert ledger.happened(number, CAMPAIGN).outcomes == {("ten-off", "click"): at(newest).wall_us}
+
+
+# What is sticky
+
+
+async def last_sticky(ledger, campaign=CAMPAIGN):
+    """Return the id of CUSTOMER's last sticky decision."""
+    found = ledger.last_sticky(ledger.customer(CUSTOMER).number, campaign)
+    return found and found.decision_id
+
+
+async def test_the_last_sticky_decision_is_the_one_recorded_last(ledger):
+    """In each campaign, whole, and by the order of recording, whatever the clocks say."""
+    assert await last_sticky(ledger) is None
+    await record(ledger, "d1", seconds=50, said={"sticky": True})
+    await record(ledger, "d2", seconds=10, said={"sticky": True}, deferred=True)
+    await record(ledger, "d3", seconds=60)
+    await record(ledger, "d4", seconds=60, said={"sticky": True}, campaign="other")
+    known = ledger.customer(CUSTOMER)
+    assert ledger.last_sticky(known.number, CAMPAIGN) == theirs("d2", at(10), deferred=True)
+    assert await last_sticky(ledger, "other") == "d4"
+    assert await last_sticky(ledger, "unknown") is None
+
+
+async def test_a_fallback_is_never_sticky(ledger):
+    """What nothing was drawn for is not served again."""
+    await record(ledger, "d1", said={"sticky": True})
+    version = ledger.customer(CUSTOMER).version
+    await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(version, scopes=(), sticky=True)])
+    assert await last_sticky(ledger) == "d1"
+
+
+async def test_a_sticky_decision_that_ended_unseen_is_gone(ledger):
+    """Void and expired ones are not served again, settled ones are; a purged one is not there."""
+    await record(ledger, "void", said={"sticky": True}, campaign="a", deferred=True)
+    await record(ledger, "expired", said={"sticky": True}, campaign="b", deferred=True)
+    await record(ledger, "settled", said={"sticky": True}, campaign="c")
+    await ledger.activate([activation("void", campaign="a", shown_offer_id="bundle")], at(1))
+    for campaign in "bc":
+        await ledger.settle(campaign, RULES, 10, at(EXPIRED_S))
+    assert [await last_sticky(ledger, campaign) for campaign in "abc"] == [None, None, "settled"]
+    later = at(100 * 86_400)
+    assert await ledger.purge("c", later.wall_us, 9, 10, later) == 1
+    await ledger.record([decision("settled", later, campaign="c")], later)
+    assert await last_sticky(ledger, "c") is None
+
+
+async def test_a_sticky_decision_under_a_repeats_id_returns_what_that_stands_for(ledger):
+    """Two calls with one id, one of which was answered with the earlier decision: both get that one."""
+    first = await record(ledger, "d1", said={"sticky": True})
+    before = ledger.customer(CUSTOMER)
+    repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
+    await ledger.repeat([repeat], at(1))
+    stored = await record(ledger, "again", seconds=1, said={"sticky": True})
+    assert stored == replace(first, fingerprint=repeat.fingerprint)
+    assert ledger.customer(CUSTOMER) == before
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_a_long_history_is_counted_right(ledger):
+    """Many exposures, outcomes and activations of several customers in large calls: each counts once."""
+    keys = [bytes([number]) * 16 for number in range(100)]
+    for turn in range(3):
+        met = await ledger.record(
+            [
+                decision(f"d{turn}-{place}", at(turn), customer=key, deferred=place % 2 == 0)
+                for place, key in enumerate(keys)
+            ],
+            at(turn),
+            [contact(ledger.customer(key).version) for key in keys],
+        )
+        assert None not in met
+    await ledger.activate([activation(f"d1-{place}") for place in range(0, 100, 4)], at(DAY_US / 1e6 / 100))
+    numbers = [ledger.customer(key).number for key in keys]
+    assert len(set(numbers)) == 100
+    asked = [(OFFER, at(0).wall_us), (WEB, at(2).wall_us)]
+    assert [ledger.exposures(number, asked) for number in numbers] == [
+        [2, int(place % 4 == 0)] for place in range(100)
+    ]

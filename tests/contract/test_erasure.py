@@ -1,0 +1,287 @@
+"""What every adapter promises about a customer's rights: everything is told, and everything goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.builders import (
+    CAMPAIGN,
+    CUSTOMER,
+    GRACE_US,
+    OFFERS,
+    RULES,
+    SOMEONE_ELSE,
+    WINDOW_US,
+    at,
+    contact,
+    decision,
+    event,
+    fallback,
+    outcome,
+    profile,
+)
+from tests.contract.adapters import Adapter
+
+from tilbud.domain.customers import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
+from tilbud.domain.decisions import NO_OFFERS, Repeat, Text, payload_text
+from tilbud.domain.errors import InvalidField
+from tilbud.ledger.port import Erased, ExportPage, Settled
+
+DUE_S = (WINDOW_US + GRACE_US) / 1e6
+AGES_S = 100 * 86_400
+WEB = channel_scope("web")
+
+
+async def live(ledger: Adapter) -> None:
+    """Let CUSTOMER have some of everything, among others: two settled decisions and an open one."""
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    await ledger.receive_events(
+        [event(), event("purchase", "e2", at(1)), event(customer=SOMEONE_ELSE)], at(1)
+    )
+    of: dict[str, Any] = {
+        "customer": CUSTOMER,
+        "context": '{"place":"søen"}',
+        "dropped": Text.of('{"age":"no consent"}'),
+    }
+    mine = [
+        decision("d1", **of, removed=Text.of('{"bundle":"caps"}'), features="|Context secret=søen"),
+        decision("d2", at(1), campaign="other", **of),
+        decision("d3", at(2), deferred=True, **of),
+    ]
+    for made, sticky in zip(mine, (False, True, True), strict=True):
+        version = ledger.customer(CUSTOMER).version
+        met = await ledger.record([made], at(2), [contact(version, made.campaign, sticky=sticky)])
+        assert met == [made]
+    theirs = decision("theirs", at(2), customer=SOMEONE_ELSE)
+    version = ledger.customer(SOMEONE_ELSE).version
+    await ledger.record([theirs, decision("nobody's", at(2))], at(2), [contact(version), None])
+    await ledger.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d3")], at(3))
+    await ledger.receive([outcome("d1", event_id="o1"), outcome("d3", "purchase"), outcome("theirs")], at(3))
+    for campaign in (CAMPAIGN, "other"):
+        await ledger.settle(campaign, RULES, 10, at(5 + DUE_S))
+
+
+def exported(ledger, key=CUSTOMER, limit=1_000, bytes_max=10**9):
+    """Return every row, page by page, and how long the pages were."""
+    rows, lengths, after = [], [], ""
+    while True:
+        page = ledger.export(key, after, limit, bytes_max)
+        rows += page.rows
+        lengths.append(len(page.rows))
+        if not page.more:
+            return rows, lengths
+        after = page.more
+
+
+async def test_an_export_tells_everything(ledger):
+    """Each row of the customer, in the order of kinds, in words and times that a person can read."""
+    await live(ledger)
+    rows, lengths = exported(ledger)
+    assert lengths == [len(rows)]
+    assert [row["kind"] for row in rows] == (
+        ["customer"] + 2 * ["event"] + 6 * ["last"] + 6 * ["exposure"] + 3 * ["decision"] + 2 * ["outcome"]
+        + 2 * ["settlement"] + ["repeat"]
+    )  # fmt: skip
+    assert json.loads(json.dumps(rows)) == rows
+    customer, first, *_ = rows
+    assert customer["traits"]["loyalty_tier"] == {"value": "gold", "update_time": "2026-09-21T14:13:10Z"}
+    assert customer["preferences"]["quiet_hours"] == "21:00-08:00"
+    assert customer["preferences"]["blocked_topics"] == ["alcohol", "tobacco"]
+    assert (customer["consent"], customer["erased"]) == ("GRANTED", False)
+    assert first == {
+        "kind": "event", "event": "add_to_cart", "event_id": "e1", "time": "2026-09-21T14:13:20Z",
+    }  # fmt: skip
+    decisions = [row for row in rows if row["kind"] == "decision"]
+    assert [(row["campaign"], row["decision_id"], row["state"]) for row in decisions] == [
+        (CAMPAIGN, "d1", "SETTLED"),
+        ("other", "d2", "SETTLED"),
+        (CAMPAIGN, "d3", "PENDING"),
+    ]
+    made = decisions[0]
+    assert made["context"] == {"place": "søen"}
+    assert made["eligible"][1] == {"offer": "ten-off", "probability": 0.7000000000000001}
+    assert (made["removed"], made["dropped"]) == ({"bundle": "caps"}, {"age": "no consent"})
+    assert (made["payload"], made["variant"], made["reason"]) == (
+        {"title": "Offer 1"},
+        "personalized",
+        "PERSONALIZED",
+    )
+    outcomes = [row for row in rows if row["kind"] == "outcome"]
+    assert [(row["outcome"], row["event_id"], row["status"]) for row in outcomes] == [
+        ("click", "o1", "ACCEPTED"),
+        ("purchase", "", "HELD"),
+    ]
+    settled = [row for row in rows if row["kind"] == "settlement"]
+    assert [(row["campaign"], row["sequence"], row["reward"]) for row in settled] == [
+        (CAMPAIGN, 1, 0.1),
+        ("other", 1, 0.0),
+    ]
+    assert rows[-1] == {"kind": "repeat", "campaign": CAMPAIGN, "decision_id": "again", "stands_for": "d3"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "bytes_max"), [(1, 10**9), (2, 10**9), (5, 10**9), (1_000, 1), (1_000, 900)]
+)
+async def test_an_export_comes_in_pages(ledger, limit, bytes_max):
+    """Page by page the same rows come, in the same order, none twice; a row too large comes alone."""
+    await live(ledger)
+    everything, _ = exported(ledger)
+    rows, lengths = exported(ledger, limit=limit, bytes_max=bytes_max)
+    assert rows == everything
+    assert len(lengths) > 1
+    assert min(lengths) >= 1
+    assert max(lengths) <= limit
+    if bytes_max == 1:
+        assert set(lengths) == {1}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "customer", "decision:", "decision:[]", 'decision:["1"]', "decision:[1,2]", "decision:[-1]", "x:[]",
+        "decision:[1.0]", "decision:[true]", 'last:["\\ud800"]', "last:[1]", f"event:[{2**63}]",
+        "[" * 100_000, "event:" + "[" * 100_000, "event:{}", "event:null", "event:5", "\ud800", "event:[NaN]",
+        "decision:[1]x",
+    ],
+)  # fmt: skip
+async def test_a_token_of_ones_own_making_is_refused(ledger, token):
+    """It is the caller's mistake, told as such."""
+    with pytest.raises(InvalidField) as refused:
+        ledger.export(CUSTOMER, token, 10, 1_000)
+    assert refused.value.field == "page_token"
+
+
+async def test_of_a_stranger_there_is_nothing_to_export(ledger):
+    """No rows, and no page after them."""
+    await live(ledger)
+    assert ledger.export(bytes(16), "", 10, 1_000) == ExportPage((), "")
+
+
+async def test_an_erased_customer_is_nowhere_to_be_found(ledger):
+    """No decision, event, exposure, repeat or outcome is left; as many rows went as an export had told."""
+    await live(ledger)
+    told = len(exported(ledger)[0])
+    number = ledger.customer(CUSTOMER).number
+    erased = await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    assert erased == Erased(told, (CAMPAIGN, "other"))
+    assert [ledger.find(CAMPAIGN, each) for each in ("d1", "d3", "again")] == 3 * [None]
+    assert ledger.find("other", "d2") is None
+    assert [ledger.happened(number, campaign) for campaign in (CAMPAIGN, "other")] == 2 * [NOTHING_HAPPENED]
+    assert ledger.exposures(number, [(WEB, 0)]) == [0]
+    assert ledger.last_sticky(number, CAMPAIGN) is ledger.last_sticky(number, "other") is None
+    assert ledger.customer(CUSTOMER).profile == NO_PROFILE
+    assert ledger.customer(CUSTOMER).erased
+    [row] = exported(ledger)[0]
+    assert row == {"kind": "customer", "erased": True, "erase_time": "2026-09-21T14:43:39Z"}
+
+
+async def test_what_is_not_theirs_stays(ledger):
+    """Other customers' and anonymous decisions, their events, and what they are learned from."""
+    await live(ledger)
+    others, theirs = ledger.settlements(CAMPAIGN, 1, 10), exported(ledger, SOMEONE_ELSE)
+    await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    assert ledger.settlements(CAMPAIGN, 1, 10) == others
+    assert [each.decision_id for each in others] == ["theirs", "nobody's"]
+    assert exported(ledger, SOMEONE_ELSE) == theirs
+    assert ledger.find(CAMPAIGN, "theirs") is not None
+
+
+async def test_an_erased_settlement_keeps_its_place_and_nothing_else(ledger):
+    """The order has no gaps; each campaign that had learned counts one erasure; open decisions are gone."""
+    await live(ledger)
+    assert (ledger.erasures(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, 1)
+    await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    erased, *_ = ledger.settlements(CAMPAIGN, 0, 10)
+    named = (
+        erased.campaign, erased.sequence, erased.decision_id, erased.variant, erased.offer_id, erased.device,
+        erased.channel, erased.journey_stage, erased.features,
+    )  # fmt: skip
+    assert named == (CAMPAIGN, 1, "", "", "", "", "", "", "")
+    assert (erased.offers, erased.drawn, erased.probability) == (NO_OFFERS, -1, 1.0)
+    assert (erased.reward, erased.clipped, erased.due_service_us, erased.settled_us) == (0.0, False, 0, 0)
+    assert [ledger.sequences(campaign) for campaign in (CAMPAIGN, "other")] == [(1, 3), (1, 1)]
+    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "unknown")] == [1, 1, 0]
+    assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [0, 0]
+    assert await ledger.settle(CAMPAIGN, RULES, 10, at(9 * DUE_S)) == Settled(0, 0, more=False)
+
+
+async def test_erasing_again_changes_no_model(ledger):
+    """It is safe: nothing is removed, no campaign named, and the tombstone stays."""
+    await live(ledger)
+    await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    assert await ledger.erase(CUSTOMER, at(DUE_S + 10)) == Erased(0, ())
+    assert ledger.erasures(CAMPAIGN) == 1
+    assert ledger.customer(CUSTOMER).erased
+
+
+async def test_someone_unknown_gets_a_tombstone_too(ledger):
+    """Who was decided for in the meantime is decided for again, as an erased customer."""
+    assert await ledger.erase(CUSTOMER, at()) == Erased(0, ())
+    assert ledger.customer(CUSTOMER).erased
+    for version in (0, ledger.customer(CUSTOMER).version):
+        assert await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact(version)]) == [None]
+
+
+async def test_a_decision_in_flight_is_stale_after_an_erasure(ledger):
+    """What was decided before is not stored after it, nor after the customer came back."""
+    await live(ledger)
+    in_flight, version = decision("d9", customer=CUSTOMER), ledger.customer(CUSTOMER).version
+    await ledger.erase(CUSTOMER, at(1))
+    assert await ledger.record([in_flight], at(2), [contact(version)]) == [None]
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at(3))
+    assert await ledger.record([in_flight], at(4), [contact(version)]) == [None]
+    assert ledger.find(CAMPAIGN, "d9") is None
+
+
+async def test_a_fallbacks_settlement_is_erased_too(ledger):
+    """It taught nothing, but it tells of the customer."""
+    await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(scopes=())])
+    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    assert (await ledger.erase(CUSTOMER, at(DUE_S))).campaigns == (CAMPAIGN,)
+    assert ledger.settlements(CAMPAIGN, 0, 10)[0].decision_id == ""
+
+
+async def test_purge_goes_past_erased_settlements(ledger):
+    """They are as old as any; those a checkpoint needs stay; sequences go on without gaps."""
+    await live(ledger)
+    await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    later = at(AGES_S)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 0, 10, later) == 0
+    assert await ledger.purge(CAMPAIGN, at(1).wall_us, 9, 10, later) == 1
+    assert ledger.sequences(CAMPAIGN) == (2, 3)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 2
+    assert await ledger.purge("other", later.wall_us, 9, 10, later) == 1
+    assert ledger.sequences("other") == (2, 1)
+
+
+async def test_an_id_is_free_after_an_erasure(ledger):
+    """A new decision under it is a new one, with nothing of the old, also in the order of recording."""
+    await live(ledger)
+    before = [place for place, _ in ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)]
+    await ledger.erase(CUSTOMER, at(DUE_S + 9))
+    new = decision("d3", at(AGES_S), payload=payload_text({"title": "new"}), offers=replace(OFFERS))
+    assert await ledger.record([new], at(AGES_S)) == [new]
+    assert ledger.find(CAMPAIGN, "d3") == new
+    assert [place for place, _ in ledger.drawn(CAMPAIGN, "c0ffee", max(before), 10)] != []
+    await ledger.settle(CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
+    assert ledger.settlements(CAMPAIGN, 3, 10)[0].reward == 0.0
+
+
+async def test_many_decisions_are_erased_at_once(ledger):
+    """Also of a customer with a long history among others' of the same time."""
+    for number in range(100):
+        version = ledger.customer(CUSTOMER).version
+        await ledger.record(
+            [decision(f"d{number}", customer=CUSTOMER), decision(f"a{number}")],
+            at(),
+            [contact(version), None],
+        )
+    await ledger.update_customer(CUSTOMER, lambda _: profile(traits={"t": Trait("x", 0)}), at())
+    await ledger.settle(CAMPAIGN, RULES, 150, at(DUE_S))
+    assert (await ledger.erase(CUSTOMER, at(DUE_S))).rows == 1 + 100 + 200 + 75
+    left = [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 1_000)]
+    assert left == [each for number in range(75) for each in ("", f"a{number}")]
+    assert ledger.pending(CAMPAIGN) == 25
