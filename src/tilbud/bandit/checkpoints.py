@@ -5,15 +5,15 @@
 
 What always holds:
  * The manifest is renamed into place last, when the model it names is on disk: no manifest, no checkpoint.
- * A model is loaded only if its length, sha256, VW arguments, VW version and encoder are the manifest's
-   and the caller's. VW itself would load a truncated file without a word.
+ * A model is loaded only if its length, sha256, VW arguments, VW version, encoder and erasures are the
+   manifest's and the caller's. VW itself would load a truncated file without a word.
  * A save that fails leaves every earlier checkpoint; what cannot be loaded is passed over, with a reason.
  * The newest `generations` of the lineage saved last stay, and of one lineage before it, so that a
-   campaign file can be taken back.
+   campaign file can be taken back. None stays that knows of fewer erasures than the one saved last.
 
 `prepare` needs the model, so its thread; `commit` hashes, waits for the disk, and may run in another.
-One process at a time saves a campaign's checkpoints; any may load. A model file is code to VW: the
-directory must be writable for this service alone.
+Nothing is dropped between the two: see `Learner.between_turns`. One process at a time saves a campaign's
+checkpoints; any may load. A model file is code to VW: the directory must be writable for this service alone.
 
 What it does not do: decide when to save, log, or read a clock.
 """
@@ -39,6 +39,7 @@ from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
 
 _MANIFEST = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
+_TEMPORARY = ".new-"
 _MANIFEST_BYTES_MAX = 64 * 1024
 
 
@@ -55,6 +56,7 @@ class Manifest:
     sha256: str
     length: int  # bytes
     saved_us: int
+    erasures: int = 0  # those the model knows of; versions before erasures wrote none
 
     @property
     def model_name(self) -> str:
@@ -75,6 +77,7 @@ class Prepared:
     lineage: str
     sequence: int
     arguments: str
+    erasures: int
     temporary: Path
 
 
@@ -93,7 +96,7 @@ class Checkpoints:
         assert generations >= 1, generations
         self._directory = directory
         self._generations = generations
-        self._temporary = f".new-{os.getpid()}-"
+        self._temporary = f"{_TEMPORARY}{os.getpid()}-"
         self._numbers = count()
 
     def save(self, model: Model, saved_us: int) -> Manifest:
@@ -110,7 +113,9 @@ class Checkpoints:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return Prepared(model.campaign, model.lineage, model.sequence, model.arguments, temporary)
+        return Prepared(
+            model.campaign, model.lineage, model.sequence, model.arguments, model.erasures, temporary
+        )
 
     def commit(self, prepared: Prepared, saved_us: int) -> Manifest:
         """Make a prepared model a checkpoint, then remove what is no longer kept; on any thread."""
@@ -127,6 +132,7 @@ class Checkpoints:
                 sha256=hashlib.sha256(content).hexdigest(),
                 length=len(content),
                 saved_us=saved_us,
+                erasures=prepared.erasures,
             )
             _sync(prepared.temporary)
             prepared.temporary.rename(directory / manifest.model_name)
@@ -142,17 +148,18 @@ class Checkpoints:
             self._prune(directory, manifest)
         return manifest
 
-    def load_newest(self, campaign: Campaign, *, limits: Limits, up_to: int) -> Loaded:
-        """Load the newest checkpoint of the campaign's lineage that is unharmed.
+    def load_newest(self, campaign: Campaign, *, limits: Limits, up_to: int, erasures: int) -> Loaded:
+        """Load the newest checkpoint of the campaign's lineage at so many erasures that is unharmed.
 
         Those beyond sequence `up_to` are left alone: the ledger they learned from is not the one at hand.
         """
-        found = self._of_lineage(campaign.campaign, lineage_of(campaign))
-        return _first_good([each for each in reversed(found) if each[0] <= up_to], campaign, limits)
+        found = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures))
+        return _first_good([each for each in reversed(found) if each[0] <= up_to], campaign, limits, erasures)
 
-    def load_oldest(self, campaign: Campaign, *, limits: Limits) -> Loaded:
-        """Load the oldest checkpoint of the campaign's lineage that is unharmed, to rebuild from."""
-        return _first_good(self._of_lineage(campaign.campaign, lineage_of(campaign)), campaign, limits)
+    def load_oldest(self, campaign: Campaign, *, limits: Limits, erasures: int) -> Loaded:
+        """Load the oldest such checkpoint that is unharmed, to rebuild from."""
+        found = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures))
+        return _first_good(found, campaign, limits, erasures)
 
     def oldest_sequence(self, campaign: str, lineage: str) -> int | None:
         """Return the sequence of the lineage's oldest checkpoint: settlements after it are still needed."""
@@ -172,6 +179,38 @@ class Checkpoints:
             _sync(self._directory / campaign)
         return len(beyond)
 
+    def campaigns(self) -> list[str]:
+        """Return every campaign that has a directory here, served or not."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(path.name for path in self._directory.iterdir() if path.is_dir())
+
+    def drop_erased(self, campaign: str, erasures: int) -> int:
+        """Remove checkpoints, of any lineage, saved at another count of erasures; return how many.
+
+        Those of fewer have learned what was erased since. So may have manifests that cannot be read, models
+        without a manifest and what a crash left half-written: after an erasure they go too. Those of more
+        learned from a ledger that is gone, whose erasures were others. OSError where a file stays.
+        """
+        directory = self._directory / campaign
+        keep, stale, models = set(), [], set()
+        for path, _ in _manifests(directory):
+            manifest = _read_or_none(path)
+            if (manifest.erasures if manifest else 0) != erasures:
+                stale.append(path)
+                models |= {manifest.model_name} if manifest else set()
+            elif manifest:
+                keep |= {path.name, manifest.model_name}
+        for path in stale:  # before the models they name
+            path.unlink()
+        left = list(directory.iterdir()) if directory.is_dir() else []
+        others = [path for path in left if path.name in models or (erasures and path.name not in keep)]
+        for path in others:
+            path.unlink()
+        if stale or others:
+            _sync(directory)
+        return len(stale)
+
     def _of_lineage(self, campaign: str, lineage: str) -> list[tuple[int, Path]]:
         """Return (sequence, manifest) in order."""
         return sorted(
@@ -184,9 +223,12 @@ class Checkpoints:
         saved_us: dict[str, int] = {}
         by_lineage: dict[str, list[tuple[int, Path]]] = {}
         for path, match in _manifests(directory):
+            manifest = _read_or_none(path)
+            if manifest is not None and manifest.erasures < newest.erasures:
+                continue  # it learned what was erased since
             by_lineage.setdefault(match[1], []).append((int(match[2]), path))
-            with suppress(CheckpointInvalid, OSError):
-                saved_us[match[1]] = max(saved_us.get(match[1], 0), _read(path).saved_us)
+            if manifest is not None:
+                saved_us[match[1]] = max(saved_us.get(match[1], 0), manifest.saved_us)
         others = sorted(set(saved_us) - {newest.lineage}, key=lambda lineage: saved_us[lineage])
         keep: set[str] = set()
         for lineage in (newest.lineage, *others[-1:]):
@@ -195,22 +237,25 @@ class Checkpoints:
         keep.add(newest.name)
         models = {newest.model_name}
         for name in keep:
-            with suppress(CheckpointInvalid, OSError):
-                models.add(_read(directory / name).model_name)
+            if (manifest := _read_or_none(directory / name)) is not None:
+                models.add(manifest.model_name)
         for path in directory.iterdir():
             kept = path.name in keep | models or path.name.startswith(self._temporary)
             if not kept:  # temporary files of another process are what a crash left
                 path.unlink(missing_ok=True)
 
 
-def _first_good(found: Sequence[tuple[int, Path]], campaign: Campaign, limits: Limits) -> Loaded:
+def _first_good(
+    found: Sequence[tuple[int, Path]], campaign: Campaign, limits: Limits, erasures: int
+) -> Loaded:
     refused = []
-    identity = (campaign.campaign, lineage_of(campaign), presets.arguments(campaign.exploration))
+    arguments = presets.arguments(campaign.exploration)
+    identity = (campaign.campaign, lineage_of(campaign, erasures), arguments, erasures)
     for sequence, path in found:
         try:
             manifest = _read(path)
             saved = _check(path, manifest, (*identity, sequence, VW_VERSION, ENCODER))
-            model = Model(campaign, limits=limits, sequence=sequence, saved=saved)
+            model = Model(campaign, limits=limits, sequence=sequence, saved=saved, erasures=erasures)
         except (CheckpointInvalid, ModelUnavailable, OSError) as error:
             refused.append(f"{path.name}: {error}")
         else:
@@ -238,15 +283,23 @@ def _read(path: Path) -> Manifest:
     return manifest
 
 
+def _read_or_none(path: Path) -> Manifest | None:
+    """Return a manifest, None where it cannot be read."""
+    try:
+        return _read(path)
+    except (CheckpointInvalid, OSError):
+        return None
+
+
 _KINDS = {
     "campaign": str, "lineage": str, "sequence": int, "arguments": str, "vw_version": str, "encoder": str,
-    "sha256": str, "length": int, "saved_us": int,
+    "sha256": str, "length": int, "saved_us": int, "erasures": int,
 }  # fmt: skip
 
 
-def _check(path: Path, manifest: Manifest, expected: tuple[str, str, str, int, str, str]) -> Path:
+def _check(path: Path, manifest: Manifest, expected: tuple[str, str, str, int, int, str, str]) -> Path:
     """Return the model's path, if it is the one the manifest and the caller mean."""
-    names = ("campaign", "lineage", "arguments", "sequence", "vw_version", "encoder")
+    names = ("campaign", "lineage", "arguments", "erasures", "sequence", "vw_version", "encoder")
     for name, value in zip(names, expected, strict=True):
         if getattr(manifest, name) != value:
             raise CheckpointInvalid(f"{name} is {getattr(manifest, name)!r}, not {value!r}")

@@ -75,6 +75,24 @@ def encode_offer(offer: Offer) -> str:
     return encoded + _values(NAMESPACES["attributes"], offer.features) if offer.features else encoded
 
 
+def without(encoded: str, name: str, value: FeatureValue) -> str | None:
+    """Return an encoded context as it would be had one value not been known.
+
+    None where the value has no feature in it, as the hour and the weekday never have, and where nothing
+    would be left. A feature's index tells its name and kind, so it is found without its namespace. This is
+    for explanations; no decision is made on it.
+    """
+    feature = _feature(name, value).strip()
+    groups = [group.split() for group in encoded.split("|")[1:]]
+    for group in groups:
+        if feature in group[1:]:
+            group.remove(feature)
+            break
+    else:
+        return None
+    return " ".join([f"|{' '.join(group)}" for group in groups if len(group) > 1]) or None
+
+
 @lru_cache(maxsize=_SITUATIONS_CACHED_MAX)
 def is_encoding(text: str) -> bool:
     """Say whether `text` is one that could have been made here."""

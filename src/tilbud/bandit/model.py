@@ -4,7 +4,8 @@ What always holds:
  * One thread owns a model. VW is neither thread-safe nor does it release the GIL.
  * A prediction is one finite score ≥ 0 for each offer, in the set's order, not all 0; else ModelUnavailable.
  * A settlement is applied once, in its turn. What is not sound — its propensity, reward, index or
-   encoding — takes its turn and teaches nothing. No label but a cost in [0, 1] with weight 1 reaches VW.
+   encoding — or was erased takes its turn and teaches nothing. No label but a cost in [0, 1] with weight 1
+   reaches VW.
  * The same settlements in the same order give the same predictions, also through save and load.
  * Parsed offers are kept for predictions only. Learning parses what it learns from, each time.
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 
@@ -39,33 +41,46 @@ _LINEAGE_BYTES = 6
 _NOWHERE = "|t 0"  # a context to warm up with
 
 
-def lineage_of(campaign: Campaign) -> str:
+def lineage_of(campaign: Campaign, erasures: int = 0) -> str:
     """Return 12 hex digits for all that shapes the campaign's model: another lineage, another model.
 
-    Those are the VW arguments and version, the encoder, the declared features and the range of rewards;
-    not offers, rules, payloads or outcomes' weights. ValueError where the arguments are not allowed.
+    Those are the VW arguments and version, the encoder, the declared features, the range of rewards, and
+    how many `erasures` took settlements out of what is learned; not offers, rules, payloads or
+    outcomes' weights. ValueError where the arguments are not allowed.
     """
-    shaping = [
+    shaping: list[object] = [
         presets.arguments(campaign.exploration),
         VW_VERSION,
         ENCODER,
-        sorted(campaign.context.features.items()),
+        campaign.feature_schema(),
         campaign.reward.range,
     ]
+    if erasures:
+        shaping.append(erasures)
     text = json.dumps(shaping, separators=(",", ":")).encode()
     return hashlib.blake2b(text, digest_size=_LINEAGE_BYTES).hexdigest()
 
 
 class Model:
-    """One VW workspace and the last settlement it has learned."""
+    """One VW workspace, the last settlement it has learned, and how many erasures it knows of."""
 
     def __init__(
-        self, campaign: Campaign, *, limits: Limits, sequence: int = 0, saved: Path | None = None
+        self,
+        campaign: Campaign,
+        *,
+        limits: Limits,
+        sequence: int = 0,
+        saved: Path | None = None,
+        erasures: int = 0,
     ) -> None:
-        """Start empty, or from a `saved` model, as of `sequence`; ModelUnavailable where VW refuses."""
+        """Start empty, or from a `saved` model, as of `sequence`; ModelUnavailable where VW refuses.
+
+        `erasures` is the ledger's count when learning began: what was erased until then is not learned.
+        """
         self.campaign = campaign.campaign
         self.arguments = presets.arguments(campaign.exploration)
-        self.lineage = lineage_of(campaign)
+        self.lineage = lineage_of(campaign, erasures)
+        self.erasures = erasures
         self.rules = RewardRules.of(campaign.reward)
         self.sequence = sequence
         try:
@@ -73,6 +88,9 @@ class Model:
         except RuntimeError as error:
             raise ModelUnavailable(f"VW refused: {error}") from error
         self._offers = _ParsedOffers(self._workspace, limits.offer_set_cache_entries_max)
+        # A replaced model is closed by nobody: a decision in flight may still ask it.
+        self._free = weakref.finalize(self, _free, self._workspace, self._offers)
+        self._free.atexit = False
         self._closed = False
 
     def predict(self, features: str, offers: OfferSet) -> list[float]:
@@ -124,11 +142,9 @@ class Model:
             raise OSError(f"VW failed to save: {error}") from error
 
     def close(self) -> None:
-        """Free the memory. Safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._offers.clear()
-            self._workspace.close()
+        """Free the memory, as also happens when nobody uses the model any more. Safe to call twice."""
+        self._closed = True
+        self._free()
 
     def _lesson(self, settlement: Settlement) -> str | None:
         """Return the two lines VW learns from, or None where a settlement is not sound."""
@@ -202,6 +218,11 @@ class _ParsedOffers:
             if not self._users[key]:
                 del self._users[key]
                 self._workspace.discard(self._examples.pop(key, []))
+
+
+def _free(workspace: Workspace, offers: _ParsedOffers) -> None:
+    offers.clear()
+    workspace.close()
 
 
 def _numbered(texts: tuple[str, ...]) -> list[tuple[str, int]]:

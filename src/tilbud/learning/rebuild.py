@@ -1,7 +1,8 @@
 """Rebuild: the model again from the ledger alone, held against what the running one did.
 
 What holds: nothing is written. Two witnesses speak for the running model: its newest checkpoint, and
-every recorded decision, which says at which sequence it was drawn and with which probabilities.
+every recorded decision, which says at which sequence it was drawn and with which probabilities. What was
+drawn before an erasure, by a model that is gone, is no witness: an erasure begins another lineage.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Rebuilt:
 
     campaign: str
     lineage: str
+    erasures: int  # those that took settlements out of what is learned
     from_sequence: int
     sequence: int
     decisions_checked: int
@@ -69,13 +71,14 @@ async def rebuild(
     """Learn all retained settlements anew and compare, decision by decision.
 
     Begins with the first settlement if the ledger still has it, else with the oldest checkpoint.
-    Raises CheckpointInvalid where neither is there.
+    Raises CheckpointInvalid where neither is there, and where a customer is erased meanwhile.
     """
     name = campaign.campaign
+    erasures = ledger.erasures(name)
     first, last = ledger.sequences(name)
-    model = _oldest(campaign, checkpoints, limits, first)
+    model = _oldest(campaign, checkpoints, limits, first, erasures)
     begin = model.sequence
-    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last)
+    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     newest = loaded.model
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit()
@@ -97,9 +100,12 @@ async def rebuild(
     if newest is not None:
         _learn_to(newest, last, ledger)
         checkpoint_equal = sum(_scores(model, probe) == _scores(newest, probe) for probe in probes)
+    if ledger.erasures(name) != erasures:
+        raise CheckpointInvalid(f"campaign {name!r}: a customer was erased meanwhile; run it again")
     return Rebuilt(
         campaign=name,
         lineage=model.lineage,
+        erasures=erasures,
         from_sequence=begin,
         sequence=model.sequence,
         decisions_checked=audit.checked,
@@ -151,10 +157,10 @@ def _in_order(ledger: LedgerReading, campaign: str, lineage: str) -> Iterator[li
     yield [heapq.heappop(waiting)[2] for _ in range(len(waiting))]
 
 
-def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first: int) -> Model:
+def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first: int, erasures: int) -> Model:
     if first <= 1:
-        return Model(campaign, limits=limits)
-    model = checkpoints.load_oldest(campaign, limits=limits).model
+        return Model(campaign, limits=limits, erasures=erasures)
+    model = checkpoints.load_oldest(campaign, limits=limits, erasures=erasures).model
     if model is None or model.sequence < first - 1:
         raise CheckpointInvalid(
             f"campaign {campaign.campaign!r}: the ledger begins at settlement {first} and no good checkpoint "

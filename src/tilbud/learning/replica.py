@@ -1,8 +1,9 @@
 """A replica: the latest checkpoint, then every settlement since, learned in sequence.
 
-What holds: one mechanism serves a start, a changed algorithm, a rebuild and every turn of learning;
-each settlement is learned exactly once, in order; the event loop is never held longer than one
-slice. When decisions settle is `settling.py`'s business.
+What holds: one mechanism serves a start, a changed algorithm, an erasure, a rebuild and every turn of
+learning; each settlement is learned exactly once, in order; what was erased is learned by no model opened
+afterwards; the event loop is never held longer than one slice. When decisions settle is `settling.py`'s
+business.
 """
 
 from __future__ import annotations
@@ -58,13 +59,20 @@ def open_model(
     """Return the campaign's model from its newest good checkpoint, or one that learned nothing.
 
     A model without a checkpoint starts before the first settlement the ledger still has, so that a
-    changed algorithm learns from all that happened. Checkpoints ahead of the ledger (an older one was
-    restored) are removed.
+    changed algorithm learns from all that happened, and one whose customers were erased from all that is
+    left. Checkpoints from before an erasure, and those ahead of the ledger (an older one was restored), are
+    removed: to be called at the start or between turns.
     """
+    erasures = ledger.erasures(campaign.campaign)
     first, last = ledger.sequences(campaign.campaign)
     if dropped := checkpoints.drop_beyond(campaign.campaign, last):
         log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, last=last, dropped=dropped)
-    opened = checkpoints.load_newest(campaign, limits=limits, up_to=last)
+    try:
+        if dropped := checkpoints.drop_erased(campaign.campaign, erasures):
+            log.info("erased_checkpoints_dropped", campaign=campaign.campaign, dropped=dropped)
+    except OSError as error:  # of another lineage now: it stays unread, and is tried again
+        log.warning("erased_checkpoints_stay", campaign=campaign.campaign, error=str(error))
+    opened = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     for reason in opened.refused:
         on_bad_checkpoint()
         log.warning("checkpoint_refused", campaign=campaign.campaign, reason=reason)
@@ -73,7 +81,7 @@ def open_model(
         log.warning("checkpoint_too_old", campaign=campaign.campaign, sequence=model.sequence, first=first)
         model.close()
         model = None
-    return model or Model(campaign, limits=limits, sequence=max(first - 1, 0))
+    return model or Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures)
 
 
 async def catch_up(

@@ -2,8 +2,10 @@
 
 One task for the whole process. What holds: a failing turn is logged and tried again, never fatal, and
 never hides the next campaign's turn; a failed checkpoint keeps the last good one; what was settled
-and not yet learned at the end is learned at the next start. It decides nothing about rewards: those
-are `domain/rewards.py`, in the ledger's own transaction.
+and not yet learned at the end is learned at the next start; a model that learned what was erased since
+is never checkpointed. It decides nothing about rewards: those are `domain/rewards.py`, in the ledger's own
+transaction; nor does it learn anew after an erasure, which takes longer than a turn may: it says who
+is `behind`.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ import structlog
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.domain.clock import Clock
+from tilbud.domain.decisions import Settlement
 from tilbud.domain.errors import Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import Learned, catch_up
-from tilbud.ledger.port import Ledger
+from tilbud.ledger.port import Customers, Ledger
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
-_LEDGER, _PURGE = "(ledger)", "(purge)"  # what fails where it is no campaign; no campaign can be called so
+# What fails where it is no campaign; no campaign can be called so.
+_LEDGER, _PURGE, _PURGE_CUSTOMERS = "(ledger)", "(purge)", "(purge of customers)"
 _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
@@ -36,6 +40,7 @@ class Learner:
         *,
         campaigns: Callable[[], Iterable[Learned]],
         ledger: Ledger,
+        customers: Customers,
         checkpoints: Checkpoints,
         clock: Clock,
         metrics: Metrics,
@@ -44,6 +49,7 @@ class Learner:
     ) -> None:
         self._campaigns = campaigns
         self._ledger = ledger
+        self._customers = customers
         self._checkpoints = checkpoints
         self._clock = clock
         self._metrics = metrics
@@ -54,6 +60,7 @@ class Learner:
         self._stopping = False
         self._saved: dict[tuple[str, str], tuple[int, float]] = {}
         self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
+        self._dropped: dict[str, int] = {}  # at which erasures old checkpoints were last dropped
         self._failing: set[str] = set()
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
@@ -103,7 +110,7 @@ class Learner:
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
         served = {campaign.id for campaign in campaigns}
-        self._failing &= served | {_LEDGER, _PURGE}
+        self._failing &= served | {_LEDGER, _PURGE, _PURGE_CUSTOMERS}
         more = False
         for campaign in campaigns:
             with self._trying(campaign.id):
@@ -116,13 +123,17 @@ class Learner:
         if monotonic() >= self._heartbeat_at:
             self._heartbeat_at = monotonic() + _HEARTBEAT_S
             with self._trying(_LEDGER):
-                await self._ledger.touch(self._clock.now())
+                now = self._clock.now()
+                await self._ledger.touch(now)
+                self._metrics.show_pauses(self._ledger.pauses(), now.wall_us)
                 for campaign in campaigns:
                     self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
         if monotonic() >= self._purge_at:
             self._purge_at = monotonic() + self._limits.purge_every_s
             with self._trying(_PURGE):
                 await self._purge(campaigns)
+            with self._trying(_PURGE_CUSTOMERS):
+                await self._purge_customers()
         self._went_on_at = monotonic()
         return more
 
@@ -144,7 +155,10 @@ class Learner:
                 self._log.info("learning_recovered", campaign=what)
 
     async def checkpoint(self, campaign: Learned) -> None:
-        """Write a checkpoint if something was learned since the last; a failure is logged, not raised."""
+        """Write a checkpoint if something was learned since the last; a failure is logged, not raised.
+
+        None of a model that is behind: it has learned what was erased. Only within a turn, or between turns.
+        """
         key, sequence = (campaign.id, campaign.model.lineage), campaign.model.sequence
         known = self._saved.get(key)
         if sequence == (known[0] if known else 0):
@@ -153,6 +167,8 @@ class Learner:
         self._saved[key] = (known[0] if known else 0, monotonic())
         self._unsaved.add(key)
         try:
+            if self._is_behind(campaign):
+                return
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
         except (OSError, TilbudError) as error:
@@ -165,12 +181,47 @@ class Learner:
 
     async def checkpoint_all(self) -> None:
         """Write what was learned of every campaign; for a service that stops."""
-        for campaign in tuple(self._campaigns()):
-            await self.checkpoint(campaign)
+        async with self._turn:
+            for campaign in tuple(self._campaigns()):
+                await self.checkpoint(campaign)
 
     def opened(self, campaign: Learned) -> None:
         """Remember where a model that was just opened stands, so that checkpoints count from there."""
         self._saved[campaign.id, campaign.model.lineage] = (campaign.model.sequence, monotonic())
+
+    def replaced(self, campaign: Learned) -> None:
+        """Forget where a model stood that another has replaced, and show it no more."""
+        key = (campaign.id, campaign.model.lineage)
+        self._saved.pop(key, None)
+        self._unsaved.discard(key)
+        self._metrics.model_sequence.remove(*key)
+
+    def behind(self) -> tuple[str, ...]:
+        """Return the served campaigns whose model learned what was erased since."""
+        return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign))
+
+    def _is_behind(self, campaign: Learned) -> bool:
+        return campaign.model.erasures < self._ledger.erasures(campaign.id)
+
+    async def drop_erased(self) -> None:
+        """Remove checkpoints that learned what was erased since, of every campaign, served or not.
+
+        Only between turns. Raises OSError where a file stays, when all campaigns were seen to.
+        """
+        failed: OSError | TilbudError | None = None
+        for name in self._checkpoints.campaigns():
+            try:
+                erasures = self._ledger.erasures(name)
+                if self._dropped.get(name) == erasures:
+                    continue  # none can have come since: no model that is behind is checkpointed
+                if dropped := await asyncio.to_thread(self._checkpoints.drop_erased, name, erasures):
+                    self._log.info("erased_checkpoints_dropped", campaign=name, dropped=dropped)
+                self._dropped[name] = erasures
+            except (OSError, TilbudError) as error:
+                self._log.error("erased_checkpoints_stay", campaign=name, error=str(error))
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _settle(self, campaign: Learned) -> bool:
         now = self._clock.now()
@@ -193,10 +244,14 @@ class Learner:
             campaign.model,
             ledger=self._ledger,
             limits=self._limits,
-            on_learned=lambda settlement, learned: self._metrics.settled(settlement, learned=learned),
+            on_learned=self._count,
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
         )
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+
+    def _count(self, settlement: Settlement, learned: bool) -> None:
+        if settlement.decision_id:  # else erased: there is nothing to count, and nothing was wrong with it
+            self._metrics.settled(settlement, learned=learned)
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
         key = (campaign.id, campaign.model.lineage)
@@ -207,11 +262,16 @@ class Learner:
         return behind >= self._limits.checkpoint_every_settlements and key not in self._unsaved
 
     async def _purge(self, campaigns: Sequence[Learned]) -> None:
-        """Forget decisions that ended and are older than the retention, but those a checkpoint needs."""
+        """Forget decisions that ended and are older than the retention, but those a checkpoint needs.
+
+        A model that is behind is about to be learned anew, from the first settlement on.
+        """
         now = self._clock.now()
         before_us = now.wall_us - int(self._limits.retention_s * 1e6)
         keep_after = {
-            campaign.id: self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
+            campaign.id: 0
+            if self._is_behind(campaign)
+            else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
             for campaign in campaigns
         }
         for name in self._ledger.campaigns():
@@ -219,3 +279,12 @@ class Learner:
             rows = self._limits.purge_batch_rows_max
             while await self._ledger.purge(name, before_us, keep, rows, now):  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0)
+
+    async def _purge_customers(self) -> None:
+        """Forget what happened to customers longer ago than a rule may look back."""
+        now, limits = self._clock.now(), self._limits
+        events_before_us = now.wall_us - int(limits.retention_s * 1e6)
+        exposures_before_us = now.wall_us - int(limits.exposures_kept_s * 1e6)
+        rows = limits.purge_batch_rows_max
+        while await self._customers.purge_customers(events_before_us, exposures_before_us, rows, now):  # noqa: ASYNC110 - gives way
+            await asyncio.sleep(0)

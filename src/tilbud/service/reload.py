@@ -1,14 +1,16 @@
-"""Loading campaigns: at the start, on ReloadCampaigns and on SIGHUP.
+"""Loading campaigns, at the start, on ReloadCampaigns and on SIGHUP; learning them anew after an erasure.
 
 What holds: all files load, with their models up to date, before anything is replaced; otherwise the
 running campaigns stay exactly as they are. A changed file keeps its model as long as the lineage is
-the same; a new lineage learns from all the ledger still has before it answers anyone.
+the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
+the old model answers until the new one has learned all but what was erased. What could not be finished —
+a failure, a cancelled call, a crash — is begun again, by `run` or at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from tilbud.ledger.port import Ledger
 from tilbud.service.campaign_files import CampaignFile, load_campaigns
 from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.telemetry.metrics import Metrics
+
+_LOOK_EVERY_S = 1.0
+_AFTER_FAILURE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class CampaignLoader:
         self._limits = limits
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+        self._unfinished = False  # checkpoints may be left that learned what was erased
 
     async def reload(self) -> Changes:
         """Read the files and serve what they say; raises CampaignInvalid and changes nothing."""
@@ -71,6 +77,64 @@ class CampaignLoader:
                 self._log.error("campaigns_refused", problems=str(error).splitlines())
                 raise
 
+    async def relearn(self) -> tuple[str, ...]:
+        """Learn anew, without what was erased, every model that is behind; return their campaigns.
+
+        When it returns, no served model and no checkpoint has learned what was erased before the call. Old
+        models answer meanwhile. A call beside another waits, and finds nothing left to do. May be
+        cancelled: `run` begins again. Raises TilbudError or OSError where a campaign failed, when all were
+        seen to.
+        """
+        async with self._one_at_a_time:
+            try:
+                behind = await self._relearn_all()
+            except BaseException:
+                self._unfinished = True
+                raise
+            self._unfinished = False
+            return behind
+
+    async def run(self) -> None:
+        """Relearn, until cancelled, what another process erased and what was left unfinished."""
+        while True:
+            pause_s = _LOOK_EVERY_S
+            try:
+                if self._unfinished or self._learner.behind():
+                    await self.relearn()
+            except Exception as error:  # noqa: BLE001 - it outlives any surprise, and tries again
+                self._log.error("relearning_postponed", error=str(error), kind=type(error).__name__)
+                pause_s = _AFTER_FAILURE_S
+            await asyncio.sleep(pause_s)
+
+    async def _relearn_all(self) -> tuple[str, ...]:
+        failed: TilbudError | OSError | None = None
+        behind = self._learner.behind()
+        for name in behind:
+            try:
+                await self._relearn(self._catalog.get(name))
+            except (TilbudError, OSError) as error:
+                self._log.error("relearning_failed", campaign=name, error=str(error))
+                failed = error
+        async with self._learner.between_turns():
+            await self._learner.drop_erased()
+        if failed is not None:
+            raise failed
+        return behind
+
+    async def _relearn(self, before: ServedCampaign) -> None:
+        after = await self._opened(before.file)
+        async with self._learner.between_turns():
+            await self._bring_up_to_date({before.id: before}, [after])
+            self._catalog.replace([*(each for each in self._catalog.all() if each.id != after.id), after])
+            self._learner.replaced(before)
+            await self._learner.checkpoint(after)
+        self._log.info(
+            "model_learned_anew",
+            campaign=after.id,
+            erasures=after.model.erasures,
+            lineage=after.model.lineage,
+        )
+
     async def _reload(self) -> Changes:
         loaded = await asyncio.to_thread(load_campaigns, self._paths, self._limits)
         before = {served.id: served for served in self._catalog.all()}
@@ -81,20 +145,27 @@ class CampaignLoader:
         async with self._learner.between_turns():
             await self._bring_up_to_date(before, after)
             self._catalog.replace(after)
+            self._retire(before, after)
+            await self._drop_erased()
         changes = _changes(before, {served.id: served for served in after})
         self._announce(changes)
         return changes
 
     async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
-        if before is not None and before.file_sha256 == file.sha256:
-            return before
-        if before is not None and before.model.lineage == lineage_of(file.campaign):
-            return ServedCampaign(file, before.model, self._limits)
+        erasures = self._ledger.erasures(file.campaign.campaign)
+        if before is not None and before.model.lineage == lineage_of(file.campaign, erasures):
+            same = _same(before.file, file)
+            return before if same else ServedCampaign(file, before.model, self._limits)
         try:
-            model = self._open_model(file.campaign)
+            return await self._opened(file)
         except ModelUnavailable as error:
             problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
             raise CampaignInvalid((problem,)) from error
+
+    async def _opened(self, file: CampaignFile) -> ServedCampaign:
+        """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
+        async with self._learner.between_turns():  # it may drop checkpoints
+            model = self._open_model(file.campaign)
         served = ServedCampaign(file, model, self._limits)
         self._learner.opened(served)
         served.warm()
@@ -118,6 +189,19 @@ class CampaignLoader:
             if id(served.model) not in old:
                 await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
 
+    def _retire(self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]) -> None:
+        kept = {id(served.model) for served in after}
+        for served in before.values():
+            if id(served.model) not in kept:
+                self._learner.replaced(served)
+
+    async def _drop_erased(self) -> None:
+        """Remove what a crash may have left; files that stay are no reason to refuse campaigns."""
+        try:
+            await self._learner.drop_erased()
+        except (TilbudError, OSError):
+            self._unfinished = True
+
     def _announce(self, changes: Changes) -> None:
         for name in changes.removed:
             self._metrics.forget(name)
@@ -130,11 +214,15 @@ class CampaignLoader:
         )  # fmt: skip
 
 
+def _same(before: CampaignFile, after: CampaignFile) -> bool:
+    return (before.sha256, before.contact) == (after.sha256, after.contact)
+
+
 def _changes(before: dict[str, ServedCampaign], after: dict[str, ServedCampaign]) -> Changes:
     both = sorted(before.keys() & after.keys())
     return Changes(
         added=tuple(sorted(after.keys() - before.keys())),
-        changed=tuple(name for name in both if before[name] is not after[name]),
+        changed=tuple(name for name in both if not _same(before[name].file, after[name].file)),
         removed=tuple(sorted(before.keys() - after.keys())),
-        unchanged=tuple(name for name in both if before[name] is after[name]),
+        unchanged=tuple(name for name in both if _same(before[name].file, after[name].file)),
     )

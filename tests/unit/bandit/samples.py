@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tilbud.bandit.features import encode_context, encode_offer
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign, Offer
 from tilbud.domain.context import Context, ContextInput, FeatureValue, read_context
-from tilbud.domain.decisions import OfferSet, Settlement
+from tilbud.domain.decisions import NO_OFFERS, OfferSet, Settlement
 from tilbud.domain.limits import Limits
 
 LIMITS = Limits()
@@ -45,9 +46,9 @@ def offer_set(count: int = 5, **features: Any) -> OfferSet:
     return OfferSet.of(tuple(each.id for each in offers), tuple(encode_offer(each) for each in offers))
 
 
-def model(sample: Campaign | None = None, limits: Limits = LIMITS) -> Model:
+def model(sample: Campaign | None = None, limits: Limits = LIMITS, erasures: int = 0) -> Model:
     """A model that learned nothing yet."""
-    return Model(sample or campaign(), limits=limits)
+    return Model(sample or campaign(), limits=limits, erasures=erasures)
 
 
 def settlement(
@@ -78,6 +79,13 @@ def settlement(
         clipped=False,
         due_service_us=0,
         settled_us=0,
+    )
+
+
+def erased(sequence: int) -> Settlement:
+    """What is left of a settlement whose customer was erased."""
+    return replace(
+        settlement(sequence, -1, 0.0, probability=0.0, features="", offers=NO_OFFERS), decision_id=""
     )
 
 

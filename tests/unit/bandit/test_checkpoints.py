@@ -25,12 +25,14 @@ def shop(tmp_path):
     return tmp_path / "checkpoints" / "shop"
 
 
-def newest(checkpoints: Checkpoints, sample: Campaign | None = None, *, oldest: bool = False) -> Loaded:
+def newest(
+    checkpoints: Checkpoints, sample: Campaign | None = None, *, oldest: bool = False, erasures: int = 0
+) -> Loaded:
     """What loads for the campaign."""
     sample = sample or campaign()
     if oldest:
-        return checkpoints.load_oldest(sample, limits=LIMITS)
-    return checkpoints.load_newest(sample, limits=LIMITS, up_to=1_000_000)
+        return checkpoints.load_oldest(sample, limits=LIMITS, erasures=erasures)
+    return checkpoints.load_newest(sample, limits=LIMITS, up_to=1_000_000, erasures=erasures)
 
 
 def saved_twice(checkpoints: Checkpoints) -> Model:
@@ -110,7 +112,7 @@ HARMS = [
     _change("sha256", "0" * 64), _change("sha256", "../../etc/passwd"), _change("length", 7),
     _change("length", "7"), _change("sequence", 201), _change("arguments", "--cb_explore_adf"),
     _change("vw_version", "9.0.0"), _change("encoder", "0"), _change("campaign", "other"),
-    _change("lineage", "0000"), _change("surprise", 1),
+    _change("lineage", "0000"), _change("surprise", 1), _change("erasures", 1), _change("erasures", None),
 ]  # fmt: skip
 
 
@@ -247,3 +249,123 @@ def test_what_a_crash_left_is_removed(checkpoints, shop):
     (shop / ".new-1234567-0").write_text("half a model")
     checkpoints.save(model(), 3)
     assert not (shop / ".new-1234567-0").exists()
+
+
+def test_a_manifest_from_before_erasures_loads(checkpoints, shop):
+    """Data directories of versions that wrote no `erasures` go on working."""
+    saved_twice(checkpoints)
+    for manifest in shop.glob("*.json"):
+        written = json.loads(manifest.read_text())
+        assert written.pop("erasures") == 0
+        manifest.write_text(json.dumps(written))
+    loaded = newest(checkpoints)
+    assert loaded.refused == ()
+    assert loaded.model is not None
+    assert (loaded.model.sequence, loaded.model.erasures) == (200, 0)
+
+
+def test_a_checkpoint_knows_its_erasures(checkpoints):
+    """A model learned anew is found at its own count of erasures, and at no other."""
+    taught = model(erasures=2)
+    teach(taught, 100)
+    assert checkpoints.save(taught, 1).erasures == 2
+    loaded = newest(checkpoints, erasures=2).model
+    assert loaded is not None
+    assert (loaded.erasures, loaded.lineage) == (2, taught.lineage)
+    assert loaded.predict(encoded(), offer_set()) == taught.predict(encoded(), offer_set())
+    assert newest(checkpoints, erasures=1).model is None
+    assert newest(checkpoints, erasures=3, oldest=True).model is None
+
+
+def test_erased_checkpoints_are_dropped_with_all_that_may_be_of_them(checkpoints, shop, monkeypatch):
+    """Every lineage of fewer erasures goes, with unreadable manifests, lone models and half-written files."""
+    saved_twice(checkpoints)
+    other = model(campaign(exploration={"preset": "cautious"}))
+    teach(other, 50)
+    checkpoints.save(other, 3)
+    fresh = model(erasures=1)
+    teach(fresh, 250)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_prune", lambda *_: None)  # as if a crash came before it
+        checkpoints.save(fresh, 4)
+    _garble(shop)
+    (shop / f"{'0' * 12}-{7:015}-{'0' * 16}.model").write_text("a lone model")
+    (shop / ".new-1-0").write_text("half a model")
+    before = set(shop.iterdir())
+    assert checkpoints.drop_erased("shop", 1) == 3
+    left = set(shop.iterdir())
+    assert left == {manifest_of(shop, 250), model_of(shop, 250)}
+    assert len(before) == 10
+    assert newest(checkpoints, erasures=1).refused == ()
+    assert checkpoints.drop_erased("shop", 1) == 0
+
+
+def test_dropping_after_no_erasure_changes_nothing(checkpoints, shop):
+    """Where nothing was erased, also what is damaged stays, to be told of; an unknown campaign has none."""
+    saved_twice(checkpoints)
+    _garble(shop)
+    before = set(shop.iterdir())
+    assert checkpoints.drop_erased("shop", 0) == 0
+    assert set(shop.iterdir()) == before
+    assert checkpoints.drop_erased("elsewhere", 0) == checkpoints.drop_erased("elsewhere", 3) == 0
+
+
+def test_checkpoints_of_a_lost_ledgers_erasures_are_dropped(checkpoints, shop):
+    """An older ledger was restored: its next erasure will be another one than that of the same number."""
+    taught = model(erasures=1)
+    teach(taught, 100)
+    checkpoints.save(taught, 1)
+    assert checkpoints.drop_erased("shop", 0) == 1
+    assert list(shop.iterdir()) == []
+
+
+def test_a_drop_that_was_cut_short_is_finished_by_the_next(checkpoints, shop, monkeypatch):
+    """Wherever removing stops, the next drop removes the rest, also models whose manifest is gone."""
+    saved_twice(checkpoints)
+    real = Path.unlink
+    for whole in range(4):
+        calls = 0
+
+        def stop(path, **how):
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise OSError(5, "Input/output error")
+            real(path, **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", stop)
+            if whole < 3:
+                with pytest.raises(OSError, match="Input/output"):
+                    checkpoints.drop_erased("shop", 1)
+            else:
+                checkpoints.drop_erased("shop", 1)
+    assert list(shop.iterdir()) == []
+
+
+def test_a_drop_is_on_disk_when_it_returns(checkpoints, shop, monkeypatch):
+    """Power lost right after it brings no removed name back."""
+    saved_twice(checkpoints)
+    synced: list[tuple[Path, int]] = []
+    monkeypatch.setattr(
+        "tilbud.bandit.checkpoints._sync", lambda path: synced.append((path, len(list(path.iterdir()))))
+    )
+    checkpoints.drop_erased("shop", 1)
+    assert synced == [(shop, 0)]
+
+
+def test_the_lineage_before_an_erasure_is_not_kept_as_the_one_before(checkpoints, shop):
+    """The first checkpoint after an erasure removes those of before it, also of another lineage."""
+    saved_twice(checkpoints)
+    fresh = model(erasures=1)
+    teach(fresh, 50)
+    checkpoints.save(fresh, 3)
+    assert set(shop.iterdir()) == {manifest_of(shop, 50), model_of(shop, 50)}
+
+
+def test_campaigns_with_checkpoints_are_known(checkpoints):
+    """Also those that are not served any more."""
+    assert checkpoints.campaigns() == []
+    for name in ("shop", "gone"):
+        checkpoints.save(model(campaign(campaign=name)), 1)
+    assert checkpoints.campaigns() == ["gone", "shop"]

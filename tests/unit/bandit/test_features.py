@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.bandit.samples import LIMITS, context, encoded
 
-from tilbud.bandit.features import NAMESPACES, encode_context, encode_offer, is_encoding
+from tilbud.bandit.features import NAMESPACES, encode_context, encode_offer, is_encoding, without
 from tilbud.bandit.workspace import Workspace
 from tilbud.domain.campaign import Offer
+from tilbud.domain.context import UNKNOWN, Context, FeatureValue
 
 ENCODING = re.compile(r"\|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+( \|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+)*")
 HOSTILE = (
@@ -29,6 +33,19 @@ words = st.text(max_size=128).filter(str.isprintable) | st.sampled_from(
     [each for each in HOSTILE if each.isprintable()]
 )
 numbers = st.floats(-LIMITS.number_abs_max, LIMITS.number_abs_max, allow_subnormal=True)
+contexts = st.builds(
+    replace,
+    st.just(context()),
+    device=words.filter(bool) | st.just(UNKNOWN),
+    channel=words.filter(bool) | st.just(UNKNOWN),
+    journey_stage=words.filter(bool) | st.just(UNKNOWN),
+    place=words,
+    language=words,
+    country=words,
+    features=st.dictionaries(
+        words.filter(bool).map("x_{}".format), words.filter(bool) | numbers | st.booleans(), max_size=5
+    ),
+)
 
 
 @given(word=words.filter(bool), place=words, number=numbers, flag=st.booleans())
@@ -126,3 +143,87 @@ def test_text_that_was_not_made_here_is_recognised():
         "0:1:1 |o 1",
     ):
         assert not is_encoding(text)
+
+
+def less(known: Context, name: str) -> Context:
+    """The context as it would be, had that value not been known."""
+    if name in known.features:
+        return replace(
+            known, features={each: known.features[each] for each in known.features if each != name}
+        )
+    unknown: dict[str, Any] = {name: "" if name in ("place", "language", "country") else UNKNOWN}
+    return replace(known, **unknown)
+
+
+@given(known=contexts)
+def test_a_value_taken_out_leaves_what_would_be_without_it(known):
+    """Taking a value out of an encoding gives, byte for byte, the encoding of the context without it."""
+    encoding = encode_context(known)
+    for name, value in known.known().items():
+        if name not in ("hour", "weekday", "part_of_day", "weekend"):  # time is always known
+            taken = without(encoding, name, value)
+            assert taken is None or is_encoding(taken)
+            assert (encoding if taken is None else taken) == encode_context(less(known, name))
+
+
+@given(known=contexts, order=st.randoms(use_true_random=False))
+def test_values_can_be_taken_out_one_after_another(known, order):
+    """Values taken out in any order leave valid encodings, down to a last feature that stays."""
+    encoding = encode_context(known)
+    values = list(known.known().items())
+    order.shuffle(values)
+    for name, value in values:
+        taken = without(encoding, name, value)
+        assert taken is None or is_encoding(taken)
+        encoding = taken or encoding
+    assert len(encoding.split()) == 2
+
+
+@pytest.mark.parametrize("name", ["part_of_day", "weekend"])
+def test_the_time_is_taken_out_by_value(name):
+    """Of the time's two features, the one asked about goes and the other stays."""
+    known = context()
+    value = known.value(name)
+    assert value is not None
+    before, after = (
+        {tuple(group.split()) for group in text.split("|")}
+        for text in (encode_context(known), without(encode_context(known), name, value) or "")
+    )
+    [[letter, *features]] = after - before
+    [[_, *both]] = before - after
+    assert letter == NAMESPACES["time"]
+    assert len(features) == 1
+    assert features[0] in both
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hour", 14.0),  # never encoded
+        ("weekday", "monday"),
+        ("device", "desktop"),  # known, but another
+        ("place", "mobile"),  # another value's word
+        ("tier", "silver"),
+        ("tier", ""),
+        ("basket", 51.0),
+        ("returning", False),
+        ("returning", 1.0),  # a flag is no number
+    ],
+)
+def test_what_is_not_in_an_encoding_cannot_be_taken_out(name, value):
+    """A value that has no feature in an encoding, or another one there, is not asked about."""
+    assert without(encode_context(context(tier="gold", basket=50.0, returning=True)), name, value) is None
+
+
+@pytest.mark.parametrize("value", ["gold", 50.0, True])
+def test_a_word_a_number_and_a_flag_can_be_taken_out(value: FeatureValue):
+    """Free features of every kind are found again; a group left empty goes with its last one."""
+    known = replace(context(), features={"x": value})
+    assert without(encode_context(known), "x", value) == encode_context(context())
+
+
+def test_the_last_value_cannot_be_taken_out():
+    """An encoding is never empty: of what alone is known, nothing can be asked."""
+    alone, place = encode_context(context(place="here")).split(" |p ")
+    assert without(f"|p {place}", "place", "here") is None
+    assert without(f"{alone} |p {place}", "place", "here") == alone

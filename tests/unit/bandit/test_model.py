@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, settlement, teach
+from tests.unit.bandit.samples import LIMITS, campaign, encoded, erased, model, offer_set, settlement, teach
 
+from tilbud.bandit import presets
+from tilbud.bandit.features import ENCODER
 from tilbud.bandit.model import Model, lineage_of
+from tilbud.bandit.workspace import VW_VERSION
 from tilbud.domain.decisions import NO_OFFERS, OfferSet
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
@@ -95,6 +100,20 @@ def test_unsound_settlement_takes_its_turn_and_teaches_nothing(bad):
     assert taught.predict(encoded(), offer_set()) == before
     teach(taught, 300)
     assert probability_of_best(taught) > 0.5
+
+
+def test_erased_settlement_takes_its_turn_and_teaches_nothing():
+    """A model that meets places of erased settlements equals, bit for bit, one that met only the others."""
+    taught, others = model(), model()
+    for sequence in range(1, 301):
+        if sequence % 3 == 0:
+            assert taught.learn(erased(sequence)) is False
+            continue
+        drawn, reward = sequence % 5, float(sequence % 5 == 2)
+        assert taught.learn(settlement(sequence, drawn, reward)) is True
+        others.learn(settlement(others.sequence + 1, drawn, reward))
+    assert (taught.sequence, others.sequence) == (300, 200)
+    assert taught.predict(encoded(), offer_set()) == others.predict(encoded(), offer_set())
 
 
 @pytest.mark.parametrize("probability", [1e-30, 1e-9, 1.0, 1.0 + 2**-52])
@@ -291,6 +310,23 @@ def test_memory_stays_flat():
     assert resident_kib() - before_kib < 8 * 1024
 
 
+def test_a_model_that_nobody_uses_any_more_is_freed():
+    """Models that are replaced, as every erasure does, do not pile up; nobody needs to close them."""
+
+    def replace_models(count: int) -> None:
+        for erasures in range(count):
+            taught = model(erasures=erasures)
+            teach(taught, 5)
+            taught.predict(encoded(), offer_set(100))
+
+    replace_models(20)
+    gc.collect()
+    before = resident_kib()
+    replace_models(40)
+    gc.collect()
+    assert resident_kib() - before < 40 * 100
+
+
 def resident_kib() -> int:
     """The memory this process has, as Linux counts it."""
     status = Path("/proc/self/status").read_text()
@@ -311,6 +347,27 @@ def resident_kib() -> int:
 def test_lineage_changes_with_what_shapes_the_model(changes):
     """Arguments, declared features and the range of rewards begin another lineage."""
     assert lineage_of(campaign(**changes)) != lineage_of(campaign())
+
+
+def test_lineage_changes_with_every_erasure():
+    """Each erasure begins a lineage of its own, which the model bears with its count."""
+    assert len({lineage_of(campaign(), erasures) for erasures in range(5)}) == 5
+    taught = model(erasures=2)
+    assert (taught.erasures, taught.lineage) == (2, lineage_of(campaign(), 2))
+
+
+def test_lineage_without_erasures_is_what_it_always_was():
+    """Checkpoints and decisions from before there were erasures keep their lineage."""
+    sample = campaign()
+    shaping = [
+        presets.arguments(sample.exploration),
+        VW_VERSION,
+        ENCODER,
+        sorted(sample.context.features.items()),
+        sample.reward.range,
+    ]
+    text = json.dumps(shaping, separators=(",", ":")).encode()
+    assert lineage_of(sample) == hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def test_lineage_changes_with_vw_and_the_encoder(monkeypatch):

@@ -10,9 +10,11 @@ import pytest
 from tests.wiring import Wired
 
 from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Now
 from tilbud.domain.decisions import DecideRequest, Settlement
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.rewards import OutcomeStatus
+from tilbud.domain.switches import Pause
 from tilbud.learning.rebuild import Rebuilt, rebuild
 from tilbud.service.report import OutcomeReport
 
@@ -377,3 +379,47 @@ async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired)
     found = await _rebuild(wired, wired.campaign)
     assert found.agrees
     assert found.decisions_checked > 10
+
+
+async def test_old_rows_of_customers_go(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events beyond the retention and exposures beyond the longest cap, until none is left."""
+    asked: list[tuple[int, int, int]] = []
+
+    async def purge(events_before_us: int, exposures_before_us: int, limit: int, _now: Now) -> int:
+        asked.append((events_before_us, exposures_before_us, limit))
+        return 3 - len(asked)
+
+    monkeypatch.setattr(wired.ledger, "purge_customers", purge)
+    wired.learner._limits = replace(wired.limits, retention_s=100.0, exposures_kept_s=200.0)
+    wired.learner._purge_at = 0.0
+    await wired.learner.turn()
+    now_us = wired.clock.wall_us
+    assert asked == [(now_us - 100_000_000, now_us - 200_000_000, wired.limits.purge_batch_rows_max)] * 3
+
+
+async def test_customers_whose_rows_cannot_be_purged_hold_nothing_up(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted by itself, and decisions are purged all the same."""
+
+    async def failing(*_: object) -> int:
+        raise LedgerUnavailable("for the test")
+
+    monkeypatch.setattr(wired.ledger, "purge_customers", failing)
+    wired.learner._purge_at = 0.0
+    await wired.learner.turn()
+    assert wired.metric("learning_errors_total", campaign="(purge of customers)") == 1
+    assert wired.metric("learning_errors_total", campaign="(purge)") == 0
+    assert not wired.learner.trouble()
+
+
+async def test_what_is_paused_is_shown(wired: Wired) -> None:
+    """The heartbeat shows each switch that is off, whoever switched it."""
+    now = wired.clock.now()
+    await wired.ledger.pause(Pause("c", "a", "sold out", now.wall_us, None), now)
+    await wired.learner.turn()
+    assert wired.metric("paused", campaign="c", offer="a") == 1
+    await wired.ledger.resume("c", "a", now)
+    wired.learner._heartbeat_at = 0.0
+    await wired.learner.turn()
+    assert wired.metric("paused", campaign="c") == 0

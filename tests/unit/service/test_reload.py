@@ -1,16 +1,26 @@
-"""Loading campaigns while others are served, without a process."""
+"""Loading campaigns while others are served, and learning them anew after an erasure, without a process."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.wiring import Wired
+from tests.wiring import DRAW_KEY, Wired
 
-from tilbud.domain.decisions import DecideRequest, Settlement
-from tilbud.domain.errors import CampaignInvalid, LedgerInvalid
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.context import Consent
+from tilbud.domain.customers import customer_key
+from tilbud.domain.decisions import DecideRequest, Reason, Settlement
+from tilbud.domain.errors import CampaignInvalid, CheckpointInvalid, LedgerInvalid
+from tilbud.learning.rebuild import Progress, Rebuilt, rebuild
 from tilbud.learning.replica import open_model
 from tilbud.service.reload import CampaignLoader
+from tilbud.service.report import OutcomeReport
 from tilbud.telemetry.log import logger
 
 CAMPAIGN = """
@@ -97,3 +107,430 @@ async def test_what_vw_refuses_is_a_problem_of_the_file(
         await _loader(wired, files).reload()
     assert wired.served is before
     assert wired.metric("campaign_reloads_total", result="refused") == 1
+
+
+async def test_another_contact_policy_makes_every_campaign_anew(wired: Wired, files: Path) -> None:
+    """A changed contact.yaml counts for campaigns whose own file is the same; their models stay."""
+    (files / "c.yaml").write_text(CAMPAIGN)
+    loader = _loader(wired, files)
+    await loader.reload()
+    before = wired.served
+    assert (await loader.reload()).unchanged == ("c",)
+    assert wired.served is before
+    (files / "contact.yaml").write_text("channels: {email: {caps: [{times: 1, per: 1d}]}}\n")
+    assert (await loader.reload()).changed == ("c",)
+    assert wired.served is not before
+    assert wired.served.model is before.model
+
+
+CUSTOMERS = ("", "anna", "bo")
+
+
+async def _live(wired: Wired, decisions: int, campaign: str = "c", first: int = 0) -> None:
+    """Let visitors, Anna and Bo be shown offers in turn, some of them click, and let it be learned."""
+    for number in range(first, first + decisions):
+        customer = CUSTOMERS[number % 3]
+        consent = Consent.GRANTED if customer else Consent.UNSPECIFIED
+        request = DecideRequest(campaign, decision_id=f"d{number}", customer_id=customer, consent=consent)
+        await wired.decide.decide(request)
+        if number % 4 == 0:
+            await wired.report.report(OutcomeReport(campaign, f"d{number}", "click"))
+    wired.clock.pass_s(20)
+    while await wired.learner.turn():
+        pass
+
+
+async def _erase(wired: Wired, customer: str) -> None:
+    """Erase a customer, and no more: as if the process ended right after."""
+    await wired.ledger.erase(customer_key(customer, DRAW_KEY), wired.clock.now())
+
+
+def _learned_from_others(wired: Wired, *erased: str) -> Model:
+    """Return a model that met the retained settlements of everyone but these."""
+    ids = {f"d{number}" for number in range(1_000) if CUSTOMERS[number % 3] not in erased}
+    model = Model(wired.campaign, limits=wired.limits)
+    for row in wired.ledger.settlements("c", 0, 10_000):
+        if row.decision_id in ids:
+            model.learn(replace(row, sequence=model.sequence + 1))
+    return model
+
+
+def _alike(wired: Wired, other: Model) -> bool:
+    """Say whether the served model predicts as the other does, bit for bit, for a recorded visitor."""
+    decision = wired.ledger.find("c", "d0")
+    assert decision is not None
+    served = wired.served.model.predict(decision.features, decision.offers)
+    return served == other.predict(decision.features, decision.offers)
+
+
+def _saved_at(wired: Wired, campaign: str = "c") -> list[str]:
+    """Return the lineages that have a file among the checkpoints, or what else is there."""
+    directory = wired.checkpoints._directory / campaign
+    return sorted({path.name.split("-")[0] for path in directory.glob("*")})
+
+
+@pytest.fixture
+def loader(wired: Wired, files: Path) -> CampaignLoader:
+    """The loader of campaign `c`."""
+    (files / "c.yaml").write_text(CAMPAIGN)
+    return _loader(wired, files)
+
+
+async def test_after_an_erasure_the_model_is_one_that_never_met_the_customer(
+    wired: Wired, loader: CampaignLoader
+) -> None:
+    """Bit for bit; at the same sequence, under another lineage, with a checkpoint that loads."""
+    await _live(wired, 300)
+    before, others = wired.served, _learned_from_others(wired, "anna")
+    assert not _alike(wired, others)
+    await _erase(wired, "anna")
+    assert await loader.relearn() == ("c",)
+    assert wired.served.file is before.file
+    assert (wired.served.model.sequence, wired.served.model.erasures) == (300, 1)
+    assert wired.served.model.lineage != before.model.lineage
+    assert _alike(wired, others)
+    assert wired.open().sequence == 300
+
+
+async def test_checkpoints_of_before_are_gone_also_of_unserved_campaigns(
+    wired: Wired, loader: CampaignLoader
+) -> None:
+    """Only what knows of the erasure is left; a campaign without the customer keeps its own."""
+    for name in ("old", "untouched"):
+        wired.serve_also(CAMPAIGN.replace("campaign: c", f"campaign: {name}"))
+    await _live(wired, 30)
+    await _live(wired, 30, "old")
+    await wired.decide.decide(DecideRequest("untouched", decision_id="d"))
+    wired.clock.pass_s(20)
+    await wired.learner.turn()
+    await wired.learner.checkpoint_all()
+    kept = _saved_at(wired, "untouched")
+    wired.catalog.replace([wired.catalog.get("c")])
+    assert await loader.relearn() == ()
+    assert len(_saved_at(wired)) == len(_saved_at(wired, "old")) == 1
+    await _erase(wired, "anna")
+    await loader.relearn()
+    assert _saved_at(wired) == [wired.served.model.lineage]
+    assert _saved_at(wired, "old") == []
+    assert _saved_at(wired, "untouched") == kept
+
+
+async def test_a_crash_between_the_erasure_and_the_relearning_is_mended_by_the_next_start(
+    wired: Wired, files: Path
+) -> None:
+    """The start removes every checkpoint of before, served or not, and learns from what is left."""
+    wired.serve_also(CAMPAIGN.replace("campaign: c", "campaign: old"))
+    await _live(wired, 300)
+    await _live(wired, 30, "old")
+    await wired.learner.checkpoint_all()
+    others = _learned_from_others(wired, "anna")
+    await _erase(wired, "anna")
+    (files / "c.yaml").write_text(CAMPAIGN)
+    again = Wired(CAMPAIGN, wired.checkpoints._directory, wired.ledger)
+    await _loader(again, files).reload()
+    assert (again.served.model.sequence, again.served.model.erasures) == (300, 1)
+    assert _alike(again, others)
+    assert _saved_at(again) == _saved_at(again, "old") == []
+
+
+async def test_two_erasures_in_a_row(wired: Wired, loader: CampaignLoader) -> None:
+    """Each is unlearned; what came between them is learned; one lineage is left, also in the metrics."""
+    await _live(wired, 90)
+    await _erase(wired, "anna")
+    await loader.relearn()
+    await _live(wired, 90, first=90)
+    await wired.learner.checkpoint_all()
+    others = _learned_from_others(wired, "bo")  # and Anna, whose settlements are gone already
+    await _erase(wired, "bo")
+    await loader.relearn()
+    assert wired.served.model.erasures == 2
+    assert _saved_at(wired) == [wired.served.model.lineage]
+    assert _alike(wired, others)
+    await wired.learner.turn()
+    assert wired.metric("model_sequence", campaign="c") == 180
+
+
+async def test_an_erasure_that_comes_while_another_is_relearned_is_not_lost(
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model that knows of the first erasure alone is not checkpointed, and is replaced in turn."""
+    await _live(wired, 90)
+    others = _learned_from_others(wired, "anna", "bo")
+    real, came = wired.ledger.settlements, False
+
+    def meanwhile(campaign: str, after: int, limit: int) -> list[Settlement]:
+        nonlocal came
+        if not came:
+            came = True
+            erasing.append(asyncio.get_running_loop().create_task(_erase(wired, "bo")))
+        return real(campaign, after, limit)
+
+    erasing: list[asyncio.Task[None]] = []
+    await _erase(wired, "anna")
+    monkeypatch.setattr(wired.ledger, "settlements", meanwhile)
+    await asyncio.gather(loader.relearn(), *erasing)
+    assert wired.served.model.erasures == 1
+    assert wired.learner.behind() == ("c",)
+    assert _saved_at(wired) == []
+    await loader.relearn()
+    assert wired.served.model.erasures == 2
+    assert wired.learner.behind() == ()
+    assert _alike(wired, others)
+
+
+async def test_decisions_go_on_while_a_model_is_learned_anew(wired: Wired, loader: CampaignLoader) -> None:
+    """The old model answers, and settlements are learned and counted, until the new one takes over."""
+    await _live(wired, 300)
+    old = wired.served.model.lineage
+    await _erase(wired, "anna")
+    loader._limits = replace(wired.limits, learn_slice_s=0.0)
+    relearning = asyncio.create_task(loader.relearn())
+    for number in range(1_000, 1_010):
+        await asyncio.sleep(0)
+        await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
+        decision = wired.ledger.find("c", f"d{number}")
+        assert decision is not None
+        assert (decision.reason, decision.lineage) == (Reason.PERSONALIZED, old)
+    wired.clock.pass_s(20)
+    await wired.learner.turn()
+    assert not relearning.done()
+    await relearning
+    assert wired.served.model.sequence == 310
+    assert wired.metric("settlements_total", campaign="c") == 310
+    await wired.decide.decide(DecideRequest("c", decision_id="after"))
+    after = wired.ledger.find("c", "after")
+    assert after is not None
+    assert after.lineage == wired.served.model.lineage != old
+
+
+async def test_calls_at_the_same_time_relearn_once(wired: Wired, loader: CampaignLoader) -> None:
+    """The second waits for the first, and finds nothing left to do."""
+    await _live(wired, 30)
+    await _erase(wired, "anna")
+    first, second = await asyncio.gather(loader.relearn(), loader.relearn())
+    assert (first, second) == (("c",), ())
+
+
+async def test_a_model_that_cannot_be_relearned_holds_no_other_up_and_is_tried_again(
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error is raised when the others are done; `run` goes on trying."""
+    wired.serve_also(CAMPAIGN.replace("campaign: c", "campaign: a"))
+    await _live(wired, 30, "a")
+    await _live(wired, 30)
+    await _erase(wired, "anna")
+    real = wired.ledger.settlements
+
+    def damaged(campaign: str, after: int, limit: int) -> list[Settlement]:
+        if campaign == "a":
+            raise LedgerInvalid("for the test")
+        return real(campaign, after, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wired.ledger, "settlements", damaged)
+        with pytest.raises(LedgerInvalid):
+            await loader.relearn()
+    assert wired.learner.behind() == ("a",)
+    await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)
+    assert wired.catalog.get("a").model.erasures == 1
+
+
+async def test_a_cancelled_relearning_is_begun_again(
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a caller's deadline cut short leaves the old model whole, and `run` finishes it."""
+    await _live(wired, 300)
+    await wired.learner.checkpoint_all()
+    others = _learned_from_others(wired, "anna")
+    await _erase(wired, "anna")
+    loader._limits = replace(wired.limits, learn_slice_s=0.0)
+    relearning = asyncio.create_task(loader.relearn())
+    await asyncio.sleep(0)
+    relearning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relearning
+    assert wired.learner.behind() == ("c",)
+    await wired.decide.decide(DecideRequest("c", decision_id="meanwhile"))
+    await _running_until(loader, lambda: not loader._unfinished, monkeypatch)
+    assert _alike(wired, others)
+    assert _saved_at(wired) == [wired.served.model.lineage]
+
+
+async def test_files_that_cannot_be_removed_are_told_and_tried_again(
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure is not done while a checkpoint of before is left."""
+    await _live(wired, 30)
+    await wired.learner.checkpoint_all()
+    await _erase(wired, "anna")
+
+    def stay(*_: object, **__: object) -> None:
+        raise OSError("for the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stay)
+        with pytest.raises(OSError, match="for the test"):
+            await loader.relearn()
+    assert len(_saved_at(wired)) > 1
+    await _running_until(loader, lambda: not loader._unfinished, monkeypatch)
+    assert _saved_at(wired) == [wired.served.model.lineage]
+
+
+async def test_running_outlives_any_surprise(
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody expected postpones a relearning, and ends nothing."""
+    await _live(wired, 30)
+    await _erase(wired, "anna")
+    real, surprises = loader._open_model, 0
+
+    def surprise(campaign: Campaign) -> Model:
+        nonlocal surprises
+        surprises += 1
+        if surprises < 3:
+            raise AssertionError("for the test")
+        return real(campaign)
+
+    monkeypatch.setattr(loader, "_open_model", surprise)
+    await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)
+    assert surprises == 3
+
+
+async def _running_until(
+    loader: CampaignLoader, done: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let the loader run, without its pauses, until something is so."""
+    for pause in ("_LOOK_EVERY_S", "_AFTER_FAILURE_S"):
+        monkeypatch.setattr(f"tilbud.service.reload.{pause}", 0.0)
+    running = asyncio.create_task(loader.run())
+    async with asyncio.timeout(30):
+        while not done():  # noqa: ASYNC110 - gives way
+            await asyncio.sleep(0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_reload_learns_anew_what_is_behind(wired: Wired, loader: CampaignLoader) -> None:
+    """Also a campaign whose file did not change; that is no change of the file."""
+    await loader.reload()
+    await _live(wired, 30)
+    await _erase(wired, "anna")
+    changes = await loader.reload()
+    assert (changes.changed, changes.unchanged) == ((), ("c",))
+    assert (wired.served.model.erasures, wired.served.model.sequence) == (1, 30)
+
+
+async def test_what_settled_just_before_a_relearning_is_counted(wired: Wired, loader: CampaignLoader) -> None:
+    """The new model learns settlements the old one had not counted yet; they are counted all the same."""
+    await _live(wired, 30)
+    for number in range(1_000, 1_010):
+        await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
+    wired.clock.pass_s(20)
+    await wired.ledger.settle("c", wired.served.reward_rules, 100, wired.clock.now())
+    await _erase(wired, "anna")
+    await loader.relearn()
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 40
+    assert wired.metric("settlements_total", campaign="c") == 40
+
+
+async def test_rebuild_agrees_after_an_erasure(wired: Wired, loader: CampaignLoader) -> None:
+    """What the new model drew is drawn alike; what the old one drew is no witness any more."""
+    await _live(wired, 90)
+    await wired.learner.checkpoint_all()
+    await _erase(wired, "anna")
+    await loader.relearn()
+    await _live(wired, 60, first=90)
+    await wired.learner.checkpoint_all()
+    found = await rebuild(
+        wired.campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
+    )
+    assert (found.erasures, found.lineage) == (1, wired.served.model.lineage)
+    assert (found.from_sequence, found.sequence, found.decisions_checked) == (0, 150, 60)
+    assert (found.checkpoint_sequence, found.checkpoint_checked) == (150, 60)
+    assert found.agrees
+
+
+async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
+    wired: Wired, loader: CampaignLoader
+) -> None:
+    """The model is learned anew from what is retained, and rebuilt from its own first checkpoint."""
+    wired.learner._limits = replace(wired.limits, retention_s=50.0)
+    for number in range(6):
+        await _live(wired, 30, first=30 * number)
+        await wired.learner.checkpoint_all()
+    wired.learner._purge_at = 0.0
+    await wired.learner.turn()
+    first, last = wired.ledger.sequences("c")
+    assert 1 < first < last == 180
+    await _erase(wired, "anna")
+    await loader.relearn()
+    assert wired.served.model.sequence == 180
+    await _live(wired, 60, first=180)
+    found = await rebuild(
+        wired.campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
+    )
+    assert (found.from_sequence, found.sequence, found.decisions_checked) == (180, 240, 60)
+    assert found.agrees
+
+
+async def test_rebuild_does_not_judge_what_was_erased_meanwhile(wired: Wired, loader: CampaignLoader) -> None:
+    """Erased while it runs, a customer leaves it half of two histories: it says so, and asks again."""
+    await _live(wired, 30)
+    erasing: list[asyncio.Task[None]] = []
+
+    def meanwhile(_done: int, _all: int) -> None:
+        if not erasing:
+            erasing.append(asyncio.create_task(_erase(wired, "anna")))
+
+    async def rebuilt(progress: Progress = lambda _done, _all: None) -> Rebuilt:
+        return await rebuild(
+            wired.campaign,
+            ledger=wired.ledger,
+            checkpoints=wired.checkpoints,
+            limits=wired.limits,
+            progress=progress,
+        )
+
+    with pytest.raises(CheckpointInvalid, match="erased meanwhile; run it again"):
+        await rebuilt(meanwhile)
+    await loader.relearn()
+    assert (await rebuilt()).agrees
+
+
+async def test_an_erased_settlement_is_not_counted(wired: Wired, loader: CampaignLoader) -> None:
+    """Its place is taken without a count: neither of settlements nor of what was not sound."""
+    await _live(wired, 30)
+    for number in range(30, 36):
+        customer = CUSTOMERS[number % 3]
+        consent = Consent.GRANTED if customer else Consent.UNSPECIFIED
+        await wired.decide.decide(
+            DecideRequest("c", decision_id=f"d{number}", customer_id=customer, consent=consent)
+        )
+    wired.clock.pass_s(20)
+    await wired.ledger.settle("c", wired.served.reward_rules, 100, wired.clock.now())
+    await _erase(wired, "anna")
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 36
+    assert wired.metric("settlements_total", campaign="c") == 34
+    assert wired.metric("skipped_settlements_total", campaign="c") == 0
+
+
+async def test_a_model_that_is_behind_is_neither_checkpointed_nor_its_settlements_purged(
+    wired: Wired, loader: CampaignLoader
+) -> None:
+    """Between an erasure and the relearning nothing erased is written, and nothing to relearn is lost."""
+    wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_every_settlements=1)
+    await _live(wired, 30)
+    (before,) = _saved_at(wired)
+    names = set((wired.checkpoints._directory / "c").iterdir())
+    await _erase(wired, "anna")
+    wired.learner._purge_at = 0.0
+    await _live(wired, 30, first=30)
+    await wired.learner.checkpoint_all()
+    assert set((wired.checkpoints._directory / "c").iterdir()) == names
+    assert before == wired.served.model.lineage
+    assert wired.ledger.sequences("c") == (1, 60)
+    await loader.relearn()
+    assert wired.served.model.sequence == 60
