@@ -1,0 +1,166 @@
+"""Why a decision fell as it did: every offer's fate, what was known, and what spoke for the drawn offer.
+
+What holds: nothing is told that the decision's own record does not say, but for factors, which are asked
+of the model that answers now. A factor is a value that was used, by what it does: the drawn offer's
+probability after discovery, with the value minus without it. What the customer is told names no other
+factors than those, and only ones that spoke for the offer. Whatever became of the campaign since, an
+explanation can be given.
+
+What it does not do: change the model, or share an effect out. Each value is left out alone, so of two that
+tell the same (a tier, and a segment made of it) each may seem to do little.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from tilbud.bandit.features import without
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.choice import choose
+from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, FeatureValue
+from tilbud.domain.decisions import Decision, Reason
+from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.sections import FACTORS
+
+VALUES_ASKED_MAX = 40  # each is one prediction, on the thread that decides
+FACTORS_EACH_WAY_MAX = 5
+FACTORS_NAMED_MAX = 3
+EFFECT_MIN = 1e-6  # below it, float32 speaks
+
+
+@dataclass(frozen=True, slots=True)
+class OfferFate:
+    """What became of one offer: its probability, or what removed it."""
+
+    offer_id: str
+    probability: float
+    removed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A value that was used, and by how much it raised the drawn offer's probability."""
+
+    name: str
+    value: FeatureValue
+    effect: float  # with it minus without it, in [-1, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The story of one decision."""
+
+    fates: tuple[OfferFate, ...]  # the eligible offers, then the removed ones, in the file's order
+    used: Mapping[str, FeatureValue]
+    dropped: Mapping[str, str]  # name of what was known and not used, to why
+    factors: tuple[Factor, ...]  # the strongest first
+    factors_model_version: str  # of the model that was asked; "" where none was
+    customer_explanation: str  # "" where the campaign has none
+
+
+async def explain(
+    decision: Decision,
+    campaign: Campaign,
+    model: Model,
+    language: str,
+    give_way: Callable[[], Awaitable[None]],
+) -> Explained:
+    """Return the story of a decision, from its record, the campaign and its model as they are now.
+
+    The language of the customer's sentence is `language`, else the decision's own, else the campaign's
+    fallback. At most `VALUES_ASKED_MAX` values are asked about: built-in ones first, then by name. Each is a
+    prediction on the thread that decides (2 ms with 1,000 offers), so `give_way` is awaited between them.
+    """
+    used: dict[str, FeatureValue] = json.loads(decision.context)
+    dropped: dict[str, str] = json.loads(decision.dropped.body)
+    factors = await _factors(decision, used, model, give_way)
+    spoken = language or str(used.get("language", ""))
+    told = [factor.name for factor in factors or () if factor.effect > 0.0 and factor.name not in dropped]
+    return Explained(
+        fates=_fates(decision),
+        used=used,
+        dropped=dropped,
+        factors=factors or (),
+        factors_model_version="" if factors is None else f"{model.lineage}.{model.sequence}",
+        customer_explanation=_sentence(campaign, spoken, told),
+    )
+
+
+def _fates(decision: Decision) -> tuple[OfferFate, ...]:
+    removed: dict[str, str] = json.loads(decision.removed.body)
+    return (
+        *map(OfferFate, decision.offers.ids, decision.probabilities),
+        *(OfferFate(offer_id, 0.0, rule) for offer_id, rule in removed.items()),
+    )
+
+
+async def _factors(
+    decision: Decision,
+    used: Mapping[str, FeatureValue],
+    model: Model,
+    give_way: Callable[[], Awaitable[None]],
+) -> tuple[Factor, ...] | None:
+    """Return what spoke most for and against the drawn offer; None where no model could be asked.
+
+    Another lineage is another model: it never saw what this one was taught. One offer alone is certain.
+    """
+    if decision.reason is not Reason.PERSONALIZED or model.lineage != decision.lineage:
+        return None
+    if len(decision.offers.ids) == 1:
+        return None
+    effects = []
+    try:
+        given, as_of = _probability(decision, decision.features, model), model.sequence
+        for name, features in islice(_without_each(decision.features, used), VALUES_ASKED_MAX):
+            await give_way()
+            if model.sequence != as_of:  # it learned meanwhile: compare what one model says
+                given, as_of = _probability(decision, decision.features, model), model.sequence
+            effects.append(Factor(name, used[name], given - _probability(decision, features, model)))
+    except ModelUnavailable:
+        return None
+    return _strongest(effects)
+
+
+def _without_each(features: str, used: Mapping[str, FeatureValue]) -> Iterator[tuple[str, str]]:
+    """Yield (name, the encoded context without it) for each value a model can see."""
+    built_in = [name for name in (*BUILT_IN_FEATURES, *EVENT_FEATURES) if name in used]
+    for name in [*built_in, *sorted(used.keys() - set(built_in))]:
+        altered = without(features, name, used[name])
+        if altered is not None:
+            yield name, altered
+
+
+def _probability(decision: Decision, features: str, model: Model) -> float:
+    """Return what the drawn offer's probability would be, had the context been this one."""
+    scores = model.predict(features, decision.offers)
+    return choose(scores, len(decision.offers.ids), decision.discovery, 0.0).probabilities[decision.drawn]
+
+
+def _strongest(effects: list[Factor]) -> tuple[Factor, ...]:
+    ranked = sorted((factor for factor in effects if abs(factor.effect) >= EFFECT_MIN), key=_strength)
+    spoken_for = [factor for factor in ranked if factor.effect > 0.0][:FACTORS_EACH_WAY_MAX]
+    against = [factor for factor in ranked if factor.effect < 0.0][:FACTORS_EACH_WAY_MAX]
+    return tuple(sorted(spoken_for + against, key=_strength))
+
+
+def _strength(factor: Factor) -> float:
+    return -abs(factor.effect)
+
+
+def _sentence(campaign: Campaign, language: str, names: list[str]) -> str:
+    """Return the campaign's sentence with the phrases of the first of `names` that have one."""
+    texts = campaign.explanation(language)
+    if texts is None:
+        return ""
+    phrases = dict.fromkeys(texts.factors[name] for name in names if name in texts.factors)
+    named = _joined(list(phrases)[:FACTORS_NAMED_MAX], texts.and_)
+    return texts.sentence.replace(FACTORS, named) if named else texts.otherwise
+
+
+def _joined(phrases: list[str], and_: str) -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    return f" {and_} ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)

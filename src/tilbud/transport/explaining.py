@@ -1,0 +1,72 @@
+"""ExplainDecision over gRPC: the story of a decision as a message.
+
+What holds: the answer is told as it was given, whatever became of the decision since. Nothing is explained
+here; that is `insight/explain.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.message import Message
+
+from tilbud.domain.context import check_text
+from tilbud.domain.decisions import Decision, check_id
+from tilbud.domain.errors import UnknownDecision
+from tilbud.domain.limits import Limits
+from tilbud.insight.explain import Explained, explain
+from tilbud.service.catalog import Catalog
+from tilbud.service.decide import Answer
+from tilbud.service.slices import Slices
+from tilbud.transport.converters import decide_response, feature_message, timestamp
+from tilbud.transport.rpc import Context, Handle
+from tilbud.v1 import decisions_pb2
+
+Find = Callable[[str, str], Decision | None]
+
+
+def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
+    """Return the handler of ExplainDecision; `find` returns the recorded decision of (campaign, id)."""
+
+    async def explain_decision(message: decisions_pb2.ExplainDecisionRequest, _: Context) -> Message:
+        served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
+        decision_id = check_id("decision_id", message.decision_id, limits, required=True)
+        language = check_text("language", message.language, limits)
+        decision = find(served.id, decision_id)
+        if decision is None:
+            raise UnknownDecision(served.id, decision_id)
+        slices = Slices(limits.loop_slice_s)
+
+        async def give_way() -> None:
+            if slices.over():
+                await slices.give_way()
+
+        explained = await explain(decision, served.campaign, served.model, language, give_way)
+        return explain_response(decision, explained)
+
+    return explain_decision
+
+
+def explain_response(decision: Decision, explained: Explained) -> decisions_pb2.ExplainDecisionResponse:
+    """Return what the contract says of a decision and its story."""
+    given = decide_response(Answer(decision, recorded=True, include_ranking=True))
+    return decisions_pb2.ExplainDecisionResponse(
+        decision=decisions_pb2.DecideResponse.FromString(given),
+        offers=[
+            decisions_pb2.OfferFate(
+                offer_id=fate.offer_id, probability=fate.probability, removed_by=fate.removed_by
+            )
+            for fate in explained.fates
+        ],
+        used={name: feature_message(value) for name, value in explained.used.items()},
+        dropped=[
+            decisions_pb2.DroppedValue(name=name, reason=reason) for name, reason in explained.dropped.items()
+        ],
+        factors=[
+            decisions_pb2.Factor(name=factor.name, value=feature_message(factor.value), effect=factor.effect)
+            for factor in explained.factors
+        ],
+        factors_model_version=explained.factors_model_version,
+        customer_explanation=explained.customer_explanation,
+        decision_time=timestamp(decision.decided_us),
+    )
