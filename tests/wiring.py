@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from tests.builders import START_SERVICE_US, START_WALL_US
@@ -16,15 +17,21 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.replica import open_model
 from tilbud.learning.settling import Learner
 from tilbud.ledger.memory import MemoryLedger
-from tilbud.ledger.port import Ledger
+from tilbud.ledger.port import Customers, Ledger
 from tilbud.service.campaign_files import CampaignFile, parse_campaign
 from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.service.customers import CustomerService
 from tilbud.service.decide import DecideService
 from tilbud.service.report import ReportService
+from tilbud.service.switches import SwitchService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 
 DRAW_KEY = bytes(range(32))
+
+
+class LedgerOfBoth(Ledger, Customers, Protocol):
+    """An adapter of both ports, as every one here is."""
 
 
 class HandClock:
@@ -46,10 +53,10 @@ class HandClock:
 class Wired:
     """One campaign, served from memory."""
 
-    def __init__(self, yaml: str, checkpoints: Path, ledger: Ledger | None = None) -> None:
+    def __init__(self, yaml: str, checkpoints: Path, ledger: LedgerOfBoth | None = None) -> None:
         self.limits = Limits()
         self.clock = HandClock()
-        self.ledger: Ledger = ledger or MemoryLedger(limits=self.limits)
+        self.ledger: LedgerOfBoth = ledger or MemoryLedger(limits=self.limits)
         self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
         self.checkpoints = Checkpoints(checkpoints, self.limits.checkpoint_generations)
         self.catalog = Catalog()
@@ -57,6 +64,7 @@ class Wired:
         self.learner = Learner(
             campaigns=self.catalog.all,
             ledger=self.ledger,
+            customers=self.ledger,
             checkpoints=self.checkpoints,
             clock=self.clock,
             metrics=self.metrics,
@@ -67,9 +75,10 @@ class Wired:
         self.decide = DecideService(
             catalog=self.catalog,
             ledger=self.ledger,
+            customers=self.ledger,
             clock=self.clock,
             draw_key=DRAW_KEY,
-            fingerprint_key=DRAW_KEY,
+            ledger_key=DRAW_KEY,
             metrics=self.metrics,
             limits=self.limits,
             new_id=lambda _now_us: f"made-{next(numbers)}",
@@ -82,6 +91,22 @@ class Wired:
             limits=self.limits,
             wake=self.learner.wake,
         )
+
+        self.switches = SwitchService(
+            catalog=self.catalog, ledger=self.ledger, clock=self.clock, limits=self.limits
+        )
+        self.customers = CustomerService(
+            customers=self.ledger,
+            clock=self.clock,
+            ledger_key=DRAW_KEY,
+            metrics=self.metrics,
+            limits=self.limits,
+            relearn=self._relearn,
+        )
+        self.relearned = 0
+
+    async def _relearn(self) -> None:
+        self.relearned += 1
 
     async def start(self) -> Wired:
         """Open the ledger and serve the campaign."""

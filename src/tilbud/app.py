@@ -29,14 +29,18 @@ from tilbud.learning.settling import Learner
 from tilbud.ledger.sqlite import SqliteLedger
 from tilbud.ledger.sqlite_reading import SqliteReading
 from tilbud.service.catalog import Catalog
+from tilbud.service.customers import CustomerService
 from tilbud.service.decide import DecideService
 from tilbud.service.ids import uuid7
 from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import ReportService
+from tilbud.service.switches import SwitchService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.campaigns import campaign_handlers
+from tilbud.transport.customers import customer_handlers
 from tilbud.transport.decisions import DecisionHandlers
+from tilbud.transport.explaining import explain_handler
 from tilbud.transport.http_side import HttpSide
 from tilbud.transport.rpc import Rpc
 from tilbud.transport.server import GrpcServer
@@ -140,6 +144,7 @@ class Application:
         self._learner = learner = Learner(
             campaigns=catalog.all,
             ledger=ledger,
+            customers=ledger,
             checkpoints=checkpoints,
             clock=clock,
             metrics=metrics,
@@ -173,9 +178,10 @@ class Application:
         decide = DecideService(
             catalog=catalog,
             ledger=ledger,
+            customers=ledger,
             clock=clock,
             draw_key=settings.draw_key or info.draw_key,
-            fingerprint_key=info.draw_key,  # the ledger's own, so that retries outlive another draw key
+            ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
             metrics=metrics,
             limits=limits,
             new_id=uuid7,
@@ -188,12 +194,25 @@ class Application:
             limits=limits,
             wake=learner.wake,
         )
+        switches = SwitchService(catalog=catalog, ledger=ledger, clock=clock, limits=limits)
+        customers = CustomerService(
+            customers=ledger,
+            clock=clock,
+            ledger_key=info.draw_key,
+            metrics=metrics,
+            limits=limits,
+            relearn=loader.relearn,
+        )
         server = GrpcServer(
             listen=settings.listen,
             rpc=Rpc(metrics=metrics, limits=limits, log=logger("transport")),
             handlers={
-                "DecisionService": DecisionHandlers(decide, report, limits).by_name(),
-                "CampaignService": campaign_handlers(catalog, loader, limits),
+                "DecisionService": {
+                    **DecisionHandlers(decide, report, limits).by_name(),
+                    "ExplainDecision": explain_handler(catalog, ledger.find, limits),
+                },
+                "CampaignService": campaign_handlers(catalog, loader, switches, limits),
+                "CustomerService": customer_handlers(customers),
             },
             limits=limits,
         )
@@ -216,8 +235,11 @@ class Application:
 
     async def _start_learning(self) -> None:
         learning = asyncio.create_task(self._learner.run(), name="learner")
+        relearning = asyncio.create_task(self._loader.run(), name="relearner")
 
         async def stop_learning() -> None:
+            relearning.cancel()
+            await asyncio.wait([relearning])
             self._learner.stop()
             done, _ = await asyncio.wait([learning], timeout=self._settings.drain_grace_s)
             if done:

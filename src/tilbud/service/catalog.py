@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tilbud.bandit.features import encode_context, encode_offer
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
-from tilbud.domain.context import Context, Vocabulary
-from tilbud.domain.decisions import OfferSet, Text, payload_text
-from tilbud.domain.eligibility import Rules
+from tilbud.domain.caps import Caps
+from tilbud.domain.context import Context
+from tilbud.domain.decisions import NOTHING_DROPPED, NOTHING_REMOVED, OfferSet, Text, payload_text
+from tilbud.domain.eligibility import Eligibility, Rules
 from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
+from tilbud.domain.languages import in_language
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import RewardRules
+from tilbud.domain.situation import Situations
 from tilbud.service.campaign_files import CampaignFile
 
 
@@ -39,14 +43,15 @@ class ServedCampaign:
         campaign = loaded.campaign
         self.campaign: Campaign = campaign
         self.id: str = campaign.campaign
-        self.file_sha256 = loaded.sha256
+        self.file = loaded
         self.model = model
-        self.vocabulary: Vocabulary = campaign.vocabulary()
+        self.situations = Situations(campaign, loaded.contact)
         self.rules = Rules(campaign)
+        self.caps = Caps(campaign, loaded.contact)
         self.reward_rules = RewardRules.of(campaign.reward)
         self.offer_ids = tuple(offer.id for offer in campaign.offers)
-        self.payloads: tuple[Text, ...] = tuple(payload_text(offer.payload) for offer in campaign.offers)
-        self.fallback_payload = payload_text(campaign.fallback.payload)
+        self._payloads = tuple(_texts(offer.payload, offer.payloads) for offer in campaign.offers)
+        self._fallback_payload = _texts(campaign.fallback.payload, campaign.fallback.payloads)
         self.ends_now = frozenset(
             name
             for name, rule in campaign.reward.outcomes.items()
@@ -56,6 +61,8 @@ class ServedCampaign:
         self._encoded_offers = tuple(encode_offer(offer) for offer in campaign.offers)
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
         self._contexts: dict[tuple[object, ...], EncodedContext] = {}
+        self._notes: dict[tuple[tuple[str, str], ...], Text] = {}
+        self._removed: dict[tuple[Eligibility, str], Text] = {}
 
     def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""
@@ -67,6 +74,49 @@ class ServedCampaign:
                 tuple(self.offer_ids[index] for index in eligible),
                 tuple(self._encoded_offers[index] for index in eligible),
             )
+        return found
+
+    def payload(self, index: int, language: str) -> Text:
+        """Return an offer's payload in a language, or in the one the campaign falls back to."""
+        return self._in_language(self._payloads[index], language)
+
+    def fallback_payload(self, language: str) -> Text:
+        """Return the fallback's payload in a language, or in the one the campaign falls back to."""
+        return self._in_language(self._fallback_payload, language)
+
+    def _in_language(self, texts: Text | Mapping[str, Text], language: str) -> Text:
+        if isinstance(texts, Text):
+            return texts
+        return in_language(texts, language, self.campaign.fallback_language)
+
+    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Text:
+        """Return by which rule each offer was removed, as the record keeps it.
+
+        `kept_back`: why the eligible ones could not be chosen either, in a fallback.
+        """
+        if not eligibility.removed and not kept_back:
+            return NOTHING_REMOVED
+        found = self._removed.get((eligibility, kept_back))
+        if found is None:
+            if len(self._removed) >= self._limits.offer_set_cache_entries_max:
+                self._removed.clear()
+            fates = list(eligibility.removed)
+            if kept_back:
+                fates += [(index, kept_back) for index in eligibility.eligible]
+            named = {self.offer_ids[index]: rule for index, rule in sorted(fates)}
+            found = self._removed[eligibility, kept_back] = Text.of(_compact(named))
+        return found
+
+    def dropped(self, dropped: Mapping[str, str]) -> Text:
+        """Return what was known and not used, and why, as the record keeps it."""
+        if not dropped:
+            return NOTHING_DROPPED
+        key = tuple(dropped.items())
+        found = self._notes.get(key)
+        if found is None:
+            if len(self._notes) >= self._limits.offer_set_cache_entries_max:
+                self._notes.clear()
+            found = self._notes[key] = Text.of(_compact(dropped))
         return found
 
     def warm(self) -> None:
@@ -86,6 +136,17 @@ class ServedCampaign:
             if len(text) <= self._limits.context_cached_chars_max:
                 self._contexts[key] = found
         return found
+
+
+def _texts(payload: Mapping[str, Any], payloads: Mapping[str, Any] | None) -> Text | Mapping[str, Text]:
+    """Return the one payload, or one for each language."""
+    if payloads is None:
+        return payload_text(payload)
+    return {language: payload_text(each) for language, each in payloads.items()}
+
+
+def _compact(named: Mapping[str, str]) -> str:
+    return json.dumps(dict(named), separators=(",", ":"), ensure_ascii=False)
 
 
 class Catalog:

@@ -1,7 +1,9 @@
 """Decide: which offer should this customer see, here and now?
 
-The way of a decision: check → retry? → time left? → consent → variant → eligibility → predict → draw
-→ ledger. Everything up to the ledger is synchronous, so one model state answers it whole.
+The way of a decision: check → retry? → who asks → sticky? → eligibility → caps → time left? → paused? →
+consent → variant → predict → draw → ledger. Everything up to the ledger is synchronous, so one state of
+the model and of the customer answers it whole. Where the customer changed before the ledger has it,
+the whole decision is made again: redrawing only a capped offer would make its probability wrong.
 
 What holds: the probability answered is the one the draw used, and nothing overrides the offer
 afterwards; one (campaign, decision_id) has one answer; a valid call gets an answer while the ledger
@@ -10,23 +12,28 @@ commits; a dry run leaves no trace. gRPC is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from tilbud.domain.campaign import CONTROL, PERSONALIZED
-from tilbud.domain.choice import NO_CHOICE, Choice, choose, choose_always, choose_evenly, keyed_uniform
 from tilbud.domain.clock import Clock, Now
-from tilbud.domain.context import Consent, Context, check_text, read_context
-from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Reason, Text, check_id
+from tilbud.domain.context import check_text
+from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason, Repeat, check_id
 from tilbud.domain.eligibility import Eligibility
-from tilbud.domain.errors import IdReused, InvalidField, ModelUnavailable, TilbudError
+from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
-from tilbud.domain.variants import DRAW, variant_of
-from tilbud.ledger.port import Ledger
+from tilbud.domain.switches import WHOLE_CAMPAIGN, Pause, paused
+from tilbud.ledger.port import CustomersReading, Ledger
+from tilbud.service.asking import Askers, Asking
 from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.service.choosing import Chooser
+from tilbud.service.lines import Lines
+from tilbud.service.record import Record
 from tilbud.service.slices import Slices
 from tilbud.telemetry.metrics import Metrics
+
+Pauses = Mapping[str, tuple[Pause, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,20 @@ class _Drawn:
 
     request: DecideRequest
     decision: Decision
+    contact: Contact | None
     eligibility: Eligibility | None
     asked: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """A question that an earlier decision of the same customer answers; its own id is to stand for that."""
+
+    request: DecideRequest
+    repeat: Repeat
+
+
+_Prepared = Answer | Exception | _Drawn | _Repeated
 
 
 class DecideService:
@@ -56,18 +75,22 @@ class DecideService:
         *,
         catalog: Catalog,
         ledger: Ledger,
+        customers: CustomersReading,
         clock: Clock,
         draw_key: bytes,
-        fingerprint_key: bytes,
+        ledger_key: bytes,
         metrics: Metrics,
         limits: Limits,
         new_id: Callable[[int], str],
     ) -> None:
         self._catalog = catalog
         self._ledger = ledger
+        self._customers = customers
+        self._askers = Askers(customers=customers, ledger_key=ledger_key, limits=limits)
+        self._chooser = Chooser(draw_key=draw_key, limits=limits)
+        self.lines = Lines()
         self._clock = clock
-        self._key = draw_key
-        self._fingerprint_key = fingerprint_key
+        self._ledger_key = ledger_key
         self._metrics = metrics
         self._limits = limits
         self._new_id = new_id
@@ -83,54 +106,137 @@ class DecideService:
         return answer
 
     async def decide_many(
-        self, requests: Sequence[DecideRequest | Exception], deadlines_s: Sequence[float | None]
+        self,
+        requests: Sequence[DecideRequest | Exception],
+        deadlines_s: Sequence[float | None],
+        *,
+        in_line: bool = False,
     ) -> list[Answer | Exception]:
-        """Answer many questions in one ledger transaction; a bad one gets its error in its place.
+        """Answer many questions; each round is one ledger transaction. A bad one gets its error in its place.
 
-        A request that could not even be read stands as its error already. An unexpected error is told in
-        its place too: the other questions may be other callers'. `deadlines_s` says until when
-        each caller waits, on `perf_counter`'s clock; None: for ever. Not to be cancelled: what is handed
-        to the ledger is recorded all the same, and would not be counted. Raises Overloaded and
-        LedgerUnavailable.
+        Questions of one customer are answered one after the other, a round each, so that each sees what the
+        one before showed; `in_line` says that the callers are in their customers' `lines` already. A request
+        that could not even be read stands as its error already. An unexpected error is told in its place
+        too: the other questions may be other callers'. `deadlines_s` says until when each caller waits, on
+        `perf_counter`'s clock; None: for ever. Not to be cancelled: what is handed to the ledger is recorded
+        all the same, and would not be counted. Raises Overloaded and LedgerUnavailable.
         """
         slices = Slices(self._limits.loop_slice_s)
-        prepared: list[Answer | Exception | _Drawn] = []
-        for request, deadline_s in zip(requests, deadlines_s, strict=True):
+        answers: dict[int, Answer | Exception] = {}
+        tries: Counter[int] = Counter()
+        waiting: list[int] = list(range(len(requests)))
+        while waiting:
+            entered = {} if in_line else await self._enter(waiting, requests)
+            asked = [number for number in waiting if in_line or number in entered]
+            try:
+                prepared = await self._prepare_all(asked, requests, deadlines_s, slices)
+                finished = await self._finish(prepared, slices)
+            finally:
+                for customer_id in filter(None, entered.values()):
+                    self.lines.leave(customer_id)
+            for number, found in finished.items():
+                tries[number] += 1
+                if found is not None:
+                    answers[number] = found
+                elif tries[number] >= self._limits.decide_tries_max:
+                    answers[number] = Overloaded("the line for this customer", self._limits.retry_after_s)
+            waiting = [number for number in waiting if number not in answers]
+        return [answers[number] for number in range(len(requests))]
+
+    async def _enter(
+        self, waiting: Sequence[int], requests: Sequence[DecideRequest | Exception]
+    ) -> dict[int, str]:
+        """Return the questions of a round with the customers whose lines were entered for them ("": none).
+
+        Those are all whose line is free. Where none is: the first, when its turn has come.
+        """
+        customers = {
+            number: request.customer_id if isinstance(request, DecideRequest) else ""
+            for number in waiting
+            for request in (requests[number],)
+        }
+        entered = {
+            number: customer_id
+            for number, customer_id in customers.items()
+            if not customer_id or self.lines.try_enter(customer_id)
+        }
+        if not entered:
+            await self.lines.enter(customers[waiting[0]])
+            entered[waiting[0]] = customers[waiting[0]]
+        return entered
+
+    async def _prepare_all(
+        self,
+        asked: Sequence[int],
+        requests: Sequence[DecideRequest | Exception],
+        deadlines_s: Sequence[float | None],
+        slices: Slices,
+    ) -> dict[int, _Prepared]:
+        pauses = self._ledger.pauses()
+        prepared: dict[int, _Prepared] = {}
+        for number in asked:
             if slices.over():
                 await slices.give_way()
-            prepared.append(self._try_prepare(request, deadline_s))
-        drawn = [each.decision for each in prepared if isinstance(each, _Drawn)]
-        stored = iter(await self._ledger.record(drawn, self._clock.now()) if drawn else ())
-        answers: list[Answer | Exception] = []
-        for each in prepared:
+            prepared[number] = self._try_prepare(requests[number], deadlines_s[number], pauses)
+        return prepared
+
+    async def _finish(
+        self, prepared: Mapping[int, _Prepared], slices: Slices
+    ) -> dict[int, Answer | Exception | None]:
+        """Record what was drawn; return the answers, None where the customer changed meanwhile."""
+        drawn = [each for each in prepared.values() if isinstance(each, _Drawn)]
+        repeats = [each.repeat for each in prepared.values() if isinstance(each, _Repeated)]
+        now = self._clock.now()
+        stored = iter(
+            await self._ledger.record(
+                [each.decision for each in drawn],
+                now,
+                [each.contact for each in drawn] if any(each.contact for each in drawn) else (),
+            )
+            if drawn
+            else ()
+        )
+        stands_for = iter(await self._ledger.repeat(repeats, now) if repeats else ())
+        finished: dict[int, Answer | Exception | None] = {}
+        for number, each in prepared.items():
             if slices.over():
                 await slices.give_way()
-            answers.append(self._try_answer(each, next(stored)) if isinstance(each, _Drawn) else each)
-        return answers
+            if isinstance(each, _Drawn):
+                finished[number] = self._try_answer(each, next(stored))
+            elif isinstance(each, _Repeated):
+                finished[number] = self._repeated(each, next(stands_for))
+            else:
+                finished[number] = each
+        return finished
 
     def _try_prepare(
-        self, request: DecideRequest | Exception, deadline_s: float | None
-    ) -> Answer | _Drawn | Exception:
+        self, request: DecideRequest | Exception, deadline_s: float | None, pauses: Pauses
+    ) -> _Prepared:
         if isinstance(request, Exception):
             return request
         try:
-            return self._prepare(request, self._clock.now(), deadline_s)
+            return self._prepare(request, self._clock.now(), deadline_s, pauses)
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
             return error
 
-    def _try_answer(self, drawn: _Drawn, stored: Decision) -> Answer | TilbudError:
-        try:
-            return self._answer(drawn, stored)
-        except IdReused as error:
-            return error
-
-    def _answer(self, drawn: _Drawn, stored: Decision) -> Answer:
+    def _try_answer(self, drawn: _Drawn, stored: Decision | None) -> Answer | TilbudError | None:
         """Answer from the ledger's row: this decision, or the earlier one of the same id."""
+        if stored is None:
+            self._metrics.redecided.inc()
+            return None
         if stored is drawn.decision:
             self._count(drawn)
         elif stored.fingerprint != drawn.decision.fingerprint:
-            raise IdReused("decision_id", stored.decision_id)
+            return IdReused("decision_id", drawn.decision.decision_id)
         return Answer(stored, recorded=True, include_ranking=drawn.request.include_ranking)
+
+    def _repeated(self, repeated: _Repeated, stored: Decision | None) -> Answer | TilbudError | None:
+        if stored is None:
+            return None
+        if stored.fingerprint != repeated.repeat.fingerprint:
+            return IdReused("decision_id", repeated.repeat.decision_id)
+        self._metrics.sticky.labels(stored.campaign).inc()
+        return Answer(stored, recorded=True, include_ranking=repeated.request.include_ranking)
 
     def _count(self, drawn: _Drawn) -> None:
         self._metrics.decided(drawn.decision, perf_counter() - drawn.asked)
@@ -139,10 +245,12 @@ class DecideService:
             for rule in set(rules):
                 self._metrics.excluded(drawn.decision.campaign, rule, rules.count(rule))
 
-    def _prepare(self, request: DecideRequest, now: Now, deadline_s: float | None) -> Answer | _Drawn:
+    def _prepare(
+        self, request: DecideRequest, now: Now, deadline_s: float | None, pauses: Pauses
+    ) -> Answer | _Drawn | _Repeated:
         asked = perf_counter()
         served = self._catalog.get(self._check(request))
-        fingerprint = request.fingerprint(self._fingerprint_key)
+        fingerprint = request.fingerprint(self._ledger_key)
         if request.decision_id and not request.dry_run:
             # Before anything a changed campaign file could refuse: a retry is answered word for word.
             earlier = self._ledger.find(request.campaign, request.decision_id)
@@ -150,31 +258,72 @@ class DecideService:
                 if earlier.fingerprint != fingerprint:
                     raise IdReused("decision_id", request.decision_id)
                 return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
-        refused = served.campaign.consent == "required" and request.consent is not Consent.GRANTED
-        consented = not refused and request.consent is not Consent.DENIED
-        context = read_context(
-            request.context, served.vocabulary, now.wall_us, self._limits, consented=consented
+        asking = self._askers.read(request, served, now.wall_us)
+        off = paused(pauses[served.id], now.wall_us) if served.id in pauses else frozenset()
+        eligibility = served.rules.check(
+            asking.situation.context, request.include_offers, request.exclude_offers, off, asking.facts
         )
-        eligibility = served.rules.check(context, request.include_offers, request.exclude_offers)
-        record = _Record(
-            served, request, context=context, now=now, fingerprint=fingerprint, new_id=self._new_id
+        if WHOLE_CAMPAIGN not in off and (kept := self._sticky(served, asking, eligibility, now)) is not None:
+            return self._again(kept, request, fingerprint)
+        eligibility = self._capped(served, asking, eligibility, now, request.context.channel)
+        record = Record(
+            served,
+            request,
+            situation=asking.situation,
+            eligibility=eligibility,
+            customer=asking.key,
+            now=now,
+            fingerprint=fingerprint,
+            new_id=self._new_id,
         )
-        no_time = deadline_s is not None and deadline_s - asked < self._limits.decide_time_left_min_s
-        if no_time:
-            decision = record.fallback(Reason.FALLBACK_NO_TIME, PERSONALIZED)
-            if not request.dry_run:
-                self._metrics.decided(decision, perf_counter() - asked)
-        elif refused:
-            decision = record.fallback(Reason.FALLBACK_NO_CONSENT, self._variant(served, record))
-        elif not eligibility.eligible:
-            decision = record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, self._variant(served, record))
-        elif self._variant(served, record) == CONTROL:
-            decision = self._control(served, record, eligibility)
-        else:
-            decision = self._personalized(served, record, eligibility)
-        if request.dry_run or no_time:
+        left_s = None if deadline_s is None else deadline_s - asked
+        decision = self._chooser.choose(
+            served, record, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
+        )
+        if decision.reason is Reason.FALLBACK_NO_TIME and not request.dry_run:
+            self._metrics.decided(decision, perf_counter() - asked)
+        if request.dry_run or decision.reason is Reason.FALLBACK_NO_TIME:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
-        return _Drawn(request, decision, None if refused else eligibility, asked)
+        contact = _contact(served, asking, eligibility, decision, request.context.channel)
+        return _Drawn(request, decision, contact, None if asking.refused else eligibility, asked)
+
+    def _sticky(
+        self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, now: Now
+    ) -> Decision | None:
+        """Return the customer's last decision, where the campaign serves it again and rules still allow it.
+
+        Caps are not asked: it was counted when it was made, and is not counted again.
+        """
+        sticky_us = served.campaign.sticky_us
+        if not (sticky_us and asking.key and asking.customer.number):
+            return None
+        last = self._customers.last_sticky(asking.customer.number, served.id)
+        if last is None or not now.wall_us - sticky_us < last.decided_us:
+            return None
+        allowed = {served.offer_ids[index] for index in eligibility.eligible}
+        return last if last.offer_id in allowed else None
+
+    def _again(self, kept: Decision, request: DecideRequest, fingerprint: bytes) -> Answer | _Repeated:
+        if request.decision_id and not request.dry_run:
+            repeat = Repeat(kept.campaign, request.decision_id, fingerprint, kept.decision_id)
+            return _Repeated(request, repeat)
+        if not request.dry_run:
+            self._metrics.sticky.labels(kept.campaign).inc()
+        return Answer(kept, recorded=not request.dry_run, include_ranking=request.include_ranking)
+
+    def _capped(
+        self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, now: Now, channel: str
+    ) -> Eligibility:
+        """Return what is left when the customer has seen enough of some offers, or in the call's channel."""
+        if not (asking.key and asking.customer.number and eligibility.eligible):
+            return eligibility
+        lookups = served.caps.lookups(eligibility, channel, now.wall_us)
+        if not lookups:
+            return eligibility
+        counts = self._customers.exposures(
+            asking.customer.number, [(lookup.scope, lookup.since_us) for lookup in lookups]
+        )
+        return served.caps.apply(eligibility, lookups, counts, channel, now.wall_us)
 
     def _check(self, request: DecideRequest) -> str:
         """Check all that does not depend on the campaign; return the campaign's id."""
@@ -189,105 +338,18 @@ class DecideService:
                 raise InvalidField(field, f"at most {limits.offer_list_max} offers, got {len(ids)}")
         return check_id("campaign", request.campaign, limits, required=True)
 
-    def _variant(self, served: ServedCampaign, record: _Record) -> str:
-        return variant_of(served.campaign.variants, self._key, served.id, record.decision_id)
 
-    def _u(self, served: ServedCampaign, record: _Record) -> float:
-        return keyed_uniform(self._key, DRAW, served.id, record.decision_id)
-
-    def _personalized(self, served: ServedCampaign, record: _Record, eligibility: Eligibility) -> Decision:
-        offers = served.offer_set(eligibility.eligible)
-        try:
-            scores = served.model.predict(record.encoded.features, offers)
-            discovery = served.campaign.exploration.discovery
-            choice = choose(scores, len(offers.ids), discovery, self._u(served, record))
-        except ModelUnavailable:
-            return record.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, PERSONALIZED)
-        return record.drawn(Reason.PERSONALIZED, PERSONALIZED, eligibility, offers, choice)
-
-    def _control(self, served: ServedCampaign, record: _Record, eligibility: Eligibility) -> Decision:
-        control = served.campaign.variants.control
-        serves = control.serves if control else "uniform"
-        if serves == "fallback":
-            return record.fallback(Reason.CONTROL, CONTROL)
-        offers = served.offer_set(eligibility.eligible)
-        if serves == "uniform":
-            choice = choose_evenly(len(offers.ids), self._u(served, record))
-        elif serves in offers.ids:
-            choice = choose_always(offers.ids.index(serves), len(offers.ids))
-        else:
-            return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, CONTROL)
-        return record.drawn(Reason.CONTROL, CONTROL, eligibility, offers, choice)
-
-
-class _Record:
-    """What every way to answer one question has in common; turns a choice into its record."""
-
-    __slots__ = ("_context", "_fingerprint", "_now", "_request", "_served", "decision_id", "encoded")
-
-    def __init__(
-        self,
-        served: ServedCampaign,
-        request: DecideRequest,
-        *,
-        context: Context,
-        now: Now,
-        fingerprint: bytes,
-        new_id: Callable[[int], str],
-    ) -> None:
-        self._served = served
-        self._request = request
-        self._context = context
-        self._now = now
-        self._fingerprint = fingerprint
-        self.decision_id = request.decision_id or new_id(now.wall_us)
-        self.encoded = served.encode(context)
-
-    def drawn(
-        self, reason: Reason, variant: str, eligibility: Eligibility, offers: OfferSet, choice: Choice
-    ) -> Decision:
-        """Return the record of an offer that was drawn."""
-        payload = self._served.payloads[eligibility.eligible[choice.drawn]]
-        return self._decision(reason, variant, offers.ids[choice.drawn], payload, offers, choice)
-
-    def fallback(self, reason: Reason, variant: str) -> Decision:
-        """Return the record of the fallback."""
-        served = self._served
-        return self._decision(
-            reason, variant, served.campaign.fallback.id, served.fallback_payload, NO_OFFERS, NO_CHOICE
-        )
-
-    def _decision(  # noqa: PLR0917 - in the order of the record
-        self, reason: Reason, variant: str, offer_id: str, payload: Text, offers: OfferSet, choice: Choice
-    ) -> Decision:
-        served, context, now = self._served, self._context, self._now
-        deferred = self._request.defer_activation
-        reward = served.campaign.reward
-        window_us = reward.activation_window_us if deferred else reward.window_us
-        closes_service_us = now.service_us + window_us
-        return Decision(
-            campaign=served.id,
-            decision_id=self.decision_id,
-            fingerprint=self._fingerprint,
-            decided_us=now.wall_us,
-            variant=variant,
-            reason=reason,
-            offer_id=offer_id,
-            payload=payload,
-            probability=choice.probability,
-            offers=offers,
-            probabilities=choice.probabilities,
-            drawn=choice.drawn,
-            discovery=served.campaign.exploration.discovery,
-            lineage=served.model.lineage,
-            sequence=served.model.sequence,
-            features=self.encoded.features,
-            context=self.encoded.json,
-            device=context.device,
-            channel=context.channel,
-            journey_stage=context.journey_stage,
-            deferred=deferred,
-            deadline_us=now.wall_us + window_us,
-            closes_service_us=closes_service_us,
-            due_service_us=closes_service_us if deferred else closes_service_us + reward.grace_us,
-        )
+def _contact(
+    served: ServedCampaign, asking: Asking, eligibility: Eligibility, decision: Decision, channel: str
+) -> Contact | None:
+    """Return what the decision means for the customer; None where it is nobody's."""
+    if not asking.key:
+        return None
+    if decision.drawn < 0:
+        return Contact(asking.customer.version, (), sticky=False)
+    index = eligibility.eligible[decision.drawn]
+    return Contact(
+        asking.customer.version,
+        served.caps.scopes(index, channel),
+        sticky=bool(served.campaign.sticky_us),
+    )

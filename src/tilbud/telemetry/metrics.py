@@ -9,12 +9,13 @@ kept: the path of a decision only increments.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
+from tilbud.domain.switches import Pause, paused
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
@@ -141,6 +142,21 @@ class Metrics:
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
         )
         self.learning_errors = counter("learning_errors", "Failed turns of settling or learning", "campaign")
+        self.sticky = counter(
+            "sticky_decisions", "Questions answered again with the customer's last decision", "campaign"
+        )
+        self.redecided = counter(
+            "redecided_decisions", "Decisions made again since the customer changed meanwhile"
+        )
+        self.customer_events = counter(
+            "customer_events",
+            "Reported customer events by status: accepted, duplicate, no_consent, refused",
+            "status",
+        )
+        self.erasures = counter("erasures", "Customers erased")
+        self._paused = gauge(
+            "paused", "1 for each offer that is paused; a paused campaign has no offer", "campaign", "offer"
+        )
         self.campaigns = gauge("campaigns", "Campaigns served")
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
         build = gauge("build_info", "Versions, as labels; always 1", "version", "vw_version")
@@ -231,6 +247,13 @@ class Metrics:
         if child is None:
             child = self._caches.rpcs[method, code] = self._rpc_duration.labels(method, code)
         child.observe(seconds)
+
+    def show_pauses(self, pauses: Mapping[str, Sequence[Pause]], now_us: int) -> None:
+        """Show what is off now (wall clock, µs)."""
+        self._paused.clear()
+        for campaign, each in pauses.items():
+            for offer in paused(each, now_us):
+                self._paused.labels(campaign, offer).set(1)
 
     def forget(self, campaign: str) -> None:
         """Drop the gauges of a campaign that is served no more; its counters stay."""

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from asyncio import shield
 from collections.abc import Mapping
 
 from google.protobuf.message import Message
 
+from tilbud.domain.context import TIME_US_MAX
 from tilbud.domain.decisions import check_id
+from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.service.catalog import Catalog
 from tilbud.service.reload import CampaignLoader
-from tilbud.transport.converters import campaign_message
+from tilbud.service.switches import SwitchService
+from tilbud.transport.converters import campaign_message, microseconds
 from tilbud.transport.rpc import Context, Handle
 from tilbud.v1 import campaigns_pb2
 
 
-def campaign_handlers(catalog: Catalog, loader: CampaignLoader, limits: Limits) -> Mapping[str, Handle]:
-    """Return the handlers of the methods that work, by name."""
+def campaign_handlers(
+    catalog: Catalog, loader: CampaignLoader, switches: SwitchService, limits: Limits
+) -> Mapping[str, Handle]:
+    """Return the handlers by the method's name."""
 
     async def list_campaigns(_: campaigns_pb2.ListCampaignsRequest, __: Context) -> Message:
         return campaigns_pb2.ListCampaignsResponse(
-            campaigns=[campaign_message(served) for served in catalog.all()]
+            campaigns=[campaign_message(served, switches.pauses(served.id)) for served in catalog.all()]
         )
 
     async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
-        return campaigns_pb2.GetCampaignResponse(campaign=campaign_message(served))
+        return campaigns_pb2.GetCampaignResponse(
+            campaign=campaign_message(served, switches.pauses(served.id))
+        )
 
     async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
         changes = await loader.reload()
@@ -36,8 +44,39 @@ def campaign_handlers(catalog: Catalog, loader: CampaignLoader, limits: Limits) 
             unchanged=changes.unchanged,
         )
 
+    async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:
+        until_us = _end_us(message)
+        await shield(switches.pause_offer(message.campaign, message.offer_id, message.reason, until_us))
+        return campaigns_pb2.PauseOfferResponse()
+
+    async def resume_offer(message: campaigns_pb2.ResumeOfferRequest, _: Context) -> Message:
+        await shield(switches.resume_offer(message.campaign, message.offer_id))
+        return campaigns_pb2.ResumeOfferResponse()
+
+    async def pause_campaign(message: campaigns_pb2.PauseCampaignRequest, _: Context) -> Message:
+        await shield(switches.pause_campaign(message.campaign, message.reason, _end_us(message)))
+        return campaigns_pb2.PauseCampaignResponse()
+
+    async def resume_campaign(message: campaigns_pb2.ResumeCampaignRequest, _: Context) -> Message:
+        await shield(switches.resume_campaign(message.campaign))
+        return campaigns_pb2.ResumeCampaignResponse()
+
     return {
         "ListCampaigns": list_campaigns,
         "GetCampaign": get_campaign,
         "ReloadCampaigns": reload_campaigns,
+        "PauseOffer": pause_offer,
+        "ResumeOffer": resume_offer,
+        "PauseCampaign": pause_campaign,
+        "ResumeCampaign": resume_campaign,
     }
+
+
+def _end_us(message: campaigns_pb2.PauseOfferRequest | campaigns_pb2.PauseCampaignRequest) -> int | None:
+    """Return until when it is off; None: until it is resumed. Raises InvalidField."""
+    if not message.HasField("end_time"):
+        return None
+    end_us = microseconds("end_time", message.end_time)
+    if not 0 <= end_us < TIME_US_MAX:
+        raise InvalidField("end_time", "must lie in the years 1970 to 9998")
+    return end_us

@@ -7,6 +7,7 @@ Answers become bytes, with payloads serialized once.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
@@ -14,6 +15,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from tilbud.domain.context import Consent, ContextInput, FeatureValue
 from tilbud.domain.decisions import DecideRequest, Text
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.switches import Pause
 from tilbud.service.catalog import ServedCampaign
 from tilbud.service.decide import Answer
 from tilbud.service.report import OutcomeReport
@@ -28,21 +30,26 @@ _NOTHING = ContextInput()
 
 def decide_request(message: decisions_pb2.DecideRequest) -> DecideRequest:
     """Return the question a message asks; raises InvalidField."""
-    consent = _CONSENTS.get(message.consent)
-    if consent is None:
-        raise InvalidField("consent", f"{message.consent} is not one of the contract's values")
     return DecideRequest(
         campaign=message.campaign,
         decision_id=message.decision_id,
         customer_id=message.customer_id,
         context=_context(message.context) if message.HasField("context") else _NOTHING,
-        consent=consent,
+        consent=consent_of(message.consent),
         include_offers=tuple(message.include_offers),
         exclude_offers=tuple(message.exclude_offers),
         defer_activation=message.defer_activation,
         include_ranking=message.include_ranking,
         dry_run=message.dry_run,
     )
+
+
+def consent_of(number: int, name: str = "consent") -> Consent:
+    """Return the consent of the contract's number; raises InvalidField."""
+    consent = _CONSENTS.get(number)
+    if consent is None:
+        raise InvalidField(name, f"{number} is not one of the contract's values")
+    return consent
 
 
 def _context(said: decisions_pb2.Context) -> ContextInput:
@@ -55,16 +62,29 @@ def _context(said: decisions_pb2.Context) -> ContextInput:
         language=said.language,
         country=said.country,
         place=said.place,
-        features={name: _feature(name, value) for name, value in said.features.items()},
+        features={
+            name: feature_value(f"context.features[{name[:64]}]", value)
+            for name, value in said.features.items()
+        },
     )
 
 
-def _feature(name: str, value: decisions_pb2.FeatureValue) -> FeatureValue:
+def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue:
+    """Return the value of a message; raises InvalidField where it has none."""
     kind = value.WhichOneof("kind")
     if kind is None:
-        raise InvalidField(f"context.features[{name[:64]}]", "has no value; set category, number or flag")
+        raise InvalidField(where, "has no value; set category, number or flag")
     said: FeatureValue = getattr(value, kind)
     return said
+
+
+def feature_message(value: FeatureValue) -> decisions_pb2.FeatureValue:
+    """Return a value as the contract says it."""
+    if isinstance(value, bool):
+        return decisions_pb2.FeatureValue(flag=value)
+    if isinstance(value, str):
+        return decisions_pb2.FeatureValue(category=value)
+    return decisions_pb2.FeatureValue(number=value)
 
 
 def outcome_report(message: decisions_pb2.ReportOutcomeRequest) -> OutcomeReport:
@@ -118,8 +138,8 @@ def _payload(payload: Text) -> bytes:
     return field(_PAYLOAD, struct.SerializeToString())
 
 
-def campaign_message(served: ServedCampaign) -> campaigns_pb2.Campaign:
-    """Return what the contract says of a served campaign."""
+def campaign_message(served: ServedCampaign, pauses: Sequence[Pause]) -> campaigns_pb2.Campaign:
+    """Return what the contract says of a served campaign, and of what is off in it."""
     campaign = served.campaign
     return campaigns_pb2.Campaign(
         campaign=served.id,
@@ -136,5 +156,14 @@ def campaign_message(served: ServedCampaign) -> campaigns_pb2.Campaign:
             for name, kind in campaign.context.features.items()
         ],
         model_version=f"{served.model.lineage}.{served.model.sequence}",
-        file_sha256=served.file_sha256,
+        file_sha256=served.file.sha256,
+        pauses=[
+            campaigns_pb2.Pause(
+                offer_id=pause.offer_id,
+                reason=pause.reason,
+                end_time=None if pause.until_us is None else timestamp(pause.until_us),
+                start_time=timestamp(pause.since_us),
+            )
+            for pause in pauses
+        ],
     )

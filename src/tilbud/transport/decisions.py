@@ -54,7 +54,9 @@ class DecisionHandlers:
         }
 
     async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
-        return await self._deciding.ask((message, _deadline_s(context)))
+        deadline_s = _deadline_s(context)
+        async with self._decide.lines.within(message.customer_id):  # or it would hold the others' batch up
+            return await self._deciding.ask((message, deadline_s))
 
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         self._check_size(message.requests)
@@ -83,14 +85,19 @@ class DecisionHandlers:
         )
 
     async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
-        answers = await self._answers([message for message, _ in asked], [left for _, left in asked])
+        messages, deadlines_s = [message for message, _ in asked], [left for _, left in asked]
+        answers = await self._answers(messages, deadlines_s, in_line=True)
         return await self._each(answers, _response)
 
     async def _answers(
-        self, messages: Sequence[decisions_pb2.DecideRequest], deadlines_s: Sequence[float | None]
+        self,
+        messages: Sequence[decisions_pb2.DecideRequest],
+        deadlines_s: Sequence[float | None],
+        *,
+        in_line: bool = False,
     ) -> list[Answer | Exception]:
         requests = await self._each(messages, _reading(decide_request))
-        return await self._decide.decide_many(requests, deadlines_s)
+        return await self._decide.decide_many(requests, deadlines_s, in_line=in_line)
 
     async def _report_all(
         self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]

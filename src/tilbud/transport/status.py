@@ -22,6 +22,10 @@ CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
     (errors.UnknownDecision, StatusCode.NOT_FOUND, "UNKNOWN_DECISION"),
     (errors.IdReused, StatusCode.ALREADY_EXISTS, "ID_REUSED"),
     (errors.DecisionExpired, StatusCode.FAILED_PRECONDITION, "DECISION_EXPIRED"),
+    (errors.UnknownCustomer, StatusCode.NOT_FOUND, "UNKNOWN_CUSTOMER"),
+    (errors.CustomerChanged, StatusCode.ABORTED, "CUSTOMER_CHANGED"),
+    (errors.ConsentMissing, StatusCode.FAILED_PRECONDITION, "CONSENT_MISSING"),
+    (errors.CustomerErased, StatusCode.FAILED_PRECONDITION, "CUSTOMER_ERASED"),
     (errors.Overloaded, StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (errors.LedgerUnavailable, StatusCode.UNAVAILABLE, "LEDGER_UNAVAILABLE"),
     (errors.ModelUnavailable, StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
@@ -72,7 +76,7 @@ def _info(reason: str, **metadata: str) -> Message:
 def _details(error: errors.TilbudError) -> list[Message]:
     if isinstance(error, errors.InvalidField):
         return [_bad_request((error.field, error.problem))]
-    if isinstance(error, errors.IdReused):
+    if isinstance(error, errors.IdReused | errors.ConsentMissing):
         return [_bad_request((error.field, str(error)))]
     if isinstance(error, errors.CampaignInvalid):
         return [_bad_request(*((each.key or each.file, str(each)) for each in error.problems))]

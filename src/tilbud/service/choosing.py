@@ -1,0 +1,77 @@
+"""Which offer, of those that may be shown: the variant, the model, the draw; or why the fallback.
+
+What holds: the draw and the split are hashes of the ids under the draw key, so a retry draws the same;
+nothing removes or replaces an offer after the draw.
+"""
+
+from __future__ import annotations
+
+from tilbud.domain.campaign import CONTROL, PERSONALIZED
+from tilbud.domain.choice import choose, choose_always, choose_evenly, keyed_uniform
+from tilbud.domain.decisions import Decision, Reason
+from tilbud.domain.eligibility import Eligibility
+from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.limits import Limits
+from tilbud.domain.variants import DRAW, variant_of
+from tilbud.service.catalog import ServedCampaign
+from tilbud.service.record import Record
+
+
+class Chooser:
+    """Chooses among eligible offers."""
+
+    def __init__(self, *, draw_key: bytes, limits: Limits) -> None:
+        self._key = draw_key
+        self._limits = limits
+
+    def choose(
+        self,
+        served: ServedCampaign,
+        record: Record,
+        eligibility: Eligibility,
+        *,
+        left_s: float | None,
+        paused: bool,
+        refused: bool,
+    ) -> Decision:
+        """Return the record of what is answered.
+
+        `left_s` is how long the caller still waits (None: for ever), `paused` says that the campaign is,
+        `refused` that it requires consent and has none.
+        """
+        if left_s is not None and left_s < self._limits.decide_time_left_min_s:
+            return record.fallback(Reason.FALLBACK_NO_TIME, PERSONALIZED)
+        variant = variant_of(served.campaign.variants, self._key, served.id, record.decision_id)
+        if paused:
+            return record.fallback(Reason.FALLBACK_CAMPAIGN_PAUSED, variant)
+        if refused:
+            return record.fallback(Reason.FALLBACK_NO_CONSENT, variant)
+        if not eligibility.eligible:
+            return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, variant)
+        u = keyed_uniform(self._key, DRAW, served.id, record.decision_id)
+        return (_control if variant == CONTROL else _personalized)(served, record, eligibility, u)
+
+
+def _personalized(served: ServedCampaign, record: Record, eligibility: Eligibility, u: float) -> Decision:
+    offers = served.offer_set(eligibility.eligible)
+    try:
+        scores = served.model.predict(record.encoded.features, offers)
+        choice = choose(scores, len(offers.ids), served.campaign.exploration.discovery, u)
+    except ModelUnavailable:
+        return record.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, PERSONALIZED)
+    return record.drawn(Reason.PERSONALIZED, PERSONALIZED, offers, choice)
+
+
+def _control(served: ServedCampaign, record: Record, eligibility: Eligibility, u: float) -> Decision:
+    control = served.campaign.variants.control
+    serves = control.serves if control else "uniform"
+    if serves == "fallback":
+        return record.fallback(Reason.CONTROL, CONTROL)
+    offers = served.offer_set(eligibility.eligible)
+    if serves == "uniform":
+        choice = choose_evenly(len(offers.ids), u)
+    elif serves in offers.ids:
+        choice = choose_always(offers.ids.index(serves), len(offers.ids))
+    else:
+        return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, CONTROL)
+    return record.drawn(Reason.CONTROL, CONTROL, offers, choice)

@@ -1,0 +1,136 @@
+"""What is kept about customers, and their rights over it.
+
+What holds: a customer's id is hashed here and goes no further; nothing personal is stored without
+consent; an erasure returns when rows are gone and no served model has learned them. gRPC is not known
+here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tilbud.domain.clock import Clock
+from tilbud.domain.context import TIME_US_MAX, Consent, check_text
+from tilbud.domain.customers import CustomerEvent, CustomerEventStatus, CustomerKey, Profile, customer_key
+from tilbud.domain.decisions import check_id
+from tilbud.domain.errors import InvalidField, TilbudError, UnknownCustomer
+from tilbud.domain.limits import Limits
+from tilbud.domain.updates import ProfileUpdate
+from tilbud.ledger.port import Customers
+from tilbud.telemetry.metrics import Metrics
+
+_EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class EventReport:
+    """A customer event, as the caller put it."""
+
+    customer_id: str
+    event: str
+    event_id: str
+    time_us: int | None = None
+    consent: Consent = Consent.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A page of rows about a customer: JSON, one object a line; "" where it is the last."""
+
+    json_lines: str
+    next_page_token: str
+
+
+class CustomerService:
+    """Profiles, events, export, erasure. `relearn` brings every model up to date with erasures."""
+
+    def __init__(
+        self,
+        *,
+        customers: Customers,
+        clock: Clock,
+        ledger_key: bytes,
+        metrics: Metrics,
+        limits: Limits,
+        relearn: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._customers = customers
+        self._clock = clock
+        self._key = ledger_key
+        self._metrics = metrics
+        self._limits = limits
+        self._relearn = relearn
+
+    def get(self, customer_id: str) -> Profile:
+        """Return a customer's profile; raises InvalidField, UnknownCustomer."""
+        customer = self._customers.customer(self._customer(customer_id, "customer_id"))
+        if not customer.profile.changes or customer.erased:
+            raise UnknownCustomer
+        return customer.profile
+
+    async def update(self, customer_id: str, update: ProfileUpdate) -> Profile:
+        """Change what the update names; return the profile after it.
+
+        Raises InvalidField, CustomerChanged, ConsentMissing, CustomerErased, Overloaded, LedgerUnavailable.
+        """
+        key = self._customer(customer_id, "customer.customer_id")
+        update.check(self._limits)
+        now = self._clock.now()
+        return await self._customers.update_customer(
+            key, lambda customer: update.apply(customer, now.wall_us, self._limits), now
+        )
+
+    async def report_event(self, report: EventReport) -> CustomerEventStatus:
+        """Store an event, with consent.
+
+        Raises InvalidField, IdReused, CustomerErased, Overloaded, LedgerUnavailable.
+        """
+        key = self._customer(report.customer_id, "customer_id")
+        if not _EVENT.fullmatch(report.event):
+            raise InvalidField("event", "1 to 64 letters, digits and _, beginning with a letter")
+        check_id("event_id", report.event_id, self._limits, required=True)
+        now = self._clock.now()
+        if report.time_us is not None and not 0 <= report.time_us < TIME_US_MAX:
+            raise InvalidField("time", "must lie in the years 1970 to 9998")
+        occurred_us = now.wall_us if report.time_us is None else min(report.time_us, now.wall_us)
+        event = CustomerEvent(key, report.event, report.event_id, occurred_us, report.consent)
+        (result,) = await self._customers.receive_events([event], now)
+        if isinstance(result, TilbudError):
+            self._metrics.customer_events.labels("refused").inc()
+            raise result
+        self._metrics.customer_events.labels(result.name.lower()).inc()
+        return result
+
+    def export(self, customer_id: str, page_size: int, page_token: str) -> Exported:
+        """Return a page of all that is stored about a customer; raises InvalidField, UnknownCustomer."""
+        key = self._customer(customer_id, "customer_id")
+        rows_max = self._limits.export_page_rows_max
+        if not 0 <= page_size <= rows_max:
+            raise InvalidField("page_size", f"must lie between 0 and {rows_max}")
+        page = self._customers.export(
+            key, page_token, page_size or rows_max, self._limits.export_page_bytes_max
+        )
+        if not page.rows and not page_token:
+            raise UnknownCustomer
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in page.rows]
+        return Exported("".join(f"{line}\n" for line in lines), page.more)
+
+    async def erase(self, customer_id: str) -> int:
+        """Remove all that is stored about a customer, and all that was learned from it.
+
+        Returns how many rows there were. Not to be cancelled. Raises InvalidField, Overloaded,
+        LedgerUnavailable.
+        """
+        key = self._customer(customer_id, "customer_id")
+        erased = await self._customers.erase(key, self._clock.now())
+        self._metrics.erasures.inc()
+        await self._relearn()
+        return erased.rows
+
+    def _customer(self, customer_id: str, field: str) -> CustomerKey:
+        if not customer_id:
+            raise InvalidField(field, "is required")
+        return customer_key(check_text(field, customer_id, self._limits), self._key)

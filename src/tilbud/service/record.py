@@ -1,0 +1,119 @@
+"""The record of one decision: what every way to answer a question has in common.
+
+What holds: a record says all that was used, what was known and not used, and for every offer its
+probability or what kept it back. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilbud.domain.choice import NO_CHOICE, Choice
+from tilbud.domain.clock import Now
+from tilbud.domain.customers import CustomerKey
+from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Reason, Text
+from tilbud.domain.eligibility import Eligibility
+from tilbud.domain.situation import Situation
+from tilbud.service.catalog import ServedCampaign
+
+
+class Record:
+    """Turns a choice into the record of it."""
+
+    __slots__ = (
+        "_customer",
+        "_eligibility",
+        "_fingerprint",
+        "_now",
+        "_request",
+        "_served",
+        "_situation",
+        "decision_id",
+        "encoded",
+    )
+
+    def __init__(
+        self,
+        served: ServedCampaign,
+        request: DecideRequest,
+        *,
+        situation: Situation,
+        eligibility: Eligibility,
+        customer: CustomerKey,
+        now: Now,
+        fingerprint: bytes,
+        new_id: Callable[[int], str],
+    ) -> None:
+        """`customer` is ANONYMOUS where there is no consent to keep who it was."""
+        self._served = served
+        self._request = request
+        self._situation = situation
+        self._eligibility = eligibility
+        self._customer = customer
+        self._now = now
+        self._fingerprint = fingerprint
+        self.decision_id = request.decision_id or new_id(now.wall_us)
+        self.encoded = served.encode(situation.context)
+
+    def drawn(self, reason: Reason, variant: str, offers: OfferSet, choice: Choice) -> Decision:
+        """Return the record of an offer that was drawn from the eligible ones."""
+        payload = self._served.payload(
+            self._eligibility.eligible[choice.drawn], self._situation.context.language
+        )
+        removed = self._served.removed(self._eligibility)
+        return self._decision(reason, variant, offers.ids[choice.drawn], payload, offers, choice, removed)
+
+    def fallback(self, reason: Reason, variant: str) -> Decision:
+        """Return the record of the fallback; what kept the eligible offers back is the reason."""
+        served = self._served
+        payload = served.fallback_payload(self._situation.context.language)
+        kept_back = reason.name.lower().removeprefix("fallback_")
+        removed = served.removed(self._eligibility, kept_back)
+        return self._decision(
+            reason, variant, served.campaign.fallback.id, payload, NO_OFFERS, NO_CHOICE, removed
+        )
+
+    def _decision(  # noqa: PLR0917 - in the order of the record
+        self,
+        reason: Reason,
+        variant: str,
+        offer_id: str,
+        payload: Text,
+        offers: OfferSet,
+        choice: Choice,
+        removed: Text,
+    ) -> Decision:
+        served, context, now = self._served, self._situation.context, self._now
+        deferred = self._request.defer_activation
+        reward = served.campaign.reward
+        window_us = reward.activation_window_us if deferred else reward.window_us
+        closes_service_us = now.service_us + window_us
+        return Decision(
+            campaign=served.id,
+            decision_id=self.decision_id,
+            fingerprint=self._fingerprint,
+            decided_us=now.wall_us,
+            variant=variant,
+            reason=reason,
+            offer_id=offer_id,
+            payload=payload,
+            probability=choice.probability,
+            offers=offers,
+            probabilities=choice.probabilities,
+            drawn=choice.drawn,
+            discovery=served.campaign.exploration.discovery,
+            lineage=served.model.lineage,
+            sequence=served.model.sequence,
+            features=self.encoded.features,
+            context=self.encoded.json,
+            device=context.device,
+            channel=context.channel,
+            journey_stage=context.journey_stage,
+            deferred=deferred,
+            deadline_us=now.wall_us + window_us,
+            closes_service_us=closes_service_us,
+            due_service_us=closes_service_us if deferred else closes_service_us + reward.grace_us,
+            customer=self._customer,
+            removed=removed,
+            dropped=served.dropped(self._situation.dropped),
+        )

@@ -1,0 +1,213 @@
+"""Who asks, and what their side of the story does to a decision, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.wiring import Wired
+
+from tilbud.domain.context import Consent, ContextInput
+from tilbud.domain.customers import ANONYMOUS
+from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason
+from tilbud.domain.errors import Overloaded
+from tilbud.domain.updates import ProfileUpdate, TraitUpdate
+from tilbud.service.customers import EventReport
+from tilbud.service.decide import Answer
+
+CAMPAIGN = """
+campaign: c
+context:
+  features: {tier: category}
+  traits: {value: {kind: number, max_age: 30d}}
+  events: [add_to_cart]
+offers:
+  - {id: rare, caps: [{times: 3, per: 7d}]}
+  - {id: basket, requires: {add_to_cart: 2h}}
+  - {id: school, sensitive_topic: family}
+fallback: {id: none}
+reward: {outcomes: {click: 1}, window: 1h}
+consent: not_required
+"""
+PUSH = ContextInput(channel="push")
+
+
+@pytest.fixture
+async def wired(tmp_path: Path) -> Wired:
+    """The campaign above, served from memory."""
+    return await Wired(CAMPAIGN, tmp_path).start()
+
+
+async def sticky(tmp_path: Path) -> Wired:
+    """The same, one voice for a day, offers that are always there."""
+    offers = "  - {id: a, channels: [web, push]}\n  - {id: b}\n"
+    start, rest = CAMPAIGN.split("  - {id: rare")
+    return await Wired(
+        start + offers + "fallback" + rest.split("fallback", 1)[1] + "sticky: 24h\n", tmp_path
+    ).start()
+
+
+def ask(customer_id: str = "anna", **said: Any) -> DecideRequest:
+    """A question by a customer who agreed."""
+    return DecideRequest("c", customer_id=customer_id, **{"consent": Consent.GRANTED, **said})
+
+
+async def decided(wired: Wired, request: DecideRequest) -> Decision:
+    """Ask, and return the decision."""
+    return (await wired.decide.decide(request)).decision
+
+
+async def test_a_cap_holds_in_one_batch_too(wired: Wired) -> None:
+    """Of 64 questions of one customer in one batch, exactly the capped number shows the offer."""
+    answers = await wired.decide.decide_many([ask()] * 64, [None] * 64)
+    shown = Counter(answer.decision.offer_id for answer in answers if isinstance(answer, Answer))
+    assert shown == {"rare": 3, "none": 61}
+    assert wired.metric("excluded_offers_total", rule="caps") == 61
+    others = await wired.decide.decide_many([ask("bo"), ask("cy"), ask("")], [None] * 3)
+    assert all(isinstance(each, Answer) and each.decision.offer_id == "rare" for each in others)
+
+
+async def test_a_cap_holds_among_concurrent_callers(wired: Wired) -> None:
+    """64 callers at once, each a batch of its own: exactly the capped number of them see the offer."""
+    answers = await asyncio.gather(*(wired.decide.decide(ask()) for _ in range(64)))
+    assert Counter(answer.decision.offer_id for answer in answers) == {"rare": 3, "none": 61}
+
+
+async def test_a_customer_who_changed_meanwhile_is_decided_again(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the ledger says that the customer changed, the whole decision is made again."""
+    record = wired.ledger.record
+    contacts: list[Contact | None] = []
+
+    async def overtaken(decisions: Any, now: Any, contacts_of: Any = ()) -> Any:
+        contacts.extend(contacts_of)
+        if len(contacts) == 1:
+            await wired.customers.update("anna", ProfileUpdate(consent=Consent.DENIED))
+        return await record(decisions, now, contacts_of)
+
+    monkeypatch.setattr(wired.ledger, "record", overtaken)
+    request = ask(context=ContextInput(place="clinic"))
+    decision = await decided(wired, request)
+    assert decision.customer == ANONYMOUS, "consent was taken back before it was recorded"
+    assert "clinic" not in decision.context
+    assert wired.metric("redecided_decisions_total") == 1
+
+
+async def test_a_customer_who_never_stands_still_is_shed(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision is not made again for ever: after a bounded number of tries the call is refused."""
+
+    async def always_changed(decisions: Any, *_: Any) -> list[None]:
+        return [None] * len(decisions)
+
+    monkeypatch.setattr(wired.ledger, "record", always_changed)
+    with pytest.raises(Overloaded):
+        await wired.decide.decide(ask())
+    assert wired.metric("redecided_decisions_total") == wired.limits.decide_tries_max
+
+
+async def test_an_event_opens_an_offer_in_every_channel(wired: Wired) -> None:
+    """An abandoned basket changes the next offer, wherever it is asked for, and only for two hours."""
+    assert "basket" not in dict((await decided(wired, ask())).ranking())
+    await wired.customers.report_event(EventReport("anna", "add_to_cart", "e1", consent=Consent.GRANTED))
+    for channel in ("web", "push"):
+        decision = await decided(wired, ask(context=ContextInput(channel=channel)))
+        assert "basket" in decision.offers.ids
+        assert json.loads(decision.context)["last_event"] == "add_to_cart"
+    assert "basket" not in (await decided(wired, ask("bo"))).offers.ids
+    wired.clock.pass_s(7_201)
+    assert "basket" not in (await decided(wired, ask())).offers.ids
+
+
+async def test_without_consent_what_was_forbidden_still_holds(wired: Wired) -> None:
+    """Preferences are heeded whatever the consent says; nothing else of a customer is used without it."""
+    await wired.customers.update(
+        "anna",
+        ProfileUpdate(
+            consent=Consent.GRANTED,
+            traits={"value": TraitUpdate(9.0)},
+            preference_lists={"opted_in_topics": ("family",), "blocked_offers": ("rare",)},
+        ),
+    )
+    granted = await decided(wired, ask())
+    assert granted.offers.ids == ("school",)
+    assert json.loads(granted.context)["value"] == 9.0
+    denied = await decided(wired, ask(consent=Consent.DENIED))
+    assert denied.reason is Reason.FALLBACK_NO_ELIGIBLE_OFFER
+    assert denied.customer == ANONYMOUS
+    assert json.loads(denied.removed.body) == {
+        "rare": "blocked_offers", "basket": "requires", "school": "sensitive_topic",
+    }  # fmt: skip
+    assert json.loads(denied.dropped.body) == {"customer_id": "no_consent", "value": "no_consent"}
+
+
+async def test_one_voice_across_channels(tmp_path: Path) -> None:
+    """A sticky decision is served again: same id, same probability, counted once; asking ids stand for it."""
+    wired = await sticky(tmp_path)
+    first = await decided(wired, ask(decision_id="one"))
+    again = await decided(wired, ask(decision_id="two", context=PUSH))
+    without_id = await decided(wired, ask(context=PUSH))
+    assert {each.decision_id for each in (first, again, without_id)} == {"one"}
+    assert {each.probability for each in (first, again, without_id)} == {first.probability}
+    assert wired.metric("decisions_total") == 1
+    assert wired.metric("sticky_decisions_total") == 2
+    assert (await decided(wired, ask(decision_id="two", context=PUSH))).decision_id == "one", "its retry"
+    assert (await decided(wired, ask("bo"))).decision_id != "one"
+    wired.clock.pass_s(86_401)
+    assert (await decided(wired, ask())).decision_id != "one"
+    assert (await decided(wired, ask(decision_id="two", context=PUSH))).decision_id == "one", (
+        "its retry, later"
+    )
+
+
+async def test_a_sticky_offer_that_may_not_be_shown_any_more_is_not(tmp_path: Path) -> None:
+    """Rules are asked again before a decision is served again; blocked, it is another decision."""
+    wired = await sticky(tmp_path)
+    first = await decided(wired, ask())
+    await wired.customers.update(
+        "anna", ProfileUpdate(preference_lists={"blocked_offers": (first.offer_id,)})
+    )
+    second = await decided(wired, ask())
+    assert second.decision_id != first.decision_id
+    assert second.offer_id != first.offer_id
+    await wired.switches.pause_campaign("c", "bad news", None)
+    assert (await decided(wired, ask())).reason is Reason.FALLBACK_CAMPAIGN_PAUSED
+
+
+async def test_switches_act_on_the_next_decision(wired: Wired) -> None:
+    """A pause counts from the next decision on, until it is resumed or its time is over."""
+    await wired.switches.pause_offer("c", "rare", "sold out", None)
+    paused = await decided(wired, ask(""))
+    assert json.loads(paused.removed.body)["rare"] == "paused"
+    await wired.switches.resume_offer("c", "rare")
+    assert (await decided(wired, ask(""))).offer_id == "rare"
+    await wired.switches.pause_campaign("c", "bad news", wired.clock.wall_us + 60_000_000)
+    off = await decided(wired, ask(""))
+    assert (off.reason, off.offer_id) == (Reason.FALLBACK_CAMPAIGN_PAUSED, "none")
+    assert json.loads(off.removed.body)["rare"] == "campaign_paused"
+    wired.clock.pass_s(61)
+    assert (await decided(wired, ask(""))).offer_id == "rare"
+
+
+async def test_a_dry_run_of_a_customer_leaves_no_trace(wired: Wired) -> None:
+    """A dry run neither counts as an exposure nor makes the customer known."""
+    for _ in range(5):
+        assert not (await wired.decide.decide(ask(dry_run=True))).recorded
+    assert [(await decided(wired, ask())).offer_id for _ in range(4)] == ["rare", "rare", "rare", "none"]
+
+
+async def test_erasure_relearns_and_keeps_nobody(wired: Wired) -> None:
+    """After an erasure the customer is as one who denied; the models were asked to forget."""
+    await decided(wired, ask(decision_id="d1"))
+    assert await wired.customers.erase("anna") > 0
+    assert wired.relearned == 1
+    assert wired.ledger.find("c", "d1") is None
+    assert (await decided(wired, ask())).customer == ANONYMOUS
+    await wired.customers.update("anna", ProfileUpdate(consent=Consent.GRANTED))
+    assert (await decided(wired, ask())).customer != ANONYMOUS
