@@ -62,8 +62,8 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of all its threads so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        # Linux keeps such a clock of every process, see clock_getcpuclockid(3); /proc tells hundredths only.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def counted(self, metric: str) -> int:
         """Return the sum of one of the service's counters."""
@@ -79,10 +79,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(data: Path, cores: set[int] | None = None) -> Iterator[Server]:
-    """Serve the sample campaigns from an empty data directory."""
+def served(data: Path, cores: set[int] | None = None, campaigns: Path = SAMPLES) -> Iterator[Server]:
+    """Serve campaigns from an empty data directory."""
     command = [
-        sys.executable, "-m", "tilbud", "serve", "--campaigns", str(SAMPLES), "--data", str(data),
+        sys.executable, "-m", "tilbud", "serve", "--campaigns", str(campaigns), "--data", str(data),
         "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-level", "warning", "--drain-notice-s", "0",
     ]  # fmt: skip
     server = Server(command, cores)

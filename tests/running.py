@@ -8,12 +8,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
 from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
+from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 _FIRST_LINE = re.compile(r"gRPC on 127\.0\.0\.1:(\d+), metrics on http://127\.0\.0\.1:(\d+)/metrics")
@@ -54,6 +56,7 @@ class Service:
         grpc.channel_ready_future(self.channel).result(START_S)
         self.decisions = DecisionServiceStub(self.channel)
         self.campaigns = CampaignServiceStub(self.channel)
+        self.customers = CustomerServiceStub(self.channel)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of the HTTP side."""
@@ -94,3 +97,17 @@ class Service:
         """End the process if it still runs."""
         if self.process.poll() is None:
             self.kill()
+
+
+@contextmanager
+def served(directory: Path, files: Mapping[str, str], options: Sequence[str] = ()) -> Iterator[Service]:
+    """Serve these campaign files (text by file name) from below `directory`, for as long as it is asked."""
+    campaigns = directory / "campaigns"
+    campaigns.mkdir(parents=True)
+    for name, text in files.items():
+        (campaigns / name).write_text(text, encoding="utf-8")
+    service = Service(campaigns, directory / "data", directory / "log", options)
+    try:
+        yield service
+    finally:
+        service.close()

@@ -14,6 +14,8 @@ from tests.e2e.campaigns import RULES, SLOW
 from tests.running import Service
 
 from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1 import insights_pb2
+from tilbud.v1.insights_pb2_grpc import InsightServiceStub
 
 
 def _decide(service: Service, **fields: object) -> pb.DecideResponse:
@@ -174,6 +176,6 @@ def test_an_oversized_batch_is_refused_whole(serve: Serve) -> None:
 def test_methods_of_later_versions_say_so(serve: Serve) -> None:
     """A method that does not work yet is UNIMPLEMENTED, not missing."""
     service = serve(SLOW)
-    request = pb.ExplainDecisionRequest(campaign="slow", decision_id="x")
-    code, _ = _refused(lambda: service.decisions.ExplainDecision(request))
+    insights = InsightServiceStub(service.channel)
+    code, _ = _refused(lambda: insights.GetReport(insights_pb2.GetReportRequest(campaign="slow")))
     assert code is grpc.StatusCode.UNIMPLEMENTED
