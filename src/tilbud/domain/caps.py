@@ -2,14 +2,14 @@
 
 What holds: an offer that met a customer as often as one of its caps allows, within that cap's time, is
 removed, and no other. Exposures count that are strictly later than now − `per`. The counts are an argument:
-the ledger keeps them, under the scopes that `domain/customers.py` names. `lookups` and `apply` see the same
-`now_us`.
+the ledger keeps them, under the scopes that `domain/customers.py` names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.contact import ContactPolicy
@@ -18,9 +18,10 @@ from tilbud.domain.customers import channel_scope, group_scope, offer_scope
 from tilbud.domain.eligibility import CAPS, CONTACT_POLICY, GROUP_CAPS, Eligibility
 from tilbud.domain.fields import Cap
 
+_COMPILED_MAX = 2_000  # sets of eligible offers
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+
+class Lookup(NamedTuple):
     """What to count: exposures under `scope` later than `since_us` (wall clock, µs, exclusive)."""
 
     scope: str
@@ -34,6 +35,14 @@ class _Limit:
     scope: str
     per_us: int
     times: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The caps of some eligible offers: what is counted, each once, and which offers it removes."""
+
+    counted: tuple[tuple[str, int], ...]  # (scope, per)
+    limits: tuple[tuple[int, int, str, tuple[int, ...]], ...]  # place in counted, times, rule, offers
 
 
 class Caps:
@@ -55,6 +64,7 @@ class Caps:
             for offer in campaign.offers
         )
         self._free = not any(self._of_group.values()) and not any(self._of_offer)
+        self._compiled: dict[tuple[tuple[int, ...], str], _Compiled] = {}
 
     def lookups(self, eligibility: Eligibility, channel: str, now_us: int) -> tuple[Lookup, ...]:
         """Return what must be counted to judge the offers still eligible, each once; () where nothing caps.
@@ -62,52 +72,53 @@ class Caps:
         `channel` is the context's, or better the call's own word: a contact policy may name channels that
         the campaign does not declare.
         """
-        of_channel = self._of_channel.get(self._channel(channel), ())
-        if (self._free and not of_channel) or not eligibility.eligible:
+        channel = self._channel(channel)
+        if (self._free and channel not in self._of_channel) or not eligibility.eligible:
             return ()
-        limits = [*of_channel]
-        for index in eligibility.eligible:
-            limits += self._of_group.get(self._groups[index], ())
-            limits += self._of_offer[index]
-        return tuple(
-            {(each.scope, each.per_us): Lookup(each.scope, now_us - each.per_us) for each in limits}.values()
-        )
+        compiled = self._of(eligibility.eligible, channel)
+        return tuple([Lookup(scope, now_us - per_us) for scope, per_us in compiled.counted])
 
-    def apply(
-        self,
-        eligibility: Eligibility,
-        lookups: Sequence[Lookup],
-        counts: Sequence[int],
-        channel: str,
-        now_us: int,
-    ) -> Eligibility:
-        """Return the eligibility without the offers that are at a cap; `counts[i]` is of `lookups[i]`.
+    def apply(self, eligibility: Eligibility, counts: Sequence[int], channel: str) -> Eligibility:
+        """Return the eligibility without the offers that are at a cap.
 
-        The lookups are those of this eligibility, channel and time.
+        `counts[i]` is of the i-th lookup of this eligibility and channel.
         """
-        if not lookups:
+        if not counts:
             return eligibility
-        counted = {
-            (each.scope, now_us - each.since_us): count for each, count in zip(lookups, counts, strict=True)
-        }
+        compiled = self._of(eligibility.eligible, self._channel(channel))
+        assert len(counts) == len(compiled.counted), "other counts than were asked for"
+        removed: dict[int, str] = {}
+        for place, times, rule, offers in compiled.limits:
+            if counts[place] >= times:
+                for index in offers:
+                    removed.setdefault(index, rule)
+        return eligibility.without(sorted(removed.items()))
 
-        def reached(limits: Iterable[_Limit]) -> bool:
-            return any(counted[each.scope, each.per_us] >= each.times for each in limits)
+    def _of(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
+        """Return the caps of these offers in a channel, compiled; the same object for the same offers."""
+        found = self._compiled.get((eligible, channel))
+        if found is None:
+            if len(self._compiled) >= _COMPILED_MAX:
+                self._compiled.clear()
+            found = self._compiled[eligible, channel] = self._compile(eligible, channel)
+        return found
 
-        channel_reached = reached(self._of_channel.get(self._channel(channel), ()))
-        groups_reached = {
-            group: reached(self._of_group.get(group, ()))
-            for group in {self._groups[index] for index in eligibility.eligible}
-        }
-        removed: list[tuple[int, str]] = []
-        for index in eligibility.eligible:
-            if channel_reached:
-                removed.append((index, CONTACT_POLICY))
-            elif groups_reached[self._groups[index]]:
-                removed.append((index, GROUP_CAPS))
-            elif reached(self._of_offer[index]):
-                removed.append((index, CAPS))
-        return eligibility.without(removed)
+    def _compile(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
+        """Bring the caps in the order in which they give the reason: channel, group, offer."""
+        groups: dict[str, list[int]] = {}
+        for index in eligible:
+            groups.setdefault(self._groups[index], []).append(index)
+        capped = [(limit, CONTACT_POLICY, eligible) for limit in self._of_channel.get(channel, ())]
+        for group, members in groups.items():
+            capped += [(limit, GROUP_CAPS, tuple(members)) for limit in self._of_group.get(group, ())]
+        for index in eligible:
+            capped += [(limit, CAPS, (index,)) for limit in self._of_offer[index]]
+        places: dict[tuple[str, int], int] = {}
+        limits = tuple(
+            (places.setdefault((limit.scope, limit.per_us), len(places)), limit.times, rule, offers)
+            for limit, rule, offers in capped
+        )
+        return _Compiled(tuple(places), limits)
 
     def scopes(self, index: int, channel: str) -> tuple[str, ...]:
         """Return what an exposure of the offer at `index` counts under, capped today or not."""

@@ -167,7 +167,8 @@ class _CustomerRules:
         self._after_outcomes = tuple(
             ((offer.id, name), for_us) for name, for_us in suppressing if name in outcomes
         )
-        self.restrict = bool(self._sensitive or self._requires or suppressing)
+        self.look_back = bool(self._requires or suppressing)
+        self.restrict = bool(self._sensitive or self.look_back)
 
     def unwanted(self, facts: CustomerFacts) -> str:
         """Return the customer's wish by which the offer is not to be shown, or ""."""
@@ -186,14 +187,14 @@ class _CustomerRules:
         for event, within_us in self._requires:
             if not facts.known or not _within(events.get(event), within_us, now_us):
                 return "requires"
-        if facts.known and (
-            any(_within(events.get(event), for_us, now_us) for event, for_us in self._after_events)
-            or any(
-                _within(facts.happened.outcomes.get(key), for_us, now_us)
-                for key, for_us in self._after_outcomes
-            )
-        ):
-            return "suppress_after"
+        if facts.known:
+            for event, for_us in self._after_events:
+                if _within(events.get(event), for_us, now_us):
+                    return "suppress_after"
+            outcomes = facts.happened.outcomes
+            for key, for_us in self._after_outcomes:
+                if _within(outcomes.get(key), for_us, now_us):
+                    return "suppress_after"
         return ""
 
 
@@ -221,7 +222,8 @@ class _OfferRules:
         self._hours = offer.hours
         self._condition = condition
         self.customer = customer
-        self.restricts = bool(self._lists or offer.valid or self._hours or condition or customer.restrict)
+        self._narrow = bool(self._lists or offer.valid or self._hours or condition)
+        self.restricts = self._narrow or customer.restrict
 
     def removed_by(self, context: Context, facts: CustomerFacts, *, wishes: bool) -> str:
         """Return the first rule that removes the offer, or "" where it may be shown.
@@ -229,9 +231,12 @@ class _OfferRules:
         Without `wishes` the customer blocks nothing of this campaign.
         """
         customer = self.customer
-        if wishes or customer.restrict:
-            return customer.unwanted(facts) or self._unfitting(context) or customer.untimely(facts)
-        return self._unfitting(context)
+        rule = customer.unwanted(facts) if wishes or customer.restrict else ""
+        if not rule and self._narrow:
+            rule = self._unfitting(context)
+        if not rule and customer.look_back:
+            rule = customer.untimely(facts)
+        return rule
 
     def _unfitting(self, context: Context) -> str:
         """Return the rule by which the context forbids the offer, or ""."""

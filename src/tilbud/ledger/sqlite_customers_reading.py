@@ -6,11 +6,13 @@ history: it looks for names and counts to a limit. An export reads as far as its
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from tilbud.domain.customers import (
@@ -19,8 +21,10 @@ from tilbud.domain.customers import (
     Customer,
     CustomerKey,
     Happened,
+    Profile,
 )
 from tilbud.domain.decisions import Decision, State
+from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, OutcomeStatus
 from tilbud.ledger import customer_rows as rows
 from tilbud.ledger.customer_rows import EVENT, OUTCOME, ExportRow, Place
@@ -33,11 +37,11 @@ _HAPPENED = (
     "SELECT what, time_us FROM latest WHERE customer_no = ?1 AND what >= ?2 AND what < ?3 "
     "UNION ALL SELECT what, time_us FROM latest WHERE customer_no = ?1 AND what >= ?4 AND what < ?5"
 )
-_EXPOSURES = (
-    "SELECT (SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ?1 "
-    "AND scope = json_extract(said.value, '$[0]') AND time_us > json_extract(said.value, '$[1]') LIMIT ?2)) "
-    "FROM json_each(?3) said"
+_COUNTED = (
+    "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ?1 AND scope = ?{} AND time_us > ?{} "
+    "LIMIT ?2))"
 )
+_SCOPES_AT_ONCE_MAX = 32
 _LAST_STICKY = (
     f"SELECT {STORED_DECISION} FROM latest l JOIN decisions d ON d.no = l.decision_no "  # noqa: S608
     "JOIN windows w ON w.decision_no = d.no WHERE l.customer_no = ? AND l.what = ? "
@@ -119,10 +123,32 @@ def customer_of(row: Sequence[Any] | None) -> Customer:
 class SqliteCustomersReading(ReadingFile):
     """Reads customers of the file at `path`."""
 
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        super().__init__(path, limits=limits)
+        self._profiles: dict[int, tuple[str, Profile]] = {}  # what was read last, and the text it stands for
+
     def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         with self._reads() as (reading, _):
-            return customer_of(reading.execute(CUSTOMER, (key,)).fetchone())
+            row = reading.execute(CUSTOMER, (key,)).fetchone()
+        if row is None:
+            return UNKNOWN_CUSTOMER
+        number, version, erased_us, text = row
+        return Customer(number, version, erased_us is not None, self._profile(number, text))
+
+    def _profile(self, number: int, text: str | None) -> Profile:
+        """Return a profile, parsed anew only where it changed; nothing is kept of who has none any more."""
+        if text is None:
+            self._profiles.pop(number, None)
+            return NO_PROFILE
+        known = self._profiles.get(number)
+        if known is not None and known[0] == text:
+            return known[1]
+        if len(self._profiles) >= self._limits.profile_cache_entries_max:
+            self._profiles.clear()
+        profile = rows.parse_profile(text)
+        self._profiles[number] = (text, profile)
+        return profile
 
     def happened(self, number: int, campaign: str) -> Happened:
         """Return when each event last happened, and each outcome of an offer of the campaign."""
@@ -141,11 +167,13 @@ class SqliteCustomersReading(ReadingFile):
 
     def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
         """Return how often a customer was exposed under each (scope, since), counted to the limit."""
-        if not scopes:
-            return []
-        asked = (number, self._limits.cap_times_max, json.dumps(scopes))
+        counts: list[int] = []
         with self._reads() as (reading, _):
-            return [count for (count,) in reading.execute(_EXPOSURES, asked).fetchall()]
+            for start in range(0, len(scopes), _SCOPES_AT_ONCE_MAX):
+                some = scopes[start : start + _SCOPES_AT_ONCE_MAX]
+                asked = (number, self._limits.cap_times_max, *chain.from_iterable(some))
+                counts += reading.execute(_counting(len(some)), asked).fetchone()
+        return counts
 
     def last_sticky(self, number: int, campaign: str) -> Decision | None:
         """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
@@ -179,3 +207,9 @@ def _exported(
         with closing(reading.execute(exported.statement, (found[0], *start))) as stored:
             for row in stored:
                 yield each, row[:length], exported.row(row[length:], records)
+
+
+@lru_cache(maxsize=_SCOPES_AT_ONCE_MAX)
+def _counting(scopes: int) -> str:
+    """Return the statement that counts under so many scopes: number, limit, then (scope, since) of each."""
+    return f"SELECT {', '.join(_COUNTED.format(place, place + 1) for place in range(3, 3 + 2 * scopes, 2))}"

@@ -320,10 +320,8 @@ class DecideService:
         lookups = served.caps.lookups(eligibility, channel, now.wall_us)
         if not lookups:
             return eligibility
-        counts = self._customers.exposures(
-            asking.customer.number, [(lookup.scope, lookup.since_us) for lookup in lookups]
-        )
-        return served.caps.apply(eligibility, lookups, counts, channel, now.wall_us)
+        counts = self._customers.exposures(asking.customer.number, lookups)
+        return served.caps.apply(eligibility, counts, channel)
 
     def _check(self, request: DecideRequest) -> str:
         """Check all that does not depend on the campaign; return the campaign's id."""

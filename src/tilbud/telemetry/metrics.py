@@ -43,6 +43,7 @@ class _SettlementChildren:
 class _Caches:
     decisions: dict[tuple[str, ...], _DecisionChildren] = field(default_factory=dict)
     settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
+    excluded: dict[tuple[str, str], Counter] = field(default_factory=dict)
     rpcs: dict[tuple[str, str], Histogram] = field(default_factory=dict)
 
 
@@ -190,7 +191,10 @@ class Metrics:
 
     def excluded(self, campaign: str, rule: str, offers: int) -> None:
         """Count offers that a rule removed from one decision."""
-        self._excluded.labels(campaign, rule).inc(offers)
+        child = self._caches.excluded.get((campaign, rule))
+        if child is None:
+            child = self._caches.excluded[campaign, rule] = self._excluded.labels(campaign, rule)
+        child.inc(offers)
 
     def outcome(self, campaign: str, outcome: str, status: str) -> None:
         """Count one reported outcome; both names must be declared ones."""

@@ -42,9 +42,7 @@ def applied(exposures: dict[str, int], channel: str = "web", eligibility: Eligib
     """Return what is left after so many exposures under each scope, all of them just now."""
     caps = Caps(HOME, POLICY)
     lookups = caps.lookups(eligibility, channel, NOON_US)
-    return caps.apply(
-        eligibility, lookups, [exposures.get(each.scope, 0) for each in lookups], channel, NOON_US
-    )
+    return caps.apply(eligibility, [exposures.get(each.scope, 0) for each in lookups], channel)
 
 
 def test_what_is_looked_up_is_what_can_matter():
@@ -71,7 +69,7 @@ def test_nothing_is_looked_up_where_nothing_caps(home, policy, eligibility, chan
     """Without a cap that could matter the ledger is not asked, and nothing is removed."""
     caps = Caps(home, policy)
     assert caps.lookups(eligibility, channel, NOON_US) == ()
-    assert caps.apply(eligibility, (), (), channel, NOON_US) is eligibility
+    assert caps.apply(eligibility, (), channel) is eligibility
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ def test_exactly_what_is_at_a_cap_is_removed(offers, group_caps, push_caps, hist
             for number, where, age_us in past)
         for look in lookups
     ]  # fmt: skip
-    reasons = dict(caps.apply(everything, lookups, counts, channel, NOON_US).removed)
+    reasons = dict(caps.apply(everything, counts, channel).removed)
     for number, each in enumerate(offers):
         group = each.get("group")
         in_group = [age_us for other, _, age_us in past if offers[other].get("group") == group]

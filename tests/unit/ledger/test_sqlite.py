@@ -353,7 +353,7 @@ STATEMENTS = {
     "customers by keys": contacts._by_keys(2),
     "customer": sqlite_customers_reading.CUSTOMER,
     "happened": sqlite_customers_reading._HAPPENED,
-    "exposures": sqlite_customers_reading._EXPOSURES,
+    "exposures": sqlite_customers_reading._counting(2),
     "last sticky": sqlite_customers_reading._LAST_STICKY,
     "open decisions": customer_statements.OPEN_DECISIONS,
     "learned": customer_statements.LEARNED,
