@@ -194,6 +194,18 @@ async def test_a_repeat_of_what_is_gone_is_told(ledger):
     assert await ledger.repeat([], at(1)) == []
 
 
+async def test_what_is_said_of_a_repeat_is_said_of_what_it_stands_for(ledger):
+    """Outcomes and activations under a repeat's id meet the earlier decision, and count once there."""
+    await ledger.record([decision(REPEAT.stands_for, deferred=True)], at())
+    await ledger.repeat([REPEAT], at(1))
+    both = [outcome(REPEAT.decision_id, event_id="e"), outcome(REPEAT.stands_for, event_id="e")]
+    assert await ledger.receive(both, at(2)) == [HELD, DUPLICATE]
+    [opened] = await ledger.activate([activation(REPEAT.decision_id)], at(3))
+    assert opened == Activated(at(3 + CLOSED_S).wall_us, repeated=False, held=1)
+    await settle(ledger, DUE_S + 10)
+    assert settled_ids(ledger) == [REPEAT.stands_for]
+
+
 async def test_a_purged_decision_takes_its_repeats_along(ledger):
     """No id stands for what is gone, nor for what later comes under its id."""
     await ledger.record([decision("d1")], at())

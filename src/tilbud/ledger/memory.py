@@ -115,7 +115,7 @@ class MemoryLedger(MemoryCustomers):
 
     def _receive(self, outcome: Outcome, now: Now) -> ReceiveResult:
         campaign = self._of(outcome.campaign)
-        entry = campaign.entries.get(outcome.decision_id)
+        entry = campaign.entry(outcome.decision_id)
         if entry is None:
             return UnknownDecision(outcome.campaign, outcome.decision_id)
         if outcome.key in entry.received:
@@ -150,7 +150,7 @@ class MemoryLedger(MemoryCustomers):
 
     def _activate(self, activation: Activation, now: Now) -> ActivateResult:
         campaign = self._of(activation.campaign)
-        entry = campaign.entries.get(activation.decision_id)
+        entry = campaign.entry(activation.decision_id)
         if entry is None:
             return UnknownDecision(activation.campaign, activation.decision_id)
         held = entry.outcomes(OutcomeStatus.HELD)

@@ -71,6 +71,11 @@ class Campaign:
     # (due, number, id) as once true of each; what is true no more is dropped when it comes up
     due: list[tuple[int, int, str]] = field(default_factory=list)
 
+    def entry(self, decision_id: str) -> Entry | None:
+        """Return the entry of an id, or the one that a repeat stands for."""
+        repeat = self.repeats.get(decision_id)
+        return self.entries.get(decision_id if repeat is None else repeat.stands_for)
+
     def find(self, decision_id: str) -> Decision | None:
         """Return the decision, or the earlier one that a repeat stands for."""
         if decision_id in self.entries:

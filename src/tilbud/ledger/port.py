@@ -183,7 +183,7 @@ class Ledger(LedgerReading, Protocol):
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what `find` returns for each from now on.
 
-        None where the earlier decision is gone.
+        Outcomes and activations under such an id are the earlier decision's. None where that is gone.
         """
         ...
 

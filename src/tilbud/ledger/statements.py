@@ -30,10 +30,16 @@ from tilbud.ledger.window import Window
 
 T = TypeVar("T")
 
-_FIND_WINDOW = (
+_WINDOW = (
     "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
-    "d.customer_no FROM decisions d JOIN windows w ON w.decision_no = d.no "
+)
+_FIND_WINDOW = (
+    f"{_WINDOW} d.customer_no FROM decisions d JOIN windows w ON w.decision_no = d.no "
     "WHERE d.campaign_no = ? AND d.decision_id = ?"
+)
+_FIND_REPEATED = (
+    f"{_WINDOW} d.customer_no FROM repeats r JOIN decisions d ON d.no = r.decision_no "
+    "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
 )
 _DUE = (
     "SELECT decision_no, state, due_service_us FROM windows "
@@ -336,8 +342,14 @@ class Statements:
         return self._campaign(campaign)
 
     def _window(self, campaign: str, decision_id: str) -> tuple[int, Window, str, int | None] | None:
-        """Return a decision's number, its window, the offer it drew and its customer's number."""
-        found = self._connection.execute(_FIND_WINDOW, (self._campaign(campaign), decision_id)).fetchone()
+        """Return a decision's number, its window, the offer it drew and its customer's number.
+
+        Of a repeat those of the decision it stands for.
+        """
+        asked = (self._campaign(campaign), decision_id)
+        found = self._connection.execute(_FIND_WINDOW, asked).fetchone()
+        if found is None:
+            found = self._connection.execute(_FIND_REPEATED, asked).fetchone()
         if found is None:
             return None
         no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, customer_no = found

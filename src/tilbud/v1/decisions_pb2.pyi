@@ -358,7 +358,8 @@ class DecideResponse(_message.Message):
     RECORDED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Report outcomes against this id. Where the campaign is `sticky` it may be an earlier decision's, served
-    again to the same customer; the asked decision_id then stands for it as long as it is kept.
+    again to the same customer; the asked decision_id then stands for it, also in outcomes, as long as it is
+    kept.
     """
     offer_id: _builtins.str
     """The offer to show; the fallback's id where the reason is a fallback (may be empty)."""

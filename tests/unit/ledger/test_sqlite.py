@@ -341,6 +341,7 @@ def explained(connection: sqlite3.Connection, statement: str) -> str:
 STATEMENTS = {
     "find": sqlite_reading.FIND,
     "find window": statements._FIND_WINDOW,
+    "find repeated window": statements._FIND_REPEATED,
     "due": statements._DUE,
     "due outcomes": statements._DUE_OUTCOMES,
     "end due": statements._END_DUE,
