@@ -26,7 +26,7 @@ from tests.builders import (
 from tests.contract.adapters import make
 
 from tilbud.domain.customers import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
-from tilbud.domain.decisions import Repeat
+from tilbud.domain.decisions import Contact, Repeat
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.port import Settled
@@ -357,6 +357,48 @@ async def test_a_sticky_decision_under_a_repeats_id_returns_what_that_stands_for
     assert stored == replace(first, fingerprint=repeat.fingerprint)
     assert ledger.customer(CUSTOMER) == before
     assert exposed(ledger) == [1, 1]
+
+
+def again(ledger, decision_id="", seconds=0.0, version=None):
+    """Answer with d1 again in the web channel, on what is known of CUSTOMER now."""
+    known = ledger.customer(CUSTOMER).version if version is None else version
+    met = Contact(known, (WEB,), sticky=True)
+    return ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
+
+
+async def test_a_repeat_in_a_channel_that_counts_is_counted_there_alone(ledger):
+    """Each answer counts once more in the channel, never for the offer; a retry of its id does not."""
+    first = await record(ledger, said={"sticky": True})
+    told = [replace(first, fingerprint=bytes(16))]
+    assert await again(ledger, seconds=1) == told
+    assert await again(ledger, "asked", seconds=2) == told
+    assert exposed(ledger) == [1, 3]
+    assert await again(ledger, "asked", seconds=3) == told
+    assert exposed(ledger) == [1, 3]
+    assert exposed(ledger, since_s=1) == [0, 1]
+
+
+async def test_a_repeat_for_a_customer_who_changed_counts_nothing(ledger):
+    """None, as for a decision: the version is stale, or the customer was erased meanwhile."""
+    await record(ledger, said={"sticky": True})
+    version = ledger.customer(CUSTOMER).version
+    await again(ledger, version=version)
+    assert await again(ledger, "asked", version=version) == [None]
+    assert ledger.find(CAMPAIGN, "asked") is None
+    assert exposed(ledger) == [1, 2]
+    await ledger.erase(CUSTOMER, at(1))
+    assert await again(ledger, "asked", seconds=2) == [None]
+
+
+async def test_activation_moves_what_was_reserved_and_no_repeat(ledger):
+    """What a deferred decision reserved counts from its activation; answers since stay where they were."""
+    await record(ledger, said={"sticky": True}, deferred=True)
+    await again(ledger, seconds=1)
+    await ledger.activate([activation("d1")], at(100))
+    assert exposed(ledger, since_s=50) == [1, 1]
+    assert exposed(ledger) == [1, 2]
+    await ledger.activate([activation("d1", shown_offer_id="bundle")], at(101))
+    assert exposed(ledger) == [0, 0]
 
 
 async def test_a_long_history_is_counted_right(ledger):

@@ -34,7 +34,7 @@ from tests.contract.adapters import ADAPTERS, Adapter, make
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import ANONYMOUS, channel_scope, offer_scope
-from tilbud.domain.decisions import Repeat
+from tilbud.domain.decisions import Contact, Repeat
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 
@@ -137,7 +137,20 @@ async def purge(ledger: Adapter, said: Any, now: Now) -> object:
 async def repeat(ledger: Adapter, said: Any, now: Now) -> object:
     """Let ids stand for others."""
     campaign, repeats = said
-    return await ledger.repeat([Repeat(campaign, each, bytes(16), other) for each, other in repeats], now)
+    known = ledger.customer(CUSTOMER).version
+    return await ledger.repeat(
+        [
+            Repeat(
+                campaign,
+                each,
+                bytes(16),
+                other,
+                Contact(known + late, (channel_scope("web"),), sticky=True) if met else None,
+            )
+            for each, other, met, late in repeats
+        ],
+        now,
+    )
 
 
 async def receive_events(ledger: Adapter, said: Any, now: Now) -> object:
@@ -192,7 +205,12 @@ STEPS = st.one_of(
     st.tuples(st.just(activate), st.tuples(WHERE, st.lists(SHOWN, max_size=3))),
     st.tuples(st.just(settle), st.tuples(WHERE, st.integers(1, 3))),
     st.tuples(st.just(purge), st.tuples(WHERE, st.integers(0, 4), st.integers(0, 8_000), st.integers(1, 3))),
-    st.tuples(st.just(repeat), st.tuples(WHERE, st.lists(st.tuples(IDS, IDS), max_size=3))),
+    st.tuples(
+        st.just(repeat),
+        st.tuples(
+            WHERE, st.lists(st.tuples(IDS | st.just(""), IDS, st.booleans(), st.integers(0, 1)), max_size=3)
+        ),
+    ),
     st.tuples(st.just(receive_events), st.lists(EVENTS, max_size=4)),
     st.tuples(st.just(update), st.tuples(WHO, st.sampled_from(Consent))),
     st.tuples(st.just(erase), WHO),

@@ -94,6 +94,16 @@ class Caps:
                     removed.setdefault(index, rule)
         return eligibility.without(sorted(removed.items()))
 
+    def contacts(self, channel: str, now_us: int) -> tuple[Lookup, ...]:
+        """Return what must be counted to know whether a channel has had enough of a customer's time."""
+        limits = self._of_channel.get(self._channel(channel), ())
+        return tuple([Lookup(each.scope, now_us - each.per_us) for each in limits])
+
+    def enough(self, counts: Sequence[int], channel: str) -> bool:
+        """Say whether the channel is at one of its caps; `counts[i]` is of the i-th of its `contacts`."""
+        limits = self._of_channel.get(self._channel(channel), ())
+        return any(count >= each.times for count, each in zip(counts, limits, strict=True))
+
     def _of(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
         """Return the caps of these offers in a channel, compiled; the same object for the same offers."""
         found = self._compiled.get((eligible, channel))

@@ -166,12 +166,13 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """An id that was answered with an earlier decision of the same customer."""
+    """A question that is answered with an earlier decision of the same customer."""
 
     campaign: str
-    decision_id: str
+    decision_id: str  # that stands for the earlier one from now on; "": none was said
     fingerprint: bytes
     stands_for: str  # the earlier decision's id
+    contact: Contact | None = None  # where answering it again is to be counted, if anywhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from tilbud.ledger.rows import insert
 SEEN_EVERY_US = 86_400_000_000  # how often it is told that a customer was seen
 _KEYS_AT_ONCE_MAX = 64
 _INTO_CUSTOMERS = "customers (no, key, version, seen_us)"
-_INTO_EXPOSURES = "exposures (decision_no, scope, customer_no, time_us)"
+_INTO_EXPOSURES = "exposures (decision_no, scope, again, customer_no, time_us)"
 _INTO_LATEST = "latest (customer_no, what, time_us, decision_no)"
 _NEWEST = (
     "ON CONFLICT (customer_no, what) DO UPDATE SET time_us = max(time_us, excluded.time_us), "
@@ -41,6 +41,10 @@ _TAKEN = (
 _SET_VERSIONS = (
     "UPDATE customers SET version = json_extract(j.value, '$[1]') FROM json_each(?) j "
     "WHERE no = json_extract(j.value, '$[0]')"
+)
+_AGAIN = (
+    f"INSERT INTO {_INTO_EXPOSURES} SELECT ?1, ?2, coalesce(max(again), 0) + 1, ?3, ?4 "  # noqa: S608
+    "FROM exposures WHERE decision_no = ?1 AND scope = ?2"
 )
 _SET_SEEN = "UPDATE customers SET seen_us = ? WHERE no IN (SELECT value FROM json_each(?))"
 _RELEASE = "DELETE FROM exposures WHERE decision_no IN (SELECT value FROM json_each(?))"
@@ -122,7 +126,7 @@ class Contacts:
         ):
             if contact is not None:
                 scopes = dict.fromkeys(contact.scopes)
-                exposures += [(no, scope, customer_no, now.wall_us) for scope in scopes]
+                exposures += [(no, scope, 0, customer_no, now.wall_us) for scope in scopes]
                 if contact.sticky and decision.drawn >= 0:
                     sticky.append((customer_no, sticky_mark(decision.campaign), now.wall_us, no))
         insert(self._connection, _INTO_EXPOSURES, exposures)
@@ -173,12 +177,26 @@ class Contacts:
         if long_ago:
             self._connection.execute(_SET_SEEN, (now.wall_us, json.dumps(long_ago)))
 
+    def again(self, decision_no: int, customer_no: int, contact: Contact, now: Now) -> bool:
+        """Count that a decision is answered again; False where its customer is not as they were asked of."""
+        met = self._connection.execute(
+            "UPDATE customers SET version = version + 1 WHERE no = ? AND version = ? AND erased_us IS NULL",
+            (customer_no, contact.version),
+        ).rowcount
+        if not met:
+            return False
+        self._connection.executemany(
+            _AGAIN,
+            [(decision_no, scope, customer_no, now.wall_us) for scope in contact.scopes],
+        )
+        return True
+
     # Later
 
     def activated(self, decision_no: int, customer_no: int, now: Now) -> None:
         """Count what a deferred decision reserved from now."""
         self._connection.execute(
-            "UPDATE exposures SET time_us = ? WHERE decision_no = ?", (now.wall_us, decision_no)
+            "UPDATE exposures SET time_us = ? WHERE decision_no = ? AND again = 0", (now.wall_us, decision_no)
         )
         self._connection.execute("UPDATE customers SET version = version + 1 WHERE no = ?", (customer_no,))
         self.seen(customer_no, now)

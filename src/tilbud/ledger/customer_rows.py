@@ -29,7 +29,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "customer": (),
     "event": (int,),
     "last": (str,),
-    "exposure": (int, str),
+    "exposure": (int, str, int),
     "decision": (int,),
     "outcome": (int, str),
     "settlement": (int,),

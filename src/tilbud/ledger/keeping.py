@@ -30,7 +30,9 @@ OLDEST_UNSETTLED = (
     "WHERE w.campaign_no = ? AND w.state IN (3, 4) ORDER BY w.decision_no LIMIT ?"
 )
 OLDEST_EVENTS = "SELECT no, time_us FROM events ORDER BY no LIMIT ?"
-OLDEST_EXPOSURES = "SELECT decision_no, scope, time_us FROM exposures ORDER BY decision_no, scope LIMIT ?"
+OLDEST_EXPOSURES = (
+    "SELECT decision_no, scope, again, time_us FROM exposures ORDER BY decision_no, scope, again LIMIT ?"
+)
 LEFT_CUSTOMERS = (
     "SELECT no FROM customers c WHERE c.profile IS NULL AND c.erased_us IS NULL AND c.seen_us < ? "
     "AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.customer_no = c.no) "
@@ -113,7 +115,9 @@ class Keeping:
         events = self._front(OLDEST_EVENTS, limit, events_before_us)
         self._connection.executemany("DELETE FROM events WHERE no = ?", events)
         exposures = self._front(OLDEST_EXPOSURES, limit - len(events), exposures_before_us)
-        self._connection.executemany("DELETE FROM exposures WHERE decision_no = ? AND scope = ?", exposures)
+        self._connection.executemany(
+            "DELETE FROM exposures WHERE decision_no = ? AND scope = ? AND again = ?", exposures
+        )
         left = limit - len(events) - len(exposures)
         customers = self._connection.execute(LEFT_CUSTOMERS, (exposures_before_us, left)).fetchall()
         self._connection.executemany("DELETE FROM latest WHERE customer_no = ?", customers)

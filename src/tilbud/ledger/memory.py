@@ -83,7 +83,7 @@ class MemoryLedger(MemoryCustomers):
         kept.version = contact.version + 1
         kept.seen(now)
         kept.entries[entry.number] = entry
-        kept.exposures |= {(entry.number, scope): now.wall_us for scope in contact.scopes}
+        kept.exposures |= {(entry.number, scope, 0): now.wall_us for scope in contact.scopes}
         if contact.sticky and decision.drawn >= 0:
             kept.sticky[decision.campaign] = entry
             kept.remember(sticky_mark(decision.campaign), now.wall_us)
@@ -91,11 +91,26 @@ class MemoryLedger(MemoryCustomers):
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what each stands for."""
         self._commit(now)
-        for repeat in repeats:
-            campaign = self._of(repeat.campaign)
-            if campaign.find(repeat.decision_id) is None and repeat.stands_for in campaign.entries:
-                campaign.repeats[repeat.decision_id] = repeat
-        return [self.find(repeat.campaign, repeat.decision_id) for repeat in repeats]
+        return [self._repeat(repeat, now) for repeat in repeats]
+
+    def _repeat(self, repeat: Repeat, now: Now) -> Decision | None:
+        campaign = self._of(repeat.campaign)
+        if repeat.decision_id and (known := campaign.find(repeat.decision_id)) is not None:
+            return known
+        entry = campaign.entry(repeat.stands_for)
+        if entry is None:
+            return None
+        kept, contact = entry.customer, repeat.contact
+        if contact is not None:
+            if kept is None or kept.erased_us is not None or kept.version != contact.version:
+                return None
+            kept.version += 1
+            for scope in contact.scopes:
+                kept.again(entry, scope, now)
+        if repeat.decision_id:
+            stands_for = entry.decision.decision_id
+            campaign.repeats[repeat.decision_id] = replace(repeat, stands_for=stands_for)
+        return replace(entry.decision, fingerprint=repeat.fingerprint)
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off."""

@@ -71,7 +71,7 @@ class MemoryCustomers:
         """Return how often a customer was exposed under each (scope, since), counted to the limit."""
         exposures = self._numbered(number).exposures
         counted = [
-            sum(scope == asked and time_us > since_us for (_, scope), time_us in exposures.items())
+            sum(scope == asked and time_us > since_us for (_, scope, _), time_us in exposures.items())
             for asked, since_us in scopes
         ]
         return [min(each, self._limits.cap_times_max) for each in counted]
@@ -110,8 +110,8 @@ class MemoryCustomers:
             yield "event", (number,), rows.event_row(event_id, event, time_us)
         for what, time_us in sorted(kept.latest.items()):
             yield "last", (what,), rows.latest_row(what, time_us)
-        for (number, scope), time_us in sorted(kept.exposures.items()):
-            yield "exposure", (number, scope), rows.exposure_row(scope, time_us)
+        for (number, scope, again), time_us in sorted(kept.exposures.items()):
+            yield "exposure", (number, scope, again), rows.exposure_row(scope, time_us)
         yield from self._exported_decisions(kept)
 
     def _exported_decisions(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
@@ -253,9 +253,9 @@ class MemoryCustomers:
             for kept in self._kept.values()
             for place, time_us in kept.exposures.items()
         )
-        old_exposures = list(takewhile(lambda each: each[2] < exposures_before_us, exposures[:limit]))
-        for number, scope, _, kept in old_exposures:
-            del kept.exposures[number, scope]
+        old_exposures = list(takewhile(lambda each: each[3] < exposures_before_us, exposures[:limit]))
+        for number, scope, again, _, kept in old_exposures:
+            del kept.exposures[number, scope, again]
         limit -= len(old_exposures)
         left = sorted((each for each in self._kept.values() if _left(each)), key=lambda each: each.seen_us)
         gone = [each for each in left if each.seen_us < exposures_before_us][:limit]

@@ -121,6 +121,9 @@ class Campaign:
             del entry.customer.entries[entry.number]
 
 
+Exposure = tuple[int, str, int]  # decision, scope, and 0, or which time it was answered again
+
+
 @dataclass(slots=True, eq=False)
 class Kept:
     """A customer, and all that happened to them."""
@@ -133,7 +136,7 @@ class Kept:
     erased_us: int | None = None
     profile: Profile | None = None
     entries: dict[int, Entry] = field(default_factory=dict)
-    exposures: dict[tuple[int, str], int] = field(default_factory=dict)  # when, by (decision, scope)
+    exposures: dict[Exposure, int] = field(default_factory=dict)  # when
     events: dict[str, tuple[int, str, int]] = field(default_factory=dict)  # (number, event, when) by id
     latest: dict[str, int] = field(default_factory=dict)
     sticky: dict[str, Entry] = field(default_factory=dict)  # by campaign
@@ -154,14 +157,20 @@ class Kept:
     def activated(self, entry: Entry, now: Now) -> None:
         """Count what a deferred decision reserved from now."""
         for place in self._of(entry):
-            self.exposures[place] = now.wall_us
+            if not place[2]:
+                self.exposures[place] = now.wall_us
         self.version += 1
         self.seen(now)
+
+    def again(self, entry: Entry, scope: str, now: Now) -> None:
+        """Count a decision once more under a scope."""
+        times = [again for number, of, again in self.exposures if (number, of) == (entry.number, scope)]
+        self.exposures[entry.number, scope, max(times, default=0) + 1] = now.wall_us
 
     def release(self, entry: Entry) -> None:
         """Count the exposures to a decision no more."""
         for place in self._of(entry):
             del self.exposures[place]
 
-    def _of(self, entry: Entry) -> list[tuple[int, str]]:
+    def _of(self, entry: Entry) -> list[Exposure]:
         return [place for place in self.exposures if place[0] == entry.number]

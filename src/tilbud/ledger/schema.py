@@ -120,8 +120,9 @@ MIGRATIONS: tuple[Step, ...] = (
         """CREATE INDEX customers_without_profile ON customers (seen_us)
             WHERE profile IS NULL AND erased_us IS NULL""",
         """CREATE TABLE exposures (
-            decision_no INTEGER NOT NULL, scope TEXT NOT NULL, customer_no INTEGER NOT NULL,
-            time_us INTEGER NOT NULL, PRIMARY KEY (decision_no, scope)
+            decision_no INTEGER NOT NULL, scope TEXT NOT NULL,
+            again INTEGER NOT NULL, -- 0: when it was recorded; 1, 2, …: when it was answered again
+            customer_no INTEGER NOT NULL, time_us INTEGER NOT NULL, PRIMARY KEY (decision_no, scope, again)
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX exposures_by_scope ON exposures (customer_no, scope, time_us)",
         """CREATE TABLE events (

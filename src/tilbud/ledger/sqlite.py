@@ -119,7 +119,7 @@ class SqliteLedger(SqliteReading):
         if not repeats:
             return []
         found: list[Decision | None] = await self._submit(
-            Work(lambda statements: statements.repeat(repeats), now), len(repeats)
+            Work(lambda statements: statements.repeat(repeats, now), now), len(repeats)
         )
         return found
 

@@ -75,9 +75,9 @@ _EXPORTED: dict[str, _Exported] = {
         lambda row, _: rows.latest_row(*row),
     ),
     "exposure": _Exported(
-        "SELECT decision_no, scope, scope, time_us FROM exposures "
-        "WHERE customer_no = ? AND (decision_no, scope) > (?, ?) ORDER BY decision_no, scope",
-        (0, ""),
+        "SELECT decision_no, scope, again, scope, time_us FROM exposures WHERE customer_no = ? "
+        "AND (decision_no, scope, again) > (?, ?, ?) ORDER BY decision_no, scope, again",
+        (0, "", 0),
         lambda row, _: rows.exposure_row(*row),
     ),
     "decision": _Exported(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from tilbud.domain.clock import Now
@@ -190,21 +191,29 @@ class Statements:
         found = self._connection.execute(FIND, (campaign, decision_id)).fetchone()
         return found_decision(self._reading, campaign, found) if found else None
 
-    def repeat(self, repeats: Sequence[Repeat]) -> list[Decision | None]:
-        """Let ids that are free stand for earlier decisions; return what each stands for."""
-        for repeat in repeats:
-            if self._find(repeat.campaign, repeat.decision_id) is None:
-                self._connection.execute(
-                    "INSERT INTO repeats SELECT campaign_no, ?, ?, no FROM decisions "
-                    "WHERE campaign_no = ? AND decision_id = ?",
-                    (
-                        repeat.decision_id,
-                        repeat.fingerprint,
-                        self._campaign(repeat.campaign),
-                        repeat.stands_for,
-                    ),
-                )
-        return [self._find(repeat.campaign, repeat.decision_id) for repeat in repeats]
+    def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Answer with earlier decisions again; return what each question is answered with."""
+        return [self._repeat(repeat, now) for repeat in repeats]
+
+    def _repeat(self, repeat: Repeat, now: Now) -> Decision | None:
+        if repeat.decision_id and (known := self._find(repeat.campaign, repeat.decision_id)) is not None:
+            return known
+        found = self._window(repeat.campaign, repeat.stands_for)
+        if found is None:
+            return None
+        no, _, _, customer_no = found
+        contact = repeat.contact
+        if contact is not None and not (
+            customer_no is not None and self._contacts.again(no, customer_no, contact, now)
+        ):
+            return None
+        if repeat.decision_id:
+            self._connection.execute(
+                "INSERT INTO repeats VALUES (?, ?, ?, ?)",
+                (self._campaign(repeat.campaign), repeat.decision_id, repeat.fingerprint, no),
+            )
+        earlier = self._find(repeat.campaign, repeat.stands_for)
+        return earlier and replace(earlier, fingerprint=repeat.fingerprint)
 
     def pause(self, pause: Pause) -> None:
         """Switch something off; replaces an earlier pause."""

@@ -1,6 +1,6 @@
 """Decide: which offer should this customer see, here and now?
 
-The way of a decision: check → retry? → who asks → sticky? → eligibility → caps → time left? → paused? →
+The way of a decision: check → retry? → who asks → eligibility → sticky? → caps → time left? → paused? →
 consent → variant → predict → draw → ledger. Everything up to the ledger is synchronous, so one state of
 the model and of the customer answers it whole. Where the customer changed before the ledger has it,
 the whole decision is made again: redrawing only a capped offer would make its probability wrong.
@@ -25,9 +25,10 @@ from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import WHOLE_CAMPAIGN, Pause, paused
 from tilbud.ledger.port import CustomersReading, Ledger
-from tilbud.service.asking import Askers, Asking
-from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.service.asking import Askers
+from tilbud.service.catalog import Catalog
 from tilbud.service.choosing import Chooser
+from tilbud.service.contacting import Contacting, Kept, contact_of
 from tilbud.service.lines import Lines
 from tilbud.service.record import Record
 from tilbud.service.slices import Slices
@@ -85,7 +86,7 @@ class DecideService:
     ) -> None:
         self._catalog = catalog
         self._ledger = ledger
-        self._customers = customers
+        self._contacting = Contacting(customers=customers)
         self._askers = Askers(customers=customers, ledger_key=ledger_key, limits=limits)
         self._chooser = Chooser(draw_key=draw_key, limits=limits)
         self.lines = Lines()
@@ -263,9 +264,12 @@ class DecideService:
         eligibility = served.rules.check(
             asking.situation.context, request.include_offers, request.exclude_offers, off, asking.facts
         )
-        if WHOLE_CAMPAIGN not in off and (kept := self._sticky(served, asking, eligibility, now)) is not None:
-            return self._again(kept, request, fingerprint)
-        eligibility = self._capped(served, asking, eligibility, now, request.context.channel)
+        channel = request.context.channel
+        if WHOLE_CAMPAIGN not in off:
+            kept = self._contacting.kept(served, asking, eligibility, channel, now.wall_us)
+            if kept is not None:
+                return self._again(kept, request, fingerprint)
+        eligibility = self._contacting.capped(served, asking, eligibility, channel, now.wall_us)
         record = Record(
             served,
             request,
@@ -284,44 +288,22 @@ class DecideService:
             self._metrics.decided(decision, perf_counter() - asked)
         if request.dry_run or decision.reason is Reason.FALLBACK_NO_TIME:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
-        contact = _contact(served, asking, eligibility, decision, request.context.channel)
+        contact = contact_of(served, asking, eligibility, decision, channel)
         return _Drawn(request, decision, contact, None if asking.refused else eligibility, asked)
 
-    def _sticky(
-        self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, now: Now
-    ) -> Decision | None:
-        """Return the customer's last decision, where the campaign serves it again and rules still allow it.
-
-        Caps are not asked: it was counted when it was made, and is not counted again.
-        """
-        sticky_us = served.campaign.sticky_us
-        if not (sticky_us and asking.key and asking.customer.number):
-            return None
-        last = self._customers.last_sticky(asking.customer.number, served.id)
-        if last is None or not now.wall_us - sticky_us < last.decided_us:
-            return None
-        allowed = {served.offer_ids[index] for index in eligibility.eligible}
-        return last if last.offer_id in allowed else None
-
-    def _again(self, kept: Decision, request: DecideRequest, fingerprint: bytes) -> Answer | _Repeated:
-        if request.decision_id and not request.dry_run:
-            repeat = Repeat(kept.campaign, request.decision_id, fingerprint, kept.decision_id)
-            return _Repeated(request, repeat)
-        if not request.dry_run:
-            self._metrics.sticky.labels(kept.campaign).inc()
-        return Answer(kept, recorded=not request.dry_run, include_ranking=request.include_ranking)
-
-    def _capped(
-        self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, now: Now, channel: str
-    ) -> Eligibility:
-        """Return what is left when the customer has seen enough of some offers, or in the call's channel."""
-        if not (asking.key and asking.customer.number and eligibility.eligible):
-            return eligibility
-        lookups = served.caps.lookups(eligibility, channel, now.wall_us)
-        if not lookups:
-            return eligibility
-        counts = self._customers.exposures(asking.customer.number, lookups)
-        return served.caps.apply(eligibility, counts, channel)
+    def _again(self, kept: Kept, request: DecideRequest, fingerprint: bytes) -> Answer | _Repeated:
+        decision = kept.decision
+        if request.dry_run:
+            return Answer(decision, recorded=False, include_ranking=request.include_ranking)
+        if request.decision_id or kept.contact:
+            return _Repeated(
+                request,
+                Repeat(
+                    decision.campaign, request.decision_id, fingerprint, decision.decision_id, kept.contact
+                ),
+            )
+        self._metrics.sticky.labels(decision.campaign).inc()
+        return Answer(decision, recorded=True, include_ranking=request.include_ranking)
 
     def _check(self, request: DecideRequest) -> str:
         """Check all that does not depend on the campaign; return the campaign's id."""
@@ -335,19 +317,3 @@ class DecideService:
             if len(ids) > limits.offer_list_max:
                 raise InvalidField(field, f"at most {limits.offer_list_max} offers, got {len(ids)}")
         return check_id("campaign", request.campaign, limits, required=True)
-
-
-def _contact(
-    served: ServedCampaign, asking: Asking, eligibility: Eligibility, decision: Decision, channel: str
-) -> Contact | None:
-    """Return what the decision means for the customer; None where it is nobody's."""
-    if not asking.key:
-        return None
-    if decision.drawn < 0:
-        return Contact(asking.customer.version, (), sticky=False)
-    index = eligibility.eligible[decision.drawn]
-    return Contact(
-        asking.customer.version,
-        served.caps.scopes(index, channel),
-        sticky=bool(served.campaign.sticky_us),
-    )

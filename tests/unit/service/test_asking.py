@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.wiring import Wired
 
+from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customers import ANONYMOUS
 from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason
 from tilbud.domain.errors import Overloaded
 from tilbud.domain.updates import ProfileUpdate, TraitUpdate
+from tilbud.service.catalog import ServedCampaign
 from tilbud.service.customers import EventReport
 from tilbud.service.decide import Answer
 
@@ -211,3 +214,25 @@ async def test_erasure_relearns_and_keeps_nobody(wired: Wired) -> None:
     assert (await decided(wired, ask())).customer == ANONYMOUS
     await wired.customers.update("anna", ProfileUpdate(consent=Consent.GRANTED))
     assert (await decided(wired, ask())).customer != ANONYMOUS
+
+
+async def test_a_repeat_is_a_contact_where_the_channel_has_caps(tmp_path: Path) -> None:
+    """One voice, and still no more contacts than contact.yaml allows in the channel; elsewhere freely."""
+    wired = await sticky(tmp_path)
+    policy = ContactPolicy.model_validate({"channels": {"push": {"caps": [{"times": 2, "per": "1d"}]}}})
+    file = replace(wired.served.file, contact=policy)
+    wired.catalog.replace([ServedCampaign(file, wired.served.model, wired.limits)])
+    answers = [await decided(wired, ask(context=PUSH)) for _ in range(4)]
+    assert [each.reason for each in answers] == [
+        Reason.PERSONALIZED, Reason.PERSONALIZED,
+        Reason.FALLBACK_NO_ELIGIBLE_OFFER, Reason.FALLBACK_NO_ELIGIBLE_OFFER,
+    ]  # fmt: skip
+    assert answers[0].decision_id == answers[1].decision_id
+    web = [await decided(wired, ask(context=ContextInput(channel="web"))) for _ in range(4)]
+    assert {each.decision_id for each in web} == {answers[0].decision_id}
+    rivals = [
+        wired.decide.decide(ask("bo", context=PUSH, decision_id=f"bo-{number}")) for number in range(32)
+    ]
+    met = [(await each).decision for each in asyncio.as_completed(rivals)]
+    assert sum(each.drawn >= 0 for each in met) == 2
+    assert wired.metric("excluded_offers_total", rule="contact_policy") > 0
