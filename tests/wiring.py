@@ -93,7 +93,11 @@ class Wired:
         )
 
         self.switches = SwitchService(
-            catalog=self.catalog, ledger=self.ledger, clock=self.clock, limits=self.limits
+            catalog=self.catalog,
+            ledger=self.ledger,
+            clock=self.clock,
+            limits=self.limits,
+            log=logger("test"),
         )
         self.customers = CustomerService(
             customers=self.ledger,

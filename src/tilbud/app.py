@@ -194,7 +194,9 @@ class Application:
             limits=limits,
             wake=learner.wake,
         )
-        switches = SwitchService(catalog=catalog, ledger=ledger, clock=clock, limits=limits)
+        switches = SwitchService(
+            catalog=catalog, ledger=ledger, clock=clock, limits=limits, log=logger("switches")
+        )
         customers = CustomerService(
             customers=ledger,
             clock=clock,

@@ -62,6 +62,9 @@ offers:
   - {id: school, sensitive_topic: family}
   - {id: lounge, when: {big_spender: {eq: true}}}
   - {id: not-gold, when: {none_of: [{tier: {eq: gold}}]}}
+  - {id: pocket, devices: [mobile], languages: [da]}
+  - {id: newcomers, journey_stages: [new], countries: [DK, NO]}
+  - {id: harbour, places: [harbour], valid: {from: 2026-09-21, until: 2026-09-21}}
 fallback: {id: welcome}
 reward:
   window: 1h

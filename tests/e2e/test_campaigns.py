@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.conftest import Serve
-from tests.e2e.campaigns import RULES, SLOW
+from tests.e2e.campaigns import MANNERS, RULES, SLOW
 from tests.running import Service
 
 from tilbud.v1 import campaigns_pb2, decisions_pb2
@@ -51,6 +51,17 @@ def test_changed_files_are_served_and_a_kept_lineage_keeps_its_model(serve: Serv
     assert after.file_sha256 != before.file_sha256
     (files / "rules.yaml").unlink()
     assert list(_reload(service).removed) == ["rules"]
+
+
+def test_a_preference_page_learns_what_there_is_to_choose(serve: Serve) -> None:
+    """GetCampaign tells the topics to block and to opt in to, and the traits and events that are used."""
+    service = serve(MANNERS)
+    request = campaigns_pb2.GetCampaignRequest(campaign="manners")
+    campaign = service.campaigns.GetCampaign(request).campaign
+    assert list(campaign.topics) == ["prices"]
+    assert list(campaign.sensitive_topics) == ["family"]
+    assert list(campaign.events) == ["add_to_cart", "support_case", "bought"]
+    assert [(trait.name, trait.kind) for trait in campaign.traits] == [("value", "number")]
 
 
 def test_a_bad_file_leaves_the_running_campaigns(serve: Serve, files: Path) -> None:

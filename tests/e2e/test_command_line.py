@@ -35,6 +35,8 @@ def test_check_says_what_the_samples_will_do() -> None:
     for word in ("sticky", "journey", "opted in to family", "at most 3 times in 7d", "contact policy"):
         assert word in ran.stdout
     assert "4 valid" in ran.stdout
+    for slip in (" lacks ", " lack ", "no payload", "no campaign here"):
+        assert slip not in ran.stdout
 
 
 def test_check_takes_a_contact_policy_alone() -> None:

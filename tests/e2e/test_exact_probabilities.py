@@ -12,6 +12,7 @@ from tests.conftest import Serve
 from tests.e2e.campaigns import CONTACT, MANNERS
 from tests.running import Service
 
+from tilbud.domain.eligibility import RULES
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
@@ -20,12 +21,8 @@ BATCH = 500
 CUSTOMERS = 4_000
 DEVIATIONS_MAX = 4.0
 WEIGHT_DEVIATIONS_MAX = 3.0
+NARROW = ["anyone", "app-only", "ten-off", "not-gold"]
 NIGHT_S = 1_790_000_000  # 2026-09-21, 15:33 in Copenhagen; the times of a day follow
-RULES = (
-    "exclude_offers", "paused", "blocked_channels", "quiet_hours", "blocked_offers", "blocked_topics",
-    "sensitive_topic", "channels", "hours", "when", "requires", "suppress_after", "contact_policy",
-    "group_caps", "caps",
-)  # fmt: skip
 
 
 def _introduce(service: Service, draw: random.Random) -> None:
@@ -69,6 +66,9 @@ def _request(draw: random.Random, number: int) -> pb.DecideRequest:
         device=draw.choice(["mobile", "desktop", "toaster"]),
         channel=draw.choice(["web", "app", "push"]),
         language=draw.choice(["", "da", "de"]),
+        journey_stage=draw.choice(["", "", "new", "loyal"]),
+        country=draw.choice(["", "DK", "SE"]),
+        place=draw.choice(["harbour", "station"]),
     )
     context.time.FromSeconds(NIGHT_S + draw.randrange(86_400))
     if draw.random() < 0.7:
@@ -81,6 +81,7 @@ def _request(draw: random.Random, number: int) -> pb.DecideRequest:
         consent=draw.choice([pb.CONSENT_UNSPECIFIED] * 8 + [pb.CONSENT_GRANTED, pb.CONSENT_DENIED]),
         context=context,
         include_ranking=True,
+        include_offers=NARROW if draw.random() < 0.05 else [],
         exclude_offers=["anyone"] if draw.random() < 0.1 else [],
     )
 
@@ -116,6 +117,7 @@ def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_
                 continue
             assert math.isclose(math.fsum(ranking.values()), 1.0, rel_tol=1e-9)
             assert not set(request.exclude_offers) & set(ranking)
+            assert not request.include_offers or set(ranking) <= set(request.include_offers)
             assert start < DECISIONS // 2 or "not-gold" not in ranking
             for offer, probability in ranking.items():
                 expected[decision.variant, offer] += probability

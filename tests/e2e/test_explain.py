@@ -181,18 +181,22 @@ def test_without_consent_no_personal_value_is_a_factor(service: Service) -> None
 
 
 @pytest.mark.parametrize("language", ["en", "da"])
-def test_control_and_fallback_are_explained_otherwise(service: Service, language: str) -> None:
-    """Where no bandit chose there are no factors, and the sentence says so."""
+def test_control_is_explained_otherwise_and_a_fallback_not_at_all(service: Service, language: str) -> None:
+    """Where no bandit chose there are no factors; where nothing was chosen there is no sentence either."""
     context = situation({"colour": "red"}, channel="web", language=language)
     control = decide(service, "everyone", context=context, consent=pb.CONSENT_GRANTED)
     assert control.reason == pb.DECISION_REASON_CONTROL
     refusing = decide(service, "everyone", context=context)
     nothing = decide(service, "colours", context=context, include_offers=["app-shoes"])
-    for campaign, answer in (("everyone", control), ("everyone", refusing), ("colours", nothing)):
+    for campaign, answer, sentence in (
+        ("everyone", control, OTHERWISE[language]),
+        ("everyone", refusing, ""),
+        ("colours", nothing, ""),
+    ):
         explained = explain(service, campaign, answer.decision_id, language)
         assert list(explained.factors) == []
         assert explained.factors_model_version == ""
-        assert explained.customer_explanation == OTHERWISE[language]
+        assert explained.customer_explanation == sentence
     fates = removed(explain(service, "everyone", refusing.decision_id))
     assert fates["red-shoes"] == "no_consent"
     fates = removed(explain(service, "colours", nothing.decision_id))

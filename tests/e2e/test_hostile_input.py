@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES
+from tests.e2e.nonsense import (
+    BAD_TIMES,
+    MARK,
+    NOT_UTF8,
+    NUMBERS,
+    TEXTS,
+    answer_or_clear_error,
+    messages_with_one_text,
+    refuses,
+)
 from tests.running import Service
 
-from tilbud.v1 import campaigns_pb2
+from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
-TEXTS = [
-    "", " ", "\n", "a\nb", "|", "a|b", "|o 1", "a b", "14:30", "t=14:30", "a:1e39", "shared |d 1", "0:1:0.5",
-    "\0", "\r\n\r\n", "\x1b[31m", "x" * 128, "x" * 129, "x" * 100_000, "é", "𝕏" * 128, "\u202eabc", "\ufeff",
-    "_label_cost", "_label_probability", "'; DROP TABLE decisions; --", "../../etc/passwd", "-f /tmp/x",
-    "NaN", "null", "true", "1e39", "{}", "[]", "\ud7ff\uffff",
-]  # fmt: skip
-NUMBERS = [math.nan, math.inf, -math.inf, 1e39, -1e39, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 5e-324, 1.7e308]
 TEXT_FIELDS = ("device", "channel", "journey_stage", "place", "language", "country", "time_zone")
-ALLOWED = {
-    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED,
-}  # fmt: skip
+METHODS = [
+    method
+    for contract in (campaigns_pb2, customers_pb2, pb)
+    for service in contract.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
 OFFERS = {"anyone", "app-only", "big-basket", "not-gold", "evenings", "loyal-mobile"}
-
-
-def _answer_or_clear_error(call: Callable[[], Any], field: str = "") -> Any:
-    """Call; return the answer, or None after checking that the error names the field."""
-    try:
-        return call()
-    except grpc.RpcError as error:
-        assert error.code() in ALLOWED, f"{error.code()}: {error.details()}"
-        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            status = rpc_status.from_call(error)
-            assert status is not None
-            violations = error_details_pb2.BadRequest()
-            assert status.details[1].Unpack(violations)
-            assert field in violations.field_violations[0].field
-        return None
 
 
 def _check(decision: pb.DecideResponse | None, expected: set[str] | None = None) -> None:
@@ -77,10 +66,8 @@ def _requests() -> Iterator[tuple[str, pb.DecideRequest]]:
         request = pb.DecideRequest(campaign="rules")
         request.context.features["basket"].number = number
         yield "context.features", request
-    for seconds, nanos in ((2**62, 0), (-(2**62), 0), (0, -1), (0, 2**31 - 1), (253_402_300_800, 0), (-1, 0)):
-        request = pb.DecideRequest(campaign="rules")
-        request.context.time.seconds, request.context.time.nanos = seconds, nanos
-        yield "context.time", request
+    for time in BAD_TIMES:
+        yield "context.time", pb.DecideRequest(campaign="rules", context=pb.Context(time=time))
     empty = pb.DecideRequest(campaign="rules")
     empty.context.features["tier"].SetInParent()
     yield "context.features", empty
@@ -137,7 +124,7 @@ def test_every_field_of_a_question_takes_any_nonsense(serve: Serve) -> None:
         request.include_ranking = True
         # A category or number is known then, a time is another; nothing else changes what may be shown.
         changes = field in {"context.features", "context.time", "context.time_zone", "exclude_offers"}
-        answer = _answer_or_clear_error(lambda request=request: service.decisions.Decide(request), field)
+        answer = answer_or_clear_error(lambda request=request: service.decisions.Decide(request), field)
         _check(answer, None if changes else usual)
     _still_learns(service)
     assert "unexpected_error" not in service.log.read_text()
@@ -156,17 +143,16 @@ def test_every_field_of_an_outcome_and_an_activation_takes_any_nonsense(serve: S
     for text in TEXTS:
         for name in ("campaign", "decision_id", "outcome", "event_id"):
             request = outcome(**{name: text})
-            _answer_or_clear_error(lambda request=request: report(request), name)
+            answer_or_clear_error(lambda request=request: report(request), name)
         for name in ("campaign", "decision_id", "shown_offer_id"):
             activation = pb.ActivateRequest(**{"campaign": "rules", "decision_id": "x", name: text})
-            _answer_or_clear_error(lambda activation=activation: activate(activation), name)
+            answer_or_clear_error(lambda activation=activation: activate(activation), name)
     for number in NUMBERS:
         request = outcome(value=number)
-        _answer_or_clear_error(lambda request=request: report(request), "value")
-    for seconds, nanos in ((2**62, 0), (-(2**62), 0), (0, -1), (253_402_300_800, 0)):
-        request = outcome()
-        request.time.seconds, request.time.nanos = seconds, nanos
-        _answer_or_clear_error(lambda request=request: report(request), "time")
+        answer_or_clear_error(lambda request=request: report(request), "value")
+    for time in BAD_TIMES:
+        request = outcome(time=time)
+        answer_or_clear_error(lambda request=request: report(request), "time")
     _still_learns(service)
     assert "unexpected_error" not in service.log.read_text()
 
@@ -191,25 +177,31 @@ def test_any_request_gets_an_answer_or_a_clear_error(shared: Service, data: st.D
         context=context,
         include_ranking=True,
     )
-    _check(_answer_or_clear_error(lambda: shared.decisions.Decide(request)))
+    _check(answer_or_clear_error(lambda: shared.decisions.Decide(request)))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=200))
 def test_any_bytes_get_an_answer_or_a_clear_error(shared: Service, content: bytes) -> None:
-    """Bytes that are no message, or text that is not UTF-8: never UNKNOWN, never INTERNAL."""
-    for method in ("Decide", "BatchDecide", "ReportOutcome", "BatchReportOutcomes", "Activate"):
-        call = shared.channel.unary_unary(f"/tilbud.v1.DecisionService/{method}")
-        _answer_or_clear_error(lambda call=call: call(content))
+    """Bytes that are no message, sent to every method there is: never UNKNOWN, never INTERNAL."""
+    for method in METHODS:
+        call = shared.channel.unary_unary(_path(method))
+        answer_or_clear_error(lambda call=call: call(content))
 
 
-def test_text_that_is_not_utf8_is_refused_by_name(shared: Service) -> None:
-    """Invalid UTF-8 deep in a message is INVALID_ARGUMENT and names its field."""
-    call = shared.channel.unary_unary("/tilbud.v1.DecisionService/Decide")
-    with pytest.raises(grpc.RpcError) as raised:
-        call(b"\x0a\x05rules\x22\x04\x0a\x02\xc3\x28")
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "context.device" in str(raised.value.details())
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
+def test_text_that_is_not_utf8_is_refused_by_name(shared: Service, method: MethodDescriptor) -> None:
+    """Invalid UTF-8 in any text field, however deep, is INVALID_ARGUMENT and names its field."""
+    call = shared.channel.unary_unary(_path(method))
+    for field, content in messages_with_one_text(method.input_type, GetMessageClass(method.input_type)):
+        assert MARK.encode() in content
+        for text in NOT_UTF8:
+            bad = content.replace(MARK.encode(), text)
+            refuses(lambda bad=bad: call(bad), field)
+
+
+def _path(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
 
 
 @pytest.fixture(scope="module")

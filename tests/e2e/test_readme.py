@@ -41,7 +41,7 @@ def test_the_python_of_the_first_minute_works(service: Service) -> None:
 
 
 def test_the_shell_of_the_first_minute_works(service: Service) -> None:
-    """Each grpcurl line of the README runs, lists, decides and reports."""
+    """Each grpcurl line of the README runs: lists, decides, reports, explains, updates, pauses, resumes."""
     lines = [
         line
         for block in _blocks("console")
@@ -55,10 +55,13 @@ def test_the_shell_of_the_first_minute_works(service: Service) -> None:
         ).stdout
         for line in lines
     ]  # fmt: skip
-    listed, decided, reported = answers
+    listed, decided, reported, explained, updated, *_ = answers
+    assert len(answers) == 7
     assert "tilbud.v1.DecisionService" in listed
     assert json.loads(decided)["decision_id"] == "order-1"
     assert json.loads(reported)["status"] == "OUTCOME_STATUS_ACCEPTED"
+    assert json.loads(explained)["decision"]["offer_id"] == json.loads(decided)["offer_id"]
+    assert json.loads(updated)["customer"]["consent"] == "CONSENT_GRANTED"
 
 
 def test_it_is_seen_to_learn(service: Service) -> None:

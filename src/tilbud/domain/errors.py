@@ -78,10 +78,10 @@ class DecisionExpired(RequestError):
 
 
 class UnknownCustomer(RequestError):
-    """Nothing is known of the customer, or everything was erased."""
+    """What was asked for is not kept of the customer, or was erased."""
 
-    def __init__(self) -> None:
-        super().__init__("nothing is known of this customer")
+    def __init__(self, asked_for: str) -> None:
+        super().__init__(f"this customer has no {asked_for}")
 
 
 class CustomerChanged(RequestError):

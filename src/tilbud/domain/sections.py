@@ -42,10 +42,14 @@ def new_names(names: Iterable[str], *others: Iterable[str]) -> None:
     """Raise ValueError where a name is built in, or declared among `others` already."""
     taken = sorted(set(names) & _TAKEN)
     if taken:
-        raise ValueError(f"built in already, choose another name: {', '.join(taken)}")
+        raise ValueError(f"{_are(taken)} built in; choose another name")
     twice = sorted(set(names) & {name for each in others for name in each})
     if twice:
-        raise ValueError(f"declared already, choose another name: {', '.join(twice)}")
+        raise ValueError(f"{_are(twice)} declared already; choose another name")
+
+
+def _are(names: list[str]) -> str:
+    return f"{', '.join(f'`{name}`' for name in names)} {'is' if len(names) == 1 else 'are'}"
 
 
 class TraitRule(Section):

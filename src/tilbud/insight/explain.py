@@ -3,8 +3,8 @@
 What holds: nothing is told that the decision's own record does not say, but for factors, which are asked
 of the model that answers now. A factor is a value that was used, by what it does: the drawn offer's
 probability after discovery, with the value minus without it. What the customer is told names no other
-factors than those, and only ones that spoke for the offer. Whatever became of the campaign since, an
-explanation can be given.
+factors than those, and only ones that spoke for the offer; of a fallback they are told nothing, since no
+offer was chosen. Whatever became of the campaign since, an explanation can be given.
 
 What it does not do: change the model, or share an effect out. Each value is left out alone, so of two that
 tell the same (a tier, and a segment made of it) each may seem to do little.
@@ -59,7 +59,7 @@ class Explained:
     dropped: Mapping[str, str]  # name of what was known and not used, to why
     factors: tuple[Factor, ...]  # the strongest first
     factors_model_version: str  # of the model that was asked; "" where none was
-    customer_explanation: str  # "" where the campaign has none
+    customer_explanation: str  # "" where the campaign has none, and of a fallback
 
 
 async def explain(
@@ -86,7 +86,7 @@ async def explain(
         dropped=dropped,
         factors=factors or (),
         factors_model_version="" if factors is None else f"{model.lineage}.{model.sequence}",
-        customer_explanation=_sentence(campaign, spoken, told),
+        customer_explanation=_sentence(campaign, spoken, told) if decision.drawn >= 0 else "",
     )
 
 

@@ -1,15 +1,16 @@
 """Campaign files, and the contact policy beside them: YAML in, valid campaigns out, or every problem.
 
 What holds: all files load or none does; every problem says file, line, key and remedy. `contact.yaml` is
-no campaign: it counts for all that are loaded together, and there is at most one. YAML is `strict_yaml.py`'s
-business, what a key means that of `domain/campaign.py` and `domain/contact.py`.
+no campaign: it counts for all that are loaded together, and there is at most one; a file that is nearly
+called so is refused, not passed over or read as a campaign. YAML is `strict_yaml.py`'s business, what a key
+means that of `domain/campaign.py` and `domain/contact.py`.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from tilbud.service.strict_yaml import KeyPath, Tree
 
 CONTACT_FILE = "contact.yaml"
 _SUFFIXES = (".yaml", ".yml")
+_CONTACT_NAMES = tuple(f"contact{suffix}" for suffix in _SUFFIXES)  # in any letters: meant as one
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -147,33 +149,50 @@ def _contact(policies: Sequence[Path], limits: Limits, problems: list[Problem]) 
 
 
 def _files(paths: Sequence[Path], problems: list[Problem]) -> tuple[list[Path], list[Path]]:
-    """Return the campaign files and the contact policies of `paths`, each once."""
-    files: list[Path] = []
-    policies: list[Path] = []
+    """Return the campaign files and the contact policies of `paths`, each once; tell what is neither."""
+    found: list[Path] = []
     for path in paths:
         try:
             if path.is_dir():
-                found = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and each.is_file())
-                policies += [each for each in found if each.name == CONTACT_FILE]
-                found = [each for each in found if each.name != CONTACT_FILE]
-                if not found:
+                there = [each for each in sorted(path.iterdir()) if _counts(each) and each.is_file()]
+                if all(each.name == CONTACT_FILE for each in there):
                     problem = "the directory has no campaign; add one as a .yaml file"
                     problems.append(Problem(str(path), 0, "", problem))
-                files += found
-            elif not path.is_file():
-                problems.append(Problem(str(path), 0, "", "there is no such file or directory"))
-            elif path.name == CONTACT_FILE:
-                policies.append(path)
-            else:
-                files.append(path)
+                found += there
+            elif path.is_file():
                 beside = path.with_name(CONTACT_FILE)
-                policies += [beside] if beside.is_file() else []
+                found += [path, beside] if beside.is_file() else [path]
+            else:
+                problems.append(Problem(str(path), 0, "", "there is no such file or directory"))
         except OSError as error:
             problems.append(Problem(str(path), 0, "", f"cannot be read: {error.strerror}"))
+    problems += [
+        Problem(str(file), 0, "", f"a contact policy is called {CONTACT_FILE}; rename it")
+        for file in _once(each for each in found if _is_misnamed(each))
+    ]
+    policies = _once(each for each in found if each.name == CONTACT_FILE)
+    return list(dict.fromkeys(each for each in found if not _is_contact(each))), policies
+
+
+def _counts(file: Path) -> bool:
+    """Say whether a file of a directory is meant for this service, by its name."""
+    return file.suffix in _SUFFIXES or _is_contact(file)
+
+
+def _is_contact(file: Path) -> bool:
+    return file.name.lower() in _CONTACT_NAMES
+
+
+def _is_misnamed(file: Path) -> bool:
+    return _is_contact(file) and file.name != CONTACT_FILE
+
+
+def _once(files: Iterable[Path]) -> list[Path]:
+    """Return each file once, as it was named first."""
     once: dict[Path, Path] = {}
-    for policy in policies:
-        once.setdefault(policy.resolve(), policy)
-    return list(dict.fromkeys(files)), list(once.values())
+    for file in files:
+        once.setdefault(file.resolve(), file)
+    return list(once.values())
 
 
 Shapes = tuple[tuple[tuple[str | type, ...], type[BaseModel]], ...]

@@ -68,7 +68,7 @@ class CustomerService:
         """Return a customer's profile; raises InvalidField, UnknownCustomer."""
         customer = self._customers.customer(self._customer(customer_id, "customer_id"))
         if not customer.profile.changes or customer.erased:
-            raise UnknownCustomer
+            raise UnknownCustomer("profile")
         return customer.profile
 
     async def update(self, customer_id: str, update: ProfileUpdate) -> Profile:
@@ -114,7 +114,7 @@ class CustomerService:
             key, page_token, page_size or rows_max, self._limits.export_page_bytes_max
         )
         if not page.rows and not page_token:
-            raise UnknownCustomer
+            raise UnknownCustomer("stored rows")
         lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in page.rows]
         return Exported("".join(f"{line}\n" for line in lines), page.more)
 

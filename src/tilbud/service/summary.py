@@ -14,6 +14,7 @@ from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.durations import duration_text
 from tilbud.domain.eligibility import RULES
 from tilbud.domain.fields import Cap
+from tilbud.domain.offer import Shown
 
 _NAMED_MAX = 8  # enough to recognise them
 _OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
@@ -27,12 +28,18 @@ def campaign_summary(campaign: Campaign) -> dict[str, str]:
 def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dict[str, str]:
     """Return what a contact policy will do beside these campaigns (none: it was named alone)."""
     declared = {channel for campaign in campaigns for channel in campaign.context.channels}
-    told = {}
-    for channel, rule in policy.channels.items():
-        unknown = "" if channel in declared or not campaigns else " (no campaign here declares this channel)"
-        told[channel] = f"a customer is met {_capped(rule.caps) or 'as often as campaigns like'}{unknown}"
-    quiet = policy.quiet_channels
-    where = "in every channel" if quiet is None else f"in {_listed(quiet)}" if quiet else "nowhere"
+
+    def remark(channel: str) -> str:
+        return "" if channel in declared or not campaigns else " (no campaign here declares this channel)"
+
+    told = {
+        channel: f"a customer is met {_capped(rule.caps) or 'as often as campaigns like'}{remark(channel)}"
+        for channel, rule in policy.channels.items()
+    }
+    where = "in every channel"
+    if policy.quiet_channels is not None:
+        quiet = _listed(f"{channel}{remark(channel)}" for channel in policy.quiet_channels)
+        where = f"in {quiet}" if quiet else "nowhere"
     return {**told, "quiet hours": f"what a customer set is heeded {where}"}
 
 
@@ -47,14 +54,34 @@ def _choice(campaign: Campaign) -> dict[str, str]:
         "offers": f"{len(offers)}: {_named(offer.id for offer in offers)}",
         "rules": ", ".join(rules) or "none",
     }
-    languages = sorted({
-        language for shown in (*offers, campaign.fallback) for language in shown.payloads or ()
-    })  # fmt: skip
+    return {**told, **_languages(campaign)}
+
+
+def _languages(campaign: Campaign) -> dict[str, str]:
+    """Return what is written in which language, and what is not where another text is."""
+    told = {}
+    shown = [each for each in (*campaign.offers, campaign.fallback) if each.payloads is not None]
+    languages = sorted({language for each in shown for language in each.payloads or ()})
     if languages:
-        told["languages"] = f"{_listed(languages)}; {campaign.fallback_language} where no other fits"
+        fallback = f"{campaign.fallback_language} where no other fits"
+        lacking = (_lacking(language, shown) for language in languages)
+        told["languages"] = "; ".join([_listed(languages), fallback, *filter(None, lacking)])
     if campaign.explanations:
-        told["explanations"] = f"one sentence for the customer, in {_listed(sorted(campaign.explanations))}"
+        spoken = sorted(campaign.explanations)
+        alone = [each for each in spoken if languages and not _is_read(each, languages)]
+        remark = f" (no payload is in {_listed(alone)})" if alone else ""
+        told["explanations"] = f"one sentence for the customer, in {_listed(spoken)}{remark}"
     return told
+
+
+def _lacking(language: str, shown: Iterable[Shown]) -> str:
+    ids = [each.id or "the fallback" for each in shown if not _is_read(language, each.payloads or ())]
+    return f"{_named(ids)} {'lacks' if len(ids) == 1 else 'lack'} {language}" if ids else ""
+
+
+def _is_read(language: str, texts: Iterable[str]) -> bool:
+    """Say whether one of `texts` is in the language, or in the one that it is a kind of."""
+    return any(f"{language}-".startswith(f"{each}-") for each in texts)
 
 
 def _customer(campaign: Campaign) -> dict[str, str]:
@@ -76,7 +103,10 @@ def _customer(campaign: Campaign) -> dict[str, str]:
     if campaign.segments:
         told["segments"] = _listed(campaign.segments)
     if campaign.sticky_us:
-        told["sticky"] = f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)}"
+        told["sticky"] = (
+            f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)} "
+            f"(outcomes count for {duration_text(campaign.reward.window_us)} after the first time)"
+        )
     return told
 
 

@@ -1,11 +1,14 @@
 """Switches: pause and resume an offer, or a campaign.
 
-What holds: what is acknowledged acts on the next decision in every process, and outlives a restart.
+What holds: what is acknowledged acts on the next decision in every process, and outlives a restart. The log
+has a line of each; the reason, which people wrote, stays in the ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import structlog
 
 from tilbud.domain.clock import Clock
 from tilbud.domain.decisions import check_id
@@ -19,11 +22,20 @@ from tilbud.service.catalog import Catalog, ServedCampaign
 class SwitchService:
     """Pauses and resumes."""
 
-    def __init__(self, *, catalog: Catalog, ledger: Ledger, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        ledger: Ledger,
+        clock: Clock,
+        limits: Limits,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
         self._catalog = catalog
         self._ledger = ledger
         self._clock = clock
         self._limits = limits
+        self._log = log
 
     async def pause_campaign(self, campaign: str, reason: str, until_us: int | None) -> None:
         """Answer with the fallback until then (wall clock, µs; None: until it is resumed).
@@ -39,13 +51,13 @@ class SwitchService:
 
     async def resume_campaign(self, campaign: str) -> None:
         """Decide again; raises InvalidField, UnknownCampaign, Overloaded, LedgerUnavailable."""
-        await self._ledger.resume(self._served(campaign).id, WHOLE_CAMPAIGN, self._clock.now())
+        await self._resume(self._served(campaign).id, WHOLE_CAMPAIGN)
 
     async def resume_offer(self, campaign: str, offer_id: str) -> None:
         """Bring an offer back; see `resume_campaign`. One that a changed file dropped may be resumed too."""
         served = self._served(campaign)
         check_id("offer_id", offer_id, self._limits, required=True)
-        if not await self._ledger.resume(served.id, offer_id, self._clock.now()):
+        if not await self._resume(served.id, offer_id):
             self._offer(served, offer_id)
 
     def pauses(self, campaign: str) -> Sequence[Pause]:
@@ -66,6 +78,13 @@ class SwitchService:
                 "end_time", "lies in the past by the server's clock; leave it out or say a later one"
             )
         await self._ledger.pause(Pause(campaign, offer_id, reason, now.wall_us, until_us), now)
+        self._log.info("paused", campaign=campaign, offer=offer_id, until_us=until_us)
+
+    async def _resume(self, campaign: str, offer_id: str) -> bool:
+        was_off = await self._ledger.resume(campaign, offer_id, self._clock.now())
+        if was_off:
+            self._log.info("resumed", campaign=campaign, offer=offer_id)
+        return was_off
 
     def _served(self, campaign: str) -> ServedCampaign:
         return self._catalog.get(check_id("campaign", campaign, self._limits, required=True))

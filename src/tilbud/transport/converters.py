@@ -155,6 +155,15 @@ def campaign_message(served: ServedCampaign, pauses: Sequence[Pause]) -> campaig
             campaigns_pb2.CampaignFeature(name=name, kind=kind)
             for name, kind in campaign.context.features.items()
         ],
+        traits=[
+            campaigns_pb2.CampaignFeature(name=name, kind=rule.kind)
+            for name, rule in campaign.context.traits.items()
+        ],
+        events=campaign.context.events,
+        topics=sorted({topic for offer in campaign.offers for topic in offer.topics}),
+        sensitive_topics=sorted(
+            {offer.sensitive_topic for offer in campaign.offers if offer.sensitive_topic}
+        ),
         model_version=f"{served.model.lineage}.{served.model.sequence}",
         file_sha256=served.file.sha256,
         pauses=[

@@ -19,6 +19,7 @@ from tilbud.v1 import customers_pb2
 _TEXTS = ("time_zone", "language", "journey_stage")
 _TRAIT = "traits."
 _PREFERENCE = "preferences."
+_PREFERENCES = (*PREFERENCE_LISTS, "quiet_hours")
 
 
 def customer_handlers(customers: CustomerService) -> Mapping[str, Handle]:
@@ -114,18 +115,15 @@ def profile_update(message: customers_pb2.UpdateCustomerRequest) -> ProfileUpdat
             name = path.removeprefix(_TRAIT)
             fields["traits"][name] = _trait(customer, name) if name in customer.traits else None
         elif path == "preferences":
-            for name in (*PREFERENCE_LISTS, "quiet_hours"):
+            for name in _PREFERENCES:
                 _preference(fields, customer.preferences, name)
-        elif path.startswith(_PREFERENCE) and path.removeprefix(_PREFERENCE) in (
-            *PREFERENCE_LISTS,
-            "quiet_hours",
-        ):
+        elif path.startswith(_PREFERENCE) and path.removeprefix(_PREFERENCE) in _PREFERENCES:
             _preference(fields, customer.preferences, path.removeprefix(_PREFERENCE))
         else:
             raise InvalidField(
                 "update_mask",
                 f"{path[:64]!r} cannot be changed; known are consent, {', '.join(_TEXTS)}, traits, "
-                f"traits.NAME, preferences, preferences.FIELD",
+                f"traits.NAME, preferences, {', '.join(_PREFERENCE + name for name in _PREFERENCES)}",
             )
     return ProfileUpdate(**fields)
 

@@ -35,6 +35,10 @@ class Campaign(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     FILE_SHA256_FIELD_NUMBER: _builtins.int
     PAUSES_FIELD_NUMBER: _builtins.int
+    TRAITS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
+    SENSITIVE_TOPICS_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """The campaign's id."""
     model_version: _builtins.str
@@ -69,6 +73,22 @@ class Campaign(_message.Message):
     def pauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pause]:
         """What is paused now: the campaign itself (offer_id empty), then offers by id."""
 
+    @_builtins.property
+    def traits(self) -> _containers.RepeatedCompositeFieldContainer[Global___CampaignFeature]:
+        """The declared traits, with their kinds."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The customer events it uses."""
+
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The topics of its offers: what a customer can block."""
+
+    @_builtins.property
+    def sensitive_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The sensitive topics of its offers: what a customer can opt in to."""
+
     def __init__(
         self,
         *,
@@ -82,10 +102,14 @@ class Campaign(_message.Message):
         model_version: _builtins.str = ...,
         file_sha256: _builtins.str = ...,
         pauses: _abc.Iterable[Global___Pause] | None = ...,
+        traits: _abc.Iterable[Global___CampaignFeature] | None = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
+        topics: _abc.Iterable[_builtins.str] | None = ...,
+        sensitive_topics: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "events", b"events", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses", "sensitive_topics", b"sensitive_topics", "topics", b"topics", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,7 +185,7 @@ Global___CampaignOutcome: _TypeAlias = CampaignOutcome  # noqa: Y015
 
 @_typing.final
 class CampaignFeature(_message.Message):
-    """A free feature that a campaign declares."""
+    """A free feature, or a trait, that a campaign declares."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -305,7 +329,7 @@ class ReloadCampaignsResponse(_message.Message):
 
     @_builtins.property
     def changed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of campaigns whose file changed."""
+        """Ids of campaigns whose file, or contact.yaml, changed."""
 
     @_builtins.property
     def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -99,7 +99,9 @@ class Customer(_message.Message):
     customer_id: _builtins.str
     """1 to 128 characters, no control characters."""
     consent: _decisions_pb2.Consent.ValueType
-    """What the customer said; CONSENT_UNSPECIFIED: nothing yet."""
+    """What the customer said; CONSENT_UNSPECIFIED: nothing yet. Setting anything but GRANTED where it was
+    GRANTED takes it back.
+    """
     time_zone: _builtins.str
     """IANA name, such as "Europe/Copenhagen"; empty: unknown. Used where a call says none, and for quiet hours."""
     language: _builtins.str
@@ -204,8 +206,8 @@ class Preferences(_message.Message):
 
     @_builtins.property
     def opted_in_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sensitive topics the customer does want to see; used with consent only. At most 100, each at most 128
-        characters.
+        """Sensitive topics the customer does want to see; not used without consent. At most 100, each at most
+        128 characters.
         """
 
     def __init__(
@@ -287,9 +289,10 @@ class UpdateCustomerRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change: consent, time_zone, language, journey_stage, traits, traits.NAME, preferences,
-        preferences.FIELD. Empty: every field that is set; of traits, those that are there. A field it names that
-        is not set is emptied.
+        """The fields to change, by their names in this file: consent, time_zone, language, journey_stage, traits,
+        traits.NAME, preferences, preferences.blocked_offers and so on. A field it names that is not set is
+        emptied. Empty: every field that is set, of traits those that are there; so it cannot empty a list or
+        take consent back, and a preference page names `preferences`.
         """
 
     def __init__(

@@ -67,7 +67,8 @@ class CustomerServiceServicer(object):
     """
 
     def GetCustomer(self, request, context):
-        """GetCustomer returns a customer's profile; nothing known, or erased: NOT_FOUND.
+        """GetCustomer returns a customer's profile; none, or erased: NOT_FOUND. ExportCustomer tells what else
+        is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,7 @@ class CustomerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EraseCustomer(self, request, context):
-        """EraseCustomer removes everything stored about a customer, and returns when the models have been
+        """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
         learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,9 @@ class CustomerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CustomerServiceAsyncStub: ...
     GetCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.GetCustomerRequest, _customers_pb2.GetCustomerResponse]
-    """GetCustomer returns a customer's profile; nothing known, or erased: NOT_FOUND."""
+    """GetCustomer returns a customer's profile; none, or erased: NOT_FOUND. ExportCustomer tells what else
+    is stored.
+    """
     UpdateCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.UpdateCustomerRequest, _customers_pb2.UpdateCustomerResponse]
     """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
     Taking consent back voids the customer's decisions that have not settled, and removes traits,
@@ -57,7 +59,7 @@ class CustomerServiceStub:
     ExportCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.ExportCustomerRequest, _customers_pb2.ExportCustomerResponse]
     """ExportCustomer returns everything stored about a customer, page by page."""
     EraseCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.EraseCustomerResponse]
-    """EraseCustomer removes everything stored about a customer, and returns when the models have been
+    """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
     learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
     """
 
@@ -67,7 +69,9 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.GetCustomerRequest, _customers_pb2.GetCustomerResponse]  # type: ignore[assignment]
-    """GetCustomer returns a customer's profile; nothing known, or erased: NOT_FOUND."""
+    """GetCustomer returns a customer's profile; none, or erased: NOT_FOUND. ExportCustomer tells what else
+    is stored.
+    """
     UpdateCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UpdateCustomerRequest, _customers_pb2.UpdateCustomerResponse]  # type: ignore[assignment]
     """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
     Taking consent back voids the customer's decisions that have not settled, and removes traits,
@@ -80,7 +84,7 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     ExportCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.ExportCustomerRequest, _customers_pb2.ExportCustomerResponse]  # type: ignore[assignment]
     """ExportCustomer returns everything stored about a customer, page by page."""
     EraseCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.EraseCustomerResponse]  # type: ignore[assignment]
-    """EraseCustomer removes everything stored about a customer, and returns when the models have been
+    """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
     learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
     """
 
@@ -93,7 +97,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_pb2.GetCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.GetCustomerResponse, _abc.Awaitable[_customers_pb2.GetCustomerResponse]]:
-        """GetCustomer returns a customer's profile; nothing known, or erased: NOT_FOUND."""
+        """GetCustomer returns a customer's profile; none, or erased: NOT_FOUND. ExportCustomer tells what else
+        is stored.
+        """
 
     @_abc_1.abstractmethod
     def UpdateCustomer(
@@ -130,7 +136,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_pb2.EraseCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.EraseCustomerResponse, _abc.Awaitable[_customers_pb2.EraseCustomerResponse]]:
-        """EraseCustomer removes everything stored about a customer, and returns when the models have been
+        """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
         learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
         """
 

@@ -10,8 +10,9 @@ What holds for every method here:
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, UNKNOWN_CAMPAIGN, UNKNOWN_DECISION, ID_REUSED,
-   DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with
-   a correlation id for whoever reads the log.
+   DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED,
+   LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a correlation id for whoever reads
+   the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
  * A message holds at most 4 MiB.
@@ -118,7 +119,7 @@ class _OutcomeStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome
     """It was reported before; nothing changed."""
     OUTCOME_STATUS_LATE: _OutcomeStatus.ValueType  # 3
     """The decision no longer takes outcomes (settled, expired, void), or it happened after the
-    reward deadline; it does not count.
+    reward deadline; it does not count for the reward. `suppress_after` heeds it.
     """
     OUTCOME_STATUS_HELD: _OutcomeStatus.ValueType  # 4
     """The decision is not activated yet; it will count when the decision is."""
@@ -134,7 +135,7 @@ OUTCOME_STATUS_DUPLICATE: OutcomeStatus.ValueType  # 2
 """It was reported before; nothing changed."""
 OUTCOME_STATUS_LATE: OutcomeStatus.ValueType  # 3
 """The decision no longer takes outcomes (settled, expired, void), or it happened after the
-reward deadline; it does not count.
+reward deadline; it does not count for the reward. `suppress_after` heeds it.
 """
 OUTCOME_STATUS_HELD: OutcomeStatus.ValueType  # 4
 """The decision is not activated yet; it will count when the decision is."""
@@ -165,11 +166,12 @@ class DecideRequest(_message.Message):
     """
     customer_id: _builtins.str
     """Who is asking, at most 128 characters, no control characters. Empty: anonymous. It is stored as a
-    keyed hash; without consent not at all.
+    keyed hash, and not at all where consent was denied, or is required and was not given.
     """
     consent: Global___Consent.ValueType
     """The customer's consent. CONSENT_UNSPECIFIED: what the customer's profile says; without a
-    profile, none was given. DENIED, here or in the profile, always wins.
+    profile, none was given. DENIED, here or in the profile, always wins; a campaign with `consent:
+    not_required` takes silence as a yes.
     """
     defer_activation: _builtins.bool
     """The offer may not be shown after all: the reward window opens at Activate, and a decision
@@ -803,7 +805,9 @@ class ExplainDecisionResponse(_message.Message):
     where it has none.
     """
     customer_explanation: _builtins.str
-    """One plain sentence for the customer, from the campaign's explanations; empty where it has none."""
+    """One plain sentence for the customer, from the campaign's explanations; empty where it has none, and of a
+    fallback.
+    """
     @_builtins.property
     def decision(self) -> Global___DecideResponse:
         """The answer as it was given."""
@@ -864,7 +868,9 @@ class OfferFate(_message.Message):
     probability: _builtins.float
     """Its probability; 0 where it was removed."""
     removed_by: _builtins.str
-    """The rule that removed it, or in a fallback what kept it back: no_consent, campaign_paused,
+    """The rule that removed it: include_offers, exclude_offers, paused, blocked_channels, quiet_hours,
+    blocked_offers, blocked_topics, sensitive_topic, channels, devices, journey_stages, places, languages,
+    countries, valid, hours, when, requires, suppress_after, contact_policy, group_caps, caps. Or in a fallback what kept it back: no_consent, campaign_paused,
     model_unavailable, control. Empty where it was eligible.
     """
     def __init__(

@@ -92,13 +92,21 @@ def test_an_empty_key_is_not_an_absent_one(key):
         ({"context": {"features": {"any_of": "number"}}}, "context.features", "any_of"),
         ({"context": {"features": {"x": "text"}}}, "context.features.x", "category"),
         ({"context": {"features": {f"f{n}": "flag" for n in range(101)}}}, "context.features", "at most 100"),
-        ({"context": {"features": {"last_event": "category"}}}, "context.features", "built in already"),
+        (
+            {"context": {"features": {"last_event": "category"}}},
+            "context.features",
+            "`last_event` is built in; ",
+        ),
         (
             {"context": {"features": {"x": "flag"}, "traits": {"x": "flag"}}},
             "context.traits",
-            "declared already",
+            "`x` is declared already; choose another name",
         ),
-        ({"context": {"traits": {"hour": "number"}}}, "context.traits", "built in already"),
+        (
+            {"context": {"traits": {"hour": "number", "any_of": "flag"}}},
+            "context.traits",
+            "`any_of`, `hour` are built in; choose another name",
+        ),
         ({"context": {"traits": {"x": "text"}}}, "context.traits.x.kind", "category"),
         (
             {"context": {"traits": {"x": {"kind": "flag", "max_age": "1y"}}}},
@@ -121,8 +129,8 @@ def test_an_empty_key_is_not_an_absent_one(key):
             "journey.bought",
             "not declared under context.journey_stages: x",
         ),
-        ({"segments": {"basket": {"hour": {"gt": 1}}}}, "segments", "declared already"),
-        ({"segments": {"hour": {"hour": {"gt": 1}}}}, "segments", "built in already"),
+        ({"segments": {"basket": {"hour": {"gt": 1}}}}, "segments", "`basket` is declared already; "),
+        ({"segments": {"hour": {"hour": {"gt": 1}}}}, "segments", "`hour` is built in; "),
         ({"segments": {"x": {}}}, "segments.x", "write a condition"),
         ({"segments": {"x": {"hour": {"gt": "1"}}}}, "segments.x.hour.gt", "number"),
         (

@@ -162,7 +162,15 @@ def test_a_fallback_shows_what_kept_each_offer_back():
     assert explained.dropped == {"place": "no_consent"}
     assert explained.factors == ()
     assert explained.factors_model_version == ""
-    assert explained.customer_explanation == OTHERWISE
+    assert explained.customer_explanation == ""
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each is not Reason.PERSONALIZED])
+def test_where_no_offer_was_chosen_the_customer_is_told_nothing(reason):
+    """Whatever the reason, control that serves the fallback too: no sentence, in no language."""
+    told = fallback(reason=reason)
+    both = campaign({"en": ENGLISH, "da": DANISH})
+    assert {story(told, opinions(1), both, each).customer_explanation for each in ("", "en", "da")} == {""}
 
 
 def test_what_was_used_is_told_whole():

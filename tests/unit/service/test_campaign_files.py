@@ -502,6 +502,27 @@ def test_two_contact_policies_are_refused(tmp_path):
     assert loading_refused(tmp_path, other) == [told]
 
 
+@pytest.mark.parametrize("name", ["contact.yml", "Contact.yaml", "contact.YAML", "CONTACT.Yml"])
+@pytest.mark.parametrize("content", [CONTACT, SMALL, "{"], ids=["policy", "campaign", "broken"])
+@pytest.mark.parametrize("beside", [{}, {"a": SMALL.replace("small", "a")}], ids=["alone", "beside"])
+def test_a_contact_policy_by_nearly_its_name_is_refused_once(tmp_path, name, content, beside):
+    """In a directory, named itself, or both: one problem, whatever the file holds, and how to mend it."""
+    write(tmp_path, **beside)
+    file = tmp_path / name
+    file.write_text(content)
+    told = [f"{file}: a contact policy is called contact.yaml; rename it"]
+    assert loading_refused(tmp_path) == told
+    assert loading_refused(file) == told
+    assert loading_refused(tmp_path, file) == told
+
+
+def test_names_that_only_begin_like_the_contact_policys_are_campaigns(tmp_path):
+    """A campaign may be about contact, and what is no YAML is passed over."""
+    write(tmp_path, contacts=SMALL, **{"contact-us": SMALL.replace("small", "us")})
+    (tmp_path / "contact.yaml.bak").write_text("{")
+    assert [each.campaign.campaign for each in load_campaigns([tmp_path], LIMITS)] == ["small", "us"]
+
+
 def test_a_wrong_contact_policy_loads_no_campaign(tmp_path):
     """What is wrong with the policy is told with what is wrong with campaigns, and nothing loads."""
     write(tmp_path, a=SMALL, b=small(more="x: 1"), contact="channels: {push: {}}\n")

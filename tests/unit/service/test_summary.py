@@ -19,7 +19,8 @@ def test_every_rule_has_its_line():
         "events": "add_to_cart, purchase, support_case",
         "journey": "purchase leads to retention, add_to_cart leads to purchase",
         "segments": "big_spender",
-        "sticky": "a customer is shown the same offer again for 1d",
+        "sticky": "a customer is shown the same offer again for 1d "
+        "(outcomes count for 30m after the first time)",
         "topics": "fashion: free-shipping; a customer can block it\n"
         "family: free-shipping; a customer can block it",
         "sensitive": "free-shipping: only for customers who opted in to family",
@@ -38,6 +39,38 @@ def test_what_is_not_declared_has_no_line():
     ]  # fmt: skip
 
 
+def test_a_language_that_is_lacking_is_told_with_its_offers():
+    """Who has payloads, but none in a language that others have, is named; who has one for all is not."""
+    campaign = parse(
+        DESIGN.replace("offers:", "offers:\n"
+            "  - {id: deal, payloads: {en: {a: 1}}}\n"
+            "  - {id: sale, payloads: {en: {a: 1}, de: {a: 1}, da: {a: 1}}}\n"
+            "  - {id: british, payloads: {en: {a: 1}, en-GB: {a: 1}, da: {a: 1}}}", 1)
+    )  # fmt: skip
+    assert campaign_summary(campaign)["languages"] == (
+        "da, de, en, en-gb; en where no other fits; deal lacks da; deal, british, welcome lack de"
+    )
+
+
+def test_a_fallback_without_a_name_can_lack_a_language():
+    """A fallback needs no id; it is told as what it is."""
+    nameless = DESIGN.replace("fallback: {id: welcome, payloads: {en: {title: Welcome back}, da: {title: "
+        "Velkommen tilbage}}}", "fallback: {payloads: {en: {}}}").replace(
+        "payload: {title: Free shipping this week}", "payloads: {en: {}, da: {}}")  # fmt: skip
+    assert campaign_summary(parse(nameless))["languages"].endswith("; the fallback lacks da")
+
+
+def test_an_explanation_in_a_language_without_payloads_is_remarked():
+    """`dk` is most likely a slip; a kind of a language that is there is none."""
+    words = DESIGN[DESIGN.index("    sentence") : DESIGN.index("reward:")]
+    slipped = DESIGN.replace("reward:\n", f"  dk:\n{words}  da-DK:\n{words}reward:\n", 1)
+    assert campaign_summary(parse(slipped))["explanations"] == (
+        "one sentence for the customer, in da-dk, dk, en (no payload is in dk)"
+    )
+    plain = slipped.replace("payloads: {en: {title: Welcome back}, da: {title: Velkommen tilbage}}", "")
+    assert "no payload" not in campaign_summary(parse(plain))["explanations"]
+
+
 def test_a_contact_policy_is_told_in_words():
     """Each channel's caps are told, with a hint where no campaign has it, and where quiet is kept."""
     policy = ContactPolicy.model_validate(
@@ -47,7 +80,7 @@ def test_a_contact_policy_is_told_in_words():
                 "psuh": {"caps": [{"times": 2, "per": "1d"}]},
                 "web": {"caps": []},
             },
-            "quiet_channels": ["push", "email"],
+            "quiet_channels": ["push", "emial"],
         }
     )
     told = contact_summary(policy, [parse(DESIGN)])
@@ -55,9 +88,10 @@ def test_a_contact_policy_is_told_in_words():
         "push": "a customer is met at most once in 1d, 3 times in 7d",
         "psuh": "a customer is met at most 2 times in 1d (no campaign here declares this channel)",
         "web": "a customer is met as often as campaigns like",
-        "quiet hours": "what a customer set is heeded in push, email",
+        "quiet hours": "what a customer set is heeded in push, "
+        "emial (no campaign here declares this channel)",
     }
-    assert "declares" not in contact_summary(policy, [])["psuh"]
+    assert "declares" not in "".join(contact_summary(policy, []).values())
 
 
 def test_quiet_hours_are_told_where_none_or_all_channels_keep_them():

@@ -22,7 +22,7 @@ EXAMPLES: dict[type[TilbudError], tuple[TilbudError, StatusCode]] = {
         (errors.UnknownDecision("c", "d"), StatusCode.NOT_FOUND),
         (errors.IdReused("decision_id", "d"), StatusCode.ALREADY_EXISTS),
         (errors.DecisionExpired("d"), StatusCode.FAILED_PRECONDITION),
-        (errors.UnknownCustomer(), StatusCode.NOT_FOUND),
+        (errors.UnknownCustomer("profile"), StatusCode.NOT_FOUND),
         (errors.CustomerChanged(), StatusCode.ABORTED),
         (errors.ConsentMissing("customer.traits"), StatusCode.FAILED_PRECONDITION),
         (errors.CustomerErased(), StatusCode.FAILED_PRECONDITION),
