@@ -214,7 +214,7 @@ class Application:
                     "ExplainDecision": explain_handler(catalog, ledger.find, limits),
                 },
                 "CampaignService": campaign_handlers(catalog, loader, switches, limits),
-                "CustomerService": customer_handlers(customers),
+                "CustomerService": customer_handlers(customers, limits),
             },
             limits=limits,
         )

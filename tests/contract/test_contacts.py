@@ -19,19 +19,23 @@ from tests.builders import (
     at,
     contact,
     decision,
+    event,
     fallback,
     outcome,
     profile,
 )
 from tests.contract.adapters import make
 
+from tilbud.domain.context import Consent
 from tilbud.domain.customers import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
 from tilbud.domain.decisions import Contact, Repeat
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.port import Settled
 
+AGES_S = 400 * DAY_US / 1e6
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
+DENIED = Consent.DENIED
 EXPIRED_S = (ACTIVATION_WINDOW_US + GRACE_US) / 1e6
 OFFER, WEB = offer_scope(CAMPAIGN, "ten-off"), channel_scope("web")
 
@@ -206,15 +210,48 @@ async def test_exposures_are_counted_to_the_limit(tmp_path):
         await ledger.close()
 
 
-async def test_a_reserved_exposure_counts_at_once_and_from_its_activation_on(ledger):
-    """From recording it counts as of then; activated, as of then, and the customer is no longer as before."""
+async def test_a_reserved_exposure_counts_until_its_activation_and_from_then_on(ledger):
+    """Waiting it counts whatever the time; activated, as of then, and the customer is not as before."""
     await record(ledger, deferred=True)
     assert exposed(ledger) == [1, 1]
+    assert exposed(ledger, since_s=AGES_S) == [1, 1]
     before = ledger.customer(CUSTOMER)
     await ledger.activate([activation("d1")], at(100))
     assert exposed(ledger, since_s=99.0) == [1, 1]
+    assert exposed(ledger, since_s=100.0) == [0, 0]
     assert ledger.customer(CUSTOMER).version > before.version
     assert await ledger.record([theirs("d2")], at(100), [contact(before.version)]) == [None]
+
+
+async def test_a_cap_shorter_than_the_wait_holds(ledger):
+    """Once an hour, with a day to activate in: two decided hours apart are never shown in one hour."""
+    hour_s = 3_600.0
+    shown = 0
+    for number, seconds in enumerate((0.0, 1.5 * hour_s, 3 * hour_s)):
+        if exposed(ledger, since_s=seconds - hour_s, scopes=(OFFER,)) == [0]:
+            await record(ledger, f"d{number}", seconds=seconds, deferred=True, closes_service_us=2**60)
+            shown += 1
+    await ledger.activate([activation(f"d{number}") for number in range(shown)], at(3 * hour_s))
+    assert exposed(ledger, since_s=2 * hour_s, scopes=(OFFER,)) == [1]
+
+
+async def test_what_is_answered_again_counts_from_then_also_of_a_reservation(ledger):
+    """Only what waits for its activation has no time."""
+    await record(ledger, said={"sticky": True}, deferred=True)
+    await again(ledger, seconds=10)
+    assert exposed(ledger, since_s=9) == [1, 2]
+    assert exposed(ledger, since_s=10) == [1, 1]
+
+
+async def test_an_old_reservation_does_not_keep_what_came_after_it(ledger):
+    """Exposures go the oldest first: one that waits is as old as its decision, however long it waits."""
+    await record(ledger, "d1", deferred=True)
+    await record(ledger, "d2", seconds=10)
+    later = at(AGES_S)
+    assert await ledger.purge_customers(0, at(-1).wall_us, 10, later) == 0
+    assert await ledger.purge_customers(0, at(10).wall_us, 10, later) == 2
+    assert exposed(ledger) == [1, 1]
+    assert await ledger.purge_customers(0, at(11).wall_us, 10, later) == 2
 
 
 async def test_a_repeated_activation_moves_nothing(ledger):
@@ -302,12 +339,62 @@ async def test_the_newest_time_of_an_outcome_counts(ledger):
         assert ledger.happened(number, CAMPAIGN).outcomes == {("ten-off", "click"): at(newest).wall_us}
 
 
+async def meet(ledger, way, seconds):
+    """Let CUSTOMER be seen in one of the ways that tell so."""
+    if way == "decision":
+        await record(ledger, "d9", seconds=seconds)
+    elif way == "profile":
+        await ledger.update_customer(
+            CUSTOMER, lambda known: replace(known.profile, language="de"), at(seconds)
+        )
+    elif way == "event":
+        await ledger.receive_events([event("seen", "e9", at(seconds))], at(seconds))
+    elif way == "outcome":
+        await ledger.receive([outcome("d1", "dismiss")], at(seconds))
+    else:
+        await ledger.activate([activation("waiting")], at(seconds))
+
+
+@pytest.mark.parametrize("way", ["decision", "profile", "event", "outcome", "activation"])
+async def test_what_happened_too_long_ago_is_forgotten_once_the_customer_is_seen(ledger, way):
+    """After as long as exposures are kept; newer times stay, and so do those of others."""
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    await record(ledger, "d1", said={"sticky": True})
+    await record(ledger, "waiting", deferred=True, closes_service_us=2**60)
+    await ledger.receive([outcome("d1")], at(1))
+    met = [event(), event("purchase", "e2", at(100)), event(customer=SOMEONE_ELSE)]
+    await ledger.receive_events(met, at(100))
+    number = ledger.customer(CUSTOMER).number
+    assert await last_sticky(ledger) == "d1"
+    await meet(ledger, way, Limits().exposures_kept_s + 50)
+    left = ledger.happened(number, CAMPAIGN)
+    assert left.events.keys() - {"seen"} == {"purchase"}
+    assert left.outcomes.keys() <= {("ten-off", "dismiss")}
+    assert await last_sticky(ledger) is None
+    assert ledger.happened(ledger.customer(SOMEONE_ELSE).number, CAMPAIGN).events == {
+        "add_to_cart": at().wall_us
+    }
+
+
+async def test_what_happened_within_the_time_is_kept(ledger):
+    """Until it is older than exposures get, however often the customer is seen."""
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    await record(ledger, "d1", said={"sticky": True})
+    await ledger.receive([outcome("d1")], at())
+    await ledger.receive_events([event()], at())
+    number = ledger.customer(CUSTOMER).number
+    was = ledger.happened(number, CAMPAIGN)
+    await meet(ledger, "decision", Limits().exposures_kept_s)
+    assert ledger.happened(number, CAMPAIGN) == was
+    assert await last_sticky(ledger) == "d1"
+
+
 # What is sticky
 
 
-async def last_sticky(ledger, campaign=CAMPAIGN):
+async def last_sticky(ledger, campaign=CAMPAIGN, *, pending=True):
     """Return the id of CUSTOMER's last sticky decision."""
-    found = ledger.last_sticky(ledger.customer(CUSTOMER).number, campaign)
+    found = ledger.last_sticky(ledger.customer(CUSTOMER).number, campaign, pending=pending)
     return found and found.decision_id
 
 
@@ -319,9 +406,20 @@ async def test_the_last_sticky_decision_is_the_one_recorded_last(ledger):
     await record(ledger, "d3", seconds=60)
     await record(ledger, "d4", seconds=60, said={"sticky": True}, campaign="other")
     known = ledger.customer(CUSTOMER)
-    assert ledger.last_sticky(known.number, CAMPAIGN) == theirs("d2", at(10), deferred=True)
+    assert ledger.last_sticky(known.number, CAMPAIGN, pending=True) == theirs("d2", at(10), deferred=True)
     assert await last_sticky(ledger, "other") == "d4"
     assert await last_sticky(ledger, "unknown") is None
+
+
+async def test_a_sticky_decision_that_waits_is_told_to_who_asks_for_it(ledger):
+    """Nobody may ever activate it; once somebody did, it is like any other, also when it has settled."""
+    await record(ledger, "d1", said={"sticky": True}, deferred=True)
+    assert await last_sticky(ledger, pending=True) == "d1"
+    assert await last_sticky(ledger, pending=False) is None
+    await ledger.activate([activation("d1")], at(1))
+    assert await last_sticky(ledger, pending=False) == "d1"
+    await ledger.settle(CAMPAIGN, RULES, 10, at(1 + DUE_S))
+    assert await last_sticky(ledger, pending=False) == "d1"
 
 
 async def test_a_fallback_is_never_sticky(ledger):
@@ -347,22 +445,48 @@ async def test_a_sticky_decision_that_ended_unseen_is_gone(ledger):
     assert await last_sticky(ledger, "c") is None
 
 
-async def test_a_sticky_decision_under_a_repeats_id_returns_what_that_stands_for(ledger):
+@pytest.mark.parametrize("sticky", [True, False])
+async def test_a_decision_under_a_repeats_id_returns_what_that_stands_for(ledger, sticky):
     """Two calls with one id, one of which was answered with the earlier decision: both get that one."""
     first = await record(ledger, "d1", said={"sticky": True})
     before = ledger.customer(CUSTOMER)
     repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
     await ledger.repeat([repeat], at(1))
-    stored = await record(ledger, "again", seconds=1, said={"sticky": True})
+    stored = await record(ledger, "again", seconds=1, said={"sticky": sticky})
     assert stored == replace(first, fingerprint=repeat.fingerprint)
     assert ledger.customer(CUSTOMER) == before
     assert exposed(ledger) == [1, 1]
 
 
-def again(ledger, decision_id="", seconds=0.0, version=None):
-    """Answer with d1 again in the web channel, on what is known of CUSTOMER now."""
+async def test_an_anonymous_decision_under_a_repeats_id_returns_what_that_stands_for(ledger):
+    """Its neighbours in the call are stored, and the contacts among them counted, exactly once."""
+    first = await record(ledger, "d1")
+    repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
+    await ledger.repeat([repeat], at(1))
+    stands_for = replace(first, fingerprint=repeat.fingerprint)
+    neighbours = [decision(f"n{number}", at(2)) for number in range(5)]
+    taken = decision("again", at(2), drawn=2)
+    assert await ledger.record([*neighbours[:2], taken, *neighbours[2:4]], at(2)) == [
+        *neighbours[:2], stands_for, *neighbours[2:4],
+    ]  # fmt: skip
+    version = ledger.customer(CUSTOMER).version
+    met = await ledger.record(
+        [taken, theirs("d2", at(2)), neighbours[4], theirs("again", at(2))],
+        at(2),
+        [None, contact(version), None, contact(version + 1)],
+    )
+    assert met == [stands_for, theirs("d2", at(2)), neighbours[4], stands_for]
+    assert ledger.find(CAMPAIGN, "again") == stands_for
+    assert exposed(ledger) == [2, 2]
+    assert ledger.pending(CAMPAIGN) == 7
+    later = decision("again", at(2), campaign="other")
+    assert await ledger.record([later], at(2)) == [later]
+
+
+def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
+    """Answer with d1 again, in the web channel if not said otherwise, on what is known of CUSTOMER now."""
     known = ledger.customer(CUSTOMER).version if version is None else version
-    met = Contact(known, (WEB,), sticky=True)
+    met = Contact(known, scopes, sticky=True)
     return ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
 
 
@@ -378,16 +502,63 @@ async def test_a_repeat_in_a_channel_that_counts_is_counted_there_alone(ledger):
     assert exposed(ledger, since_s=1) == [0, 1]
 
 
-async def test_a_repeat_for_a_customer_who_changed_counts_nothing(ledger):
+@pytest.mark.parametrize("scopes", [(WEB,), ()])
+async def test_a_repeat_for_a_customer_who_changed_counts_nothing(ledger, scopes):
     """None, as for a decision: the version is stale, or the customer was erased meanwhile."""
     await record(ledger, said={"sticky": True})
     version = ledger.customer(CUSTOMER).version
-    await again(ledger, version=version)
-    assert await again(ledger, "asked", version=version) == [None]
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    known = ledger.customer(CUSTOMER)
+    for decision_id in ("asked", ""):
+        assert await again(ledger, decision_id, version=version, scopes=scopes) == [None]
     assert ledger.find(CAMPAIGN, "asked") is None
-    assert exposed(ledger) == [1, 2]
+    assert exposed(ledger) == [1, 1]
+    assert ledger.customer(CUSTOMER) == known
     await ledger.erase(CUSTOMER, at(1))
-    assert await again(ledger, "asked", seconds=2) == [None]
+    assert await again(ledger, "asked", seconds=2, scopes=scopes) == [None]
+
+
+async def test_a_repeat_that_counts_nowhere_changes_no_customer(ledger):
+    """It is answered, its id stands for the decision, and who decides meanwhile need not do so again."""
+    first = await record(ledger, said={"sticky": True})
+    known = ledger.customer(CUSTOMER)
+    told = [replace(first, fingerprint=bytes(16))]
+    assert await again(ledger, "asked", scopes=()) == told
+    assert await again(ledger, scopes=()) == told
+    assert [ledger.find(CAMPAIGN, "asked")] == told
+    assert ledger.customer(CUSTOMER) == known
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_a_repeat_of_an_anonymous_decision_with_a_contact_is_none(ledger):
+    """It is no customer's to be served again."""
+    await ledger.record([decision("d1")], at())
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    for scopes in ((WEB,), ()):
+        assert await again(ledger, "asked", scopes=scopes) == [None]
+    assert ledger.find(CAMPAIGN, "asked") is None
+
+
+@pytest.mark.parametrize("end", ["void", "expired", "withdrawn"])
+@pytest.mark.parametrize("met", [True, False])
+async def test_a_repeat_of_what_ended_unseen_is_none(ledger, end, met):
+    """Void or expired meanwhile, with a contact or without: nothing is stored or counted, decide again."""
+    await record(ledger, said={"sticky": True}, deferred=True)
+    if end == "void":
+        await ledger.activate([activation("d1", shown_offer_id="bundle")], at(1))
+    elif end == "expired":
+        await ledger.settle(CAMPAIGN, RULES, 10, at(EXPIRED_S))
+    else:
+        await ledger.update_customer(CUSTOMER, lambda known: replace(known.profile, consent=DENIED), at(1))
+    known = ledger.customer(CUSTOMER)
+    if met:
+        assert await again(ledger, "asked", seconds=EXPIRED_S) == [None]
+    else:
+        asked = Repeat(CAMPAIGN, "asked", bytes(16), "d1")
+        assert await ledger.repeat([asked], at(EXPIRED_S)) == [None]
+    assert ledger.find(CAMPAIGN, "asked") is None
+    assert ledger.customer(CUSTOMER) == known
+    assert exposed(ledger) == [0, 0]
 
 
 async def test_activation_moves_what_was_reserved_and_no_repeat(ledger):
@@ -417,7 +588,8 @@ async def test_a_long_history_is_counted_right(ledger):
     await ledger.activate([activation(f"d1-{place}") for place in range(0, 100, 4)], at(DAY_US / 1e6 / 100))
     numbers = [ledger.customer(key).number for key in keys]
     assert len(set(numbers)) == 100
-    asked = [(OFFER, at(0).wall_us), (WEB, at(2).wall_us)]
-    assert [ledger.exposures(number, asked) for number in numbers] == [
-        [2, int(place % 4 == 0)] for place in range(100)
-    ]
+    asked = [(OFFER, at(0).wall_us), (WEB, at(DAY_US / 1e6 / 100).wall_us)]
+    shown_at_once, activated, waiting = [2, 0], [3, 2], [3, 3]
+    assert [ledger.exposures(number, asked) for number in numbers] == (
+        25 * [activated, shown_at_once, waiting, shown_at_once]
+    )

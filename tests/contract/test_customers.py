@@ -156,7 +156,7 @@ async def test_a_change_makes_decisions_in_flight_stale(ledger):
 
 @pytest.mark.parametrize("consent", [Consent.DENIED, Consent.UNSPECIFIED])
 async def test_taking_consent_back_voids_what_is_open(ledger, consent):
-    """In every campaign, waiting or shown, with exposures; settled ones and other customers' stay."""
+    """In every campaign, waiting or shown; settled ones, other customers', and what was seen stay."""
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
     await record(ledger, "settled")
     await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
@@ -168,13 +168,12 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
 
     await say(ledger, consent, DUE_S + 1)
     assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [2, 0]
-    assert exposed(ledger) == [1]
+    assert exposed(ledger) == [2]
     void = [activation("shown"), activation("waiting", campaign="other")]
     assert await ledger.activate(void, at(DUE_S + 2)) == 2 * [Activated(None, repeated=True, held=0)]
-    assert [ledger.last_sticky(ledger.customer(CUSTOMER).number, each) for each in (CAMPAIGN, "other")] == [
-        None,
-        None,
-    ]
+    number = ledger.customer(CUSTOMER).number
+    assert ledger.last_sticky(number, CAMPAIGN, pending=True) is None
+    assert ledger.last_sticky(number, "other", pending=True) is None
     assert await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S * 3)) == Settled(2, 0, more=False)
     assert await ledger.settle("other", RULES, 10, at(DUE_S * 9)) == Settled(0, 0, more=False)
     assert ledger.oldest_due_service_us("other") is None
@@ -222,7 +221,23 @@ async def test_a_denial_by_someone_without_a_profile_voids_too(ledger):
         CUSTOMER, lambda known: replace(known.profile, consent=Consent.DENIED), at(1)
     )
     assert ledger.pending(CAMPAIGN) == 0
-    assert exposed(ledger) == [0]
+    assert exposed(ledger) == [1]
+
+
+async def test_taking_consent_back_and_giving_it_again_resets_no_cap(ledger):
+    """What was shown counts however often they change their mind; what still waited is released."""
+    await record(ledger, "shown")
+    await record(ledger, "activated", deferred=True)
+    await ledger.activate([activation("activated")], at(1))
+    for number in range(3):
+        await record(ledger, f"waiting-{number}", seconds=2, deferred=True)
+        await say(ledger, Consent.DENIED, 3)
+        assert exposed(ledger) == [2]
+        await say(ledger, Consent.GRANTED, 4)
+    assert exposed(ledger) == [2]
+    another = [activation(each, shown_offer_id="bundle") for each in ("shown", "activated", "waiting-0")]
+    assert await ledger.activate(another, at(5)) == 3 * [Activated(None, repeated=True, held=0)]
+    assert exposed(ledger) == [2]
 
 
 @pytest.mark.parametrize("consent", Consent)

@@ -171,7 +171,8 @@ async def test_an_erased_customer_is_nowhere_to_be_found(ledger):
     assert ledger.find("other", "d2") is None
     assert [ledger.happened(number, campaign) for campaign in (CAMPAIGN, "other")] == 2 * [NOTHING_HAPPENED]
     assert ledger.exposures(number, [(WEB, 0)]) == [0]
-    assert ledger.last_sticky(number, CAMPAIGN) is ledger.last_sticky(number, "other") is None
+    assert ledger.last_sticky(number, CAMPAIGN, pending=True) is None
+    assert ledger.last_sticky(number, "other", pending=True) is None
     assert ledger.customer(CUSTOMER).profile == NO_PROFILE
     assert ledger.customer(CUSTOMER).erased
     [row] = exported(ledger)[0]
@@ -234,6 +235,48 @@ async def test_a_decision_in_flight_is_stale_after_an_erasure(ledger):
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at(3))
     assert await ledger.record([in_flight], at(4), [contact(version)]) == [None]
     assert ledger.find(CAMPAIGN, "d9") is None
+
+
+async def test_what_was_learned_of_purged_decisions_is_named_too(ledger):
+    """The rows are gone, but the model had learned them: each campaign counts one erasure, and only once."""
+    await live(ledger)
+    later = at(AGES_S)
+    for campaign in (CAMPAIGN, "other"):
+        await ledger.settle(campaign, RULES, 10, later)
+        await ledger.purge(campaign, later.wall_us, 9, 10, later)
+    version = ledger.customer(CUSTOMER).version
+    unlearned = decision("d9", later, campaign="new", customer=CUSTOMER)
+    await ledger.record([unlearned], later, [contact(version, "new")])
+    assert (await ledger.erase(CUSTOMER, later)).campaigns == (CAMPAIGN, "other")
+    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "new")] == [1, 1, 0]
+    assert (await ledger.erase(CUSTOMER, later)).campaigns == ()
+    assert (await ledger.erase(SOMEONE_ELSE, later)).campaigns == (CAMPAIGN,)
+    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other")] == [2, 1]
+
+
+async def test_a_campaign_that_learned_old_and_new_counts_one_erasure(ledger):
+    """However much of it is purged and however much is not."""
+    await live(ledger)
+    later = at(AGES_S)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 1, later) == 1
+    version = ledger.customer(CUSTOMER).version
+    await ledger.record([decision("d9", later, customer=CUSTOMER)], later, [contact(version)])
+    await ledger.settle(CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
+    assert (await ledger.erase(CUSTOMER, later)).campaigns == (CAMPAIGN, "other")
+    assert ledger.erasures(CAMPAIGN) == 1
+
+
+async def test_an_exposure_tells_when_or_that_it_is_reserved(ledger):
+    """One that waits for its activation has no time yet."""
+    for decision_id, deferred in (("d1", True), ("d2", False)):
+        version = ledger.customer(CUSTOMER).version
+        made = decision(decision_id, deferred=deferred, customer=CUSTOMER)
+        await ledger.record([made], at(), [contact(version, scopes=(WEB,))])
+    rows, _ = exported(ledger)
+    assert [row for row in rows if row["kind"] == "exposure"] == [
+        {"kind": "exposure", "scope": WEB, "reserved": True},
+        {"kind": "exposure", "scope": WEB, "time": "2026-09-21T14:13:20Z"},
+    ]
 
 
 async def test_a_fallbacks_settlement_is_erased_too(ledger):

@@ -38,14 +38,14 @@ from tilbud.domain.decisions import Contact, Repeat
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 
-LIMITS = Limits(cap_times_max=3, customer_events_max=2)
+LIMITS = Limits(cap_times_max=3, customer_events_max=2, exposures_kept_s=1.5 * 86_400)
 KEYS = (CUSTOMER, SOMEONE_ELSE)
 WHO = st.sampled_from(KEYS)
 CAMPAIGNS = (CAMPAIGN, "other")
 WHERE = st.sampled_from(CAMPAIGNS)
-IDS = st.sampled_from(["d1", "d2", "d3", "d4"])
+IDS = st.sampled_from(["d1", "d2", "d3", "d4", "d5"])
 NAMES = st.sampled_from(["click", "purchase", "dismiss", "undeclared"])
-SECONDS = st.sampled_from([0, 1, 5, 600, 1_795, 1_800, 1_805, 1_810, 3_600, 3_605, 3_610])
+SECONDS = st.sampled_from([0, 1, 5, 600, 1_795, 1_800, 1_805, 1_810, 3_600, 3_605, 3_610, 100_000])
 TIMES = st.none() | st.integers(-10, 8_000)
 FINAL = frozenset({"purchase"})
 
@@ -75,7 +75,10 @@ EVENTS = st.tuples(
 )
 PAUSABLE = st.sampled_from(["", "bundle"])
 SHOWN = st.tuples(IDS, st.sampled_from(["", "bundle", "ten-off"]), st.booleans())
+REPEATED = IDS | st.sampled_from(["", "d5", "d6"])
+SCOPES = st.sampled_from([(channel_scope("web"),), ()])
 LATER_S = 100 * DAY_US / 1e6
+SINCE_S = (-1, 0, 1_800, LATER_S)
 
 
 async def record(ledger: Adapter, said: Any, now: Now) -> object:
@@ -145,9 +148,9 @@ async def repeat(ledger: Adapter, said: Any, now: Now) -> object:
                 each,
                 bytes(16),
                 other,
-                Contact(known + late, (channel_scope("web"),), sticky=True) if met else None,
+                None if scopes is None else Contact(known + late, scopes, sticky=True),
             )
-            for each, other, met, late in repeats
+            for each, other, scopes, late in repeats
         ],
         now,
     )
@@ -208,7 +211,8 @@ STEPS = st.one_of(
     st.tuples(
         st.just(repeat),
         st.tuples(
-            WHERE, st.lists(st.tuples(IDS | st.just(""), IDS, st.booleans(), st.integers(0, 1)), max_size=3)
+            WHERE,
+            st.lists(st.tuples(REPEATED, IDS, st.none() | SCOPES, st.sampled_from([0, 0, 0, 1])), max_size=3),
         ),
     ),
     st.tuples(st.just(receive_events), st.lists(EVENTS, max_size=4)),
@@ -233,20 +237,21 @@ def seen(ledger: Adapter) -> object:
         [seen_of_campaign(ledger, campaign) for campaign in CAMPAIGNS],
         [seen_of_customer(ledger, key) for key in KEYS],
         ledger.campaigns(),
-        ledger.pauses(),
+        ledger.every_pause(),
     )
 
 
 def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
     """Return what can be read of a campaign."""
     return (
-        [ledger.find(campaign, each) for each in ("d1", "d2", "d3", "d4")],
+        [ledger.find(campaign, each) for each in ("d1", "d2", "d3", "d4", "d5", "d6")],
         ledger.settlements(campaign, 0, 100),
         ledger.sequences(campaign),
         [each for _, each in ledger.drawn(campaign, "c0ffee", 0, 10)],
         ledger.pending(campaign),
         ledger.oldest_due_service_us(campaign),
         ledger.erasures(campaign),
+        ledger.pauses(campaign),
     )
 
 
@@ -265,10 +270,12 @@ def seen_of_customer(ledger: Adapter, key: bytes) -> object:
     return (
         replace(known, number=0),
         [ledger.happened(known.number, campaign) for campaign in CAMPAIGNS],
-        [ledger.last_sticky(known.number, campaign) for campaign in CAMPAIGNS],
-        ledger.exposures(
-            known.number, [(scope, at(since).wall_us) for scope in scopes for since in (-1, 0, 1_800)]
-        ),
+        [
+            ledger.last_sticky(known.number, campaign, pending=pending)
+            for campaign in CAMPAIGNS
+            for pending in (True, False)
+        ],
+        ledger.exposures(known.number, [(scope, at(since).wall_us) for scope in scopes for since in SINCE_S]),
         exported,
     )
 

@@ -34,7 +34,9 @@ class Limits:
     customer_events_max: int = 100  # different ones of one customer
     cap_times_max: int = 100
     exposures_kept_s: float = 401 * 86_400.0  # the longest cap, and a day
+    export_page_rows: int = 200  # unless the call says another number
     export_page_rows_max: int = 1_000
+    page_token_chars_max: int = 1_000
     export_page_bytes_max: int = 3 * 1024 * 1024
     decide_tries_max: int = 20  # where a customer changed while it was decided
     pause_reason_chars_max: int = 500

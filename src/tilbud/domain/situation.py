@@ -103,7 +103,7 @@ class Situations:
             context = read_context(said, self._vocabulary, now_us, limits, known=known)
         else:
             context = read_context(said, self._vocabulary, now_us, limits, consented=False)
-            dropped = self._unused(said, profile, customer_said=customer_said or customer.version > 0)
+            dropped = self._unused(said, customer_said=customer_said or customer.version > 0)
         return Situation(self._segmented(context), dropped, self._quiet(said, profile, context, now_us))
 
     def _plain(self, said: ContextInput, now_us: int, limits: Limits) -> Situation:
@@ -166,15 +166,14 @@ class Situations:
                 stage, since_us = becomes, at_us
         return stage if not stage or stage in self._vocabulary.journey_stages else OTHER
 
-    def _unused(self, said: ContextInput, profile: Profile, *, customer_said: bool) -> Mapping[str, str]:
+    def _unused(self, said: ContextInput, *, customer_said: bool) -> Mapping[str, str]:
+        """Name what the call said; what a profile has is not told of, since that would be kept."""
         names = {
             *(("customer_id",) if customer_said else ()),
             *(("place",) if said.place else ()),
-            *(("language",) if said.language or profile.language else ()),
+            *(("language",) if said.language else ()),
             *(("country",) if said.country else ()),
-            *(("journey_stage",) if profile.journey_stage and not said.journey_stage else ()),
             *said.features,
-            *(name for name, _, _ in self._traits if name in profile.traits),
         }
         return dict.fromkeys(sorted(names), NO_CONSENT) if names else _NOTHING_DROPPED
 

@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tilbud.domain.context import TIME_US_MAX, Consent, FeatureValue, check_number, check_text, time_zone
-from tilbud.domain.customers import NO_PREFERENCES, Customer, Preferences, Profile, Trait
+from tilbud.domain.customers import (
+    NO_PREFERENCES,
+    Customer,
+    Preferences,
+    Profile,
+    Trait,
+    without_personal,
+)
 from tilbud.domain.durations import Hours, parse_hours
 from tilbud.domain.errors import ConsentMissing, CustomerChanged, InvalidField
 from tilbud.domain.limits import Limits
 
 PREFERENCE_LISTS = ("blocked_offers", "blocked_topics", "blocked_channels", "opted_in_topics")
-_PERSONAL = ("language", "journey_stage", "traits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class ProfileUpdate:
                 time_zone(self.time_zone)
             except ValueError as error:
                 raise InvalidField("customer.time_zone", str(error)) from None
-        check_text("customer.language", self.language or "", limits)
+        check_text("customer.language", (self.language or "").lower(), limits)  # which may be longer
         check_text("customer.journey_stage", self.journey_stage or "", limits)
         if len(self.traits) > limits.traits_max:
             raise InvalidField("customer.traits", f"at most {limits.traits_max}, got {len(self.traits)}")
@@ -63,17 +69,20 @@ class ProfileUpdate:
     def apply(self, customer: Customer, now_us: int, limits: Limits) -> Profile:
         """Return the profile after the update; `now_us` is the server's wall clock.
 
-        Raises CustomerChanged where the etag is not the newest, ConsentMissing where something personal was
-        to be set without consent, InvalidField where there would be too many traits.
+        A denial is never refused: what is personal beside it is dropped. Raises CustomerChanged where the
+        etag is not the newest, ConsentMissing where something personal was to be set without consent,
+        InvalidField where there would be too many traits.
         """
         before = customer.profile
         if self.etag and self.etag != etag(before):
             raise CustomerChanged
         consent = before.consent if self.consent is None else self.consent
-        if consent is not Consent.GRANTED:
-            for name in _PERSONAL:
-                if getattr(self, name):
+        if consent is not Consent.GRANTED and self.consent is not Consent.DENIED:
+            for name, said in (("language", self.language), ("journey_stage", self.journey_stage)):
+                if said:
                     raise ConsentMissing(f"customer.{name}")
+            if any(trait is not None for trait in self.traits.values()):
+                raise ConsentMissing("customer.traits")
         traits = {} if self.other_traits_go else dict(before.traits)
         for name, trait in self.traits.items():
             if trait is None:
@@ -84,7 +93,7 @@ class ProfileUpdate:
         if len(traits) > limits.traits_max:
             raise InvalidField("customer.traits", f"at most {limits.traits_max} of one customer")
         stage = self.journey_stage
-        return replace(
+        after = replace(
             before,
             consent=consent,
             time_zone=before.time_zone if self.time_zone is None else self.time_zone,
@@ -94,6 +103,7 @@ class ProfileUpdate:
             traits=dict(sorted(traits.items())),
             preferences=self._preferences(before.preferences),
         )
+        return after if consent is Consent.GRANTED else without_personal(after)
 
     def _preferences(self, before: Preferences) -> Preferences:
         lists = {name: frozenset(words) for name, words in self.preference_lists.items()}

@@ -79,7 +79,12 @@ async def explain(
     dropped: dict[str, str] = json.loads(decision.dropped.body)
     factors = await _factors(decision, used, model, give_way)
     spoken = language or str(used.get("language", ""))
-    told = [factor.name for factor in factors or () if factor.effect > 0.0 and factor.name not in dropped]
+    told = [
+        factor.name
+        for factor in factors or ()
+        # A flag that is not set has no phrase that would be true: "the basket you left" was none.
+        if factor.effect > 0.0 and factor.value is not False and factor.name not in dropped
+    ]
     return Explained(
         fates=_fates(decision),
         used=used,

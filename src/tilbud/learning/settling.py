@@ -125,7 +125,7 @@ class Learner:
             with self._trying(_LEDGER):
                 now = self._clock.now()
                 await self._ledger.touch(now)
-                self._metrics.show_pauses(self._ledger.pauses(), now.wall_us)
+                self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
                 for campaign in campaigns:
                     self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
         if monotonic() >= self._purge_at:

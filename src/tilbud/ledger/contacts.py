@@ -2,7 +2,9 @@
 
 What holds: a decision of a customer is stored only while the customer's version is the one it was decided
 on, and changes it: of rivals one is stored. Exposures are there for stored decisions alone, and go with
-those that were never shown. However many decisions a batch has, their contacts are a few statements.
+those that were never shown; those of a decision that waits for its activation count whatever the time.
+However many decisions a batch has, their contacts are a few statements. When things last happened is kept
+as long as exposures are: what is older goes when the customer is seen.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from functools import lru_cache
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import CustomerKey
 from tilbud.domain.decisions import Contact, Decision
+from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome
-from tilbud.ledger.customer_rows import outcome_mark, sticky_mark
+from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.rows import insert
 
 SEEN_EVERY_US = 86_400_000_000  # how often it is told that a customer was seen
@@ -30,13 +33,11 @@ _NEWEST = (
     "ON CONFLICT (customer_no, what) DO UPDATE SET time_us = max(time_us, excluded.time_us), "
     "decision_no = excluded.decision_no"
 )
-# Of ids and whether they are sticky; only those can have been answered with an earlier decision.
 _TAKEN = (
     "SELECT j.key FROM (SELECT key, json_extract(value, '$[0]') AS campaign_no, "
-    "json_extract(value, '$[1]') AS id, json_extract(value, '$[2]') AS sticky FROM json_each(?)) j "
+    "json_extract(value, '$[1]') AS id FROM json_each(?)) j "
     "WHERE EXISTS (SELECT 1 FROM decisions d WHERE d.campaign_no = j.campaign_no AND d.decision_id = j.id) "
-    "OR j.sticky AND EXISTS "
-    "(SELECT 1 FROM repeats r WHERE r.campaign_no = j.campaign_no AND r.decision_id = j.id)"
+    "OR EXISTS (SELECT 1 FROM repeats r WHERE r.campaign_no = j.campaign_no AND r.decision_id = j.id)"
 )
 _SET_VERSIONS = (
     "UPDATE customers SET version = json_extract(j.value, '$[1]') FROM json_each(?) j "
@@ -47,6 +48,7 @@ _AGAIN = (
     "FROM exposures WHERE decision_no = ?1 AND scope = ?2"
 )
 _SET_SEEN = "UPDATE customers SET seen_us = ? WHERE no IN (SELECT value FROM json_each(?))"
+_FORGET = "DELETE FROM latest WHERE time_us < ? AND customer_no IN (SELECT value FROM json_each(?))"
 _RELEASE = "DELETE FROM exposures WHERE decision_no IN (SELECT value FROM json_each(?))"
 
 
@@ -73,8 +75,9 @@ class _Met:
 class Contacts:
     """What decisions mean for customers, on one connection; for one thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self._connection = connection
+        self._latest_kept_us = int(limits.exposures_kept_s * 1e6)
 
     # Recording
 
@@ -126,7 +129,8 @@ class Contacts:
         ):
             if contact is not None:
                 scopes = dict.fromkeys(contact.scopes)
-                exposures += [(no, scope, 0, customer_no, now.wall_us) for scope in scopes]
+                time_us = RESERVED_US if decision.deferred else now.wall_us
+                exposures += [(no, scope, 0, customer_no, time_us) for scope in scopes]
                 if contact.sticky and decision.drawn >= 0:
                     sticky.append((customer_no, sticky_mark(decision.campaign), now.wall_us, no))
         insert(self._connection, _INTO_EXPOSURES, exposures)
@@ -135,9 +139,9 @@ class Contacts:
     def _taken(
         self, decisions: Sequence[Decision], contacts: Sequence[Contact | None], campaign_nos: Sequence[int]
     ) -> set[int]:
-        """Return the places of the decisions of customers whose id stands for an earlier decision."""
+        """Return the places of the decisions of customers whose id is taken."""
         asked = {
-            place: (campaign_nos[place], decisions[place].decision_id, int(contact.sticky))
+            place: (campaign_nos[place], decisions[place].decision_id)
             for place, contact in enumerate(contacts)
             if contact is not None
         }
@@ -176,12 +180,16 @@ class Contacts:
         ]
         if long_ago:
             self._connection.execute(_SET_SEEN, (now.wall_us, json.dumps(long_ago)))
+            self._forget(long_ago, now)
 
     def again(self, decision_no: int, customer_no: int, contact: Contact, now: Now) -> bool:
-        """Count that a decision is answered again; False where its customer is not as they were asked of."""
+        """Count that a decision is answered again, where that counts, which changes the customer's version.
+
+        False, and nothing is counted, where its customer is not as they were asked of.
+        """
         met = self._connection.execute(
-            "UPDATE customers SET version = version + 1 WHERE no = ? AND version = ? AND erased_us IS NULL",
-            (customer_no, contact.version),
+            "UPDATE customers SET version = version + ? WHERE no = ? AND version = ? AND erased_us IS NULL",
+            (bool(contact.scopes), customer_no, contact.version),
         ).rowcount
         if not met:
             return False
@@ -221,11 +229,17 @@ class Contacts:
         insert(self._connection, _INTO_LATEST, [(customer_no, what, time_us, None)], _NEWEST)
 
     def seen(self, customer_no: int, now: Now) -> None:
-        """Remember that the customer was there, once a day."""
-        self._connection.execute(
+        """Remember that the customer was there, once a day; what happened too long ago goes then."""
+        long_ago = self._connection.execute(
             "UPDATE customers SET seen_us = ? WHERE no = ? AND seen_us <= ?",
             (now.wall_us, customer_no, now.wall_us - SEEN_EVERY_US),
-        )
+        ).rowcount
+        if long_ago:
+            self._forget([customer_no], now)
+
+    def _forget(self, customer_nos: Sequence[int], now: Now) -> None:
+        """Remove when things last happened to customers, where that is too long ago for any rule."""
+        self._connection.execute(_FORGET, (now.wall_us - self._latest_kept_us, json.dumps(customer_nos)))
 
 
 @lru_cache(maxsize=16)

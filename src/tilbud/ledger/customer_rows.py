@@ -36,6 +36,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "repeat": (int, str),
 }
 EVENT, OUTCOME, STICKY = "e:", "s:", "d:"  # what `latest` keeps the time of
+OFFER = "o:"  # what begins as `domain.customers.offer_scope` does
+RESERVED_US = 2**62  # the time of an exposure that waits for its activation: after any
 _END = ";"  # follows ":", which neither a campaign's nor an offer's id has
 _NUMBER_END = 2**63
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +67,11 @@ def sticky_mark(campaign: str) -> str:
 def span(prefix: str) -> tuple[str, str]:
     """Return from where, and until before where, all that begins with `prefix` (it ends in ":") lies."""
     return prefix, prefix[:-1] + _END
+
+
+def exposed_campaign(scope: str) -> str:
+    """Return the campaign of an offer's scope."""
+    return scope.split(":")[1]
 
 
 def one_event_too_many(limits: Limits) -> InvalidField:
@@ -174,8 +181,12 @@ def latest_row(what: str, time_us: int) -> ExportRow:
 
 
 def exposure_row(scope: str, time_us: int) -> ExportRow:
-    """Return that a customer saw something: `o:` an offer, `g:` one of a group, `c:` one in a channel."""
-    return {"kind": "exposure", "scope": scope, "time": when(time_us)}
+    """Return that a customer saw something: `o:` an offer, `g:` one of a group, `c:` one in a channel.
+
+    One that waits for its activation has no time: it is reserved.
+    """
+    row: dict[str, object] = {"kind": "exposure", "scope": scope}
+    return row | ({"reserved": True} if time_us == RESERVED_US else {"time": when(time_us)})
 
 
 def decision_export(decision: Decision, state: State) -> ExportRow:

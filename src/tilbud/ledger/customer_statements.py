@@ -30,18 +30,32 @@ from tilbud.domain.decisions import State
 from tilbud.domain.errors import CustomerErased, IdReused, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.ledger.contacts import Contacts
-from tilbud.ledger.customer_rows import EVENT, event_mark, one_event_too_many, profile_text, span
+from tilbud.ledger.customer_rows import (
+    EVENT,
+    OFFER,
+    event_mark,
+    exposed_campaign,
+    one_event_too_many,
+    profile_text,
+    span,
+)
 from tilbud.ledger.keeping import remove_decisions
 from tilbud.ledger.port import Erased, EventResult
 from tilbud.ledger.sqlite_customers_reading import CUSTOMER, customer_of
 
 OPEN_DECISIONS = (
-    "SELECT d.no, d.campaign_no FROM decisions d JOIN windows w ON w.decision_no = d.no "  # noqa: S608
+    "SELECT d.no, d.campaign_no, w.state FROM decisions d JOIN windows w ON w.decision_no = d.no "  # noqa: S608
     f"WHERE d.customer_no = ? AND w.state IN ({State.PENDING}, {State.ACTIVE})"
 )
 LEARNED = (
     "SELECT s.campaign_no, s.sequence FROM decisions d JOIN settlements s ON s.decision_no = d.no "
     "WHERE d.customer_no = ?"
+)
+# Of decisions that were purged. They had settled, but for those that were void when consent was taken back:
+# for them a model may learn anew without need, never keep what it must not.
+LEARNED_BEFORE = (
+    "SELECT DISTINCT scope FROM exposures e WHERE customer_no = ? AND scope >= ? AND scope < ? "
+    "AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.no = e.decision_no)"
 )
 _EMPTY_SETTLEMENT = (
     "UPDATE settlements SET decision_no = 0, reward = 0.0, clipped = 0, due_service_us = 0, settled_us = 0 "
@@ -86,7 +100,10 @@ class CustomerStatements:
         return after
 
     def _withdraw(self, number: int) -> None:
-        """Void what is open, and forget what happened, also what will yet be told of earlier decisions."""
+        """Void what is open, and forget what happened, also what will yet be told of earlier decisions.
+
+        What was shown was shown, and goes on counting: a change of mind resets no cap.
+        """
         self._contacts.release(self._end_open(number))
         self._connection.execute(
             f"UPDATE customers SET forgotten_no = {_LAST_NO} WHERE no = ?",  # noqa: S608
@@ -96,19 +113,19 @@ class CustomerStatements:
             self._remove(table, number)
 
     def _end_open(self, number: int) -> list[int]:
-        """Void a customer's open decisions; return them."""
+        """Void a customer's open decisions; return those that were not shown yet."""
         still_open = self._connection.execute(OPEN_DECISIONS, (number,)).fetchall()
-        nos = [no for no, _ in still_open]
+        nos = [no for no, _, _ in still_open]
         self._connection.execute(
             f"UPDATE windows SET state = {State.VOID}, due_service_us = NULL "  # noqa: S608
             "WHERE decision_no IN (SELECT value FROM json_each(?))",
             (json.dumps(nos),),
         )
-        for campaign_no, ended in Counter(campaign_no for _, campaign_no in still_open).items():
+        for campaign_no, ended in Counter(campaign_no for _, campaign_no, _ in still_open).items():
             self._connection.execute(
                 "UPDATE campaigns SET open = open - ? WHERE no = ?", (ended, campaign_no)
             )
-        return nos
+        return [no for no, _, state in still_open if state == State.PENDING]
 
     # Events
 
@@ -160,7 +177,11 @@ class CustomerStatements:
             no
             for (no,) in self._connection.execute("SELECT no FROM decisions WHERE customer_no = ?", (number,))
         ]
-        learned = sorted(rows)
+        learned = rows.keys() | self._learned_before(number)
+        self._connection.execute(
+            "UPDATE campaigns SET erasures = erasures + 1 WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(learned)),),
+        )
         removed = remove_decisions(self._connection, nos)
         gone = sum(rows.values()) + removed.total() - removed["windows"]
         gone += sum(self._remove(table, number) for table in ("exposures", "latest", "events"))
@@ -169,7 +190,7 @@ class CustomerStatements:
             "WHERE no = ?",
             (now.wall_us, now.wall_us, number),
         )
-        return Erased(gone + bool(customer.number and not customer.erased), tuple(learned))
+        return Erased(gone + bool(customer.number and not customer.erased), tuple(sorted(learned)))
 
     def _empty_settlements(self, number: int) -> Counter[str]:
         """Leave nothing of a customer's settlements but their places; return how many, by campaign."""
@@ -178,10 +199,15 @@ class CustomerStatements:
         emptied: Counter[str] = Counter()
         for campaign_no, count in Counter(campaign_no for campaign_no, _ in places).items():
             [campaign] = self._connection.execute(
-                "UPDATE campaigns SET erasures = erasures + 1 WHERE no = ? RETURNING id", (campaign_no,)
+                "SELECT id FROM campaigns WHERE no = ?", (campaign_no,)
             ).fetchone()
             emptied[campaign] = count
         return emptied
+
+    def _learned_before(self, number: int) -> set[str]:
+        """Return the campaigns that learned of a customer what is purged by now; their exposures tell."""
+        scopes = self._connection.execute(LEARNED_BEFORE, (number, *span(OFFER)))
+        return {exposed_campaign(scope) for (scope,) in scopes}
 
     # What they share
 

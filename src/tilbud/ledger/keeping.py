@@ -15,6 +15,7 @@ from itertools import takewhile
 
 from tilbud.domain.clock import Now
 from tilbud.domain.errors import LedgerInvalid
+from tilbud.ledger.customer_rows import RESERVED_US
 from tilbud.ledger.rows import Row
 
 _DAY_US = 86_400_000_000
@@ -30,8 +31,11 @@ OLDEST_UNSETTLED = (
     "WHERE w.campaign_no = ? AND w.state IN (3, 4) ORDER BY w.decision_no LIMIT ?"
 )
 OLDEST_EVENTS = "SELECT no, time_us FROM events ORDER BY no LIMIT ?"
+# One that waits for its activation is as old as its decision, or it would keep all that came after it.
 OLDEST_EXPOSURES = (
-    "SELECT decision_no, scope, again, time_us FROM exposures ORDER BY decision_no, scope, again LIMIT ?"
+    "SELECT e.decision_no, e.scope, e.again, coalesce(d.decided_us, e.time_us) FROM exposures e "  # noqa: S608
+    f"LEFT JOIN decisions d ON e.time_us = {RESERVED_US} AND d.no = e.decision_no "
+    "ORDER BY e.decision_no, e.scope, e.again LIMIT ?"
 )
 LEFT_CUSTOMERS = (
     "SELECT no FROM customers c WHERE c.profile IS NULL AND c.erased_us IS NULL AND c.seen_us < ? "

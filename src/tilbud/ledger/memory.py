@@ -7,9 +7,9 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import islice
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decisions import Contact, Decision, Reason, Repeat, Settlement, State
@@ -18,7 +18,7 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
 from tilbud.ledger import window as windows
-from tilbud.ledger.customer_rows import outcome_mark, sticky_mark
+from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory_customers import MemoryCustomers
 from tilbud.ledger.memory_entries import Campaign, Entry
 from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
@@ -57,11 +57,9 @@ class MemoryLedger(MemoryCustomers):
         return [self._record(each, contact, now) for each, contact in zip(decisions, contacts, strict=True)]
 
     def _record(self, decision: Decision, contact: Contact | None, now: Now) -> Decision | None:
-        known = self._of(decision.campaign)
-        if decision.decision_id in known.entries or (contact and contact.sticky):
-            earlier = known.find(decision.decision_id)
-            if earlier is not None:
-                return earlier
+        earlier = self.find(decision.campaign, decision.decision_id)
+        if earlier is not None:
+            return earlier
         if contact is not None:
             customer = self.customer(decision.customer)
             if customer.erased or customer.version != contact.version:
@@ -81,9 +79,10 @@ class MemoryLedger(MemoryCustomers):
         decision = entry.decision
         kept = entry.customer = self._known(decision.customer, now)
         kept.version = contact.version + 1
-        kept.seen(now)
+        self._see(kept, now)
         kept.entries[entry.number] = entry
-        kept.exposures |= {(entry.number, scope, 0): now.wall_us for scope in contact.scopes}
+        time_us = RESERVED_US if decision.deferred else now.wall_us
+        kept.exposures |= {(entry.number, scope, 0): time_us for scope in contact.scopes}
         if contact.sticky and decision.drawn >= 0:
             kept.sticky[decision.campaign] = entry
             kept.remember(sticky_mark(decision.campaign), now.wall_us)
@@ -98,13 +97,13 @@ class MemoryLedger(MemoryCustomers):
         if repeat.decision_id and (known := campaign.find(repeat.decision_id)) is not None:
             return known
         entry = campaign.entry(repeat.stands_for)
-        if entry is None:
+        if entry is None or entry.window.state in (State.VOID, State.EXPIRED):
             return None
         kept, contact = entry.customer, repeat.contact
         if contact is not None:
             if kept is None or kept.erased_us is not None or kept.version != contact.version:
                 return None
-            kept.version += 1
+            kept.version += bool(contact.scopes)
             for scope in contact.scopes:
                 kept.again(entry, scope, now)
         if repeat.decision_id:
@@ -113,8 +112,9 @@ class MemoryLedger(MemoryCustomers):
         return replace(entry.decision, fingerprint=repeat.fingerprint)
 
     async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off."""
+        """Switch an offer, or a campaign, off; those that are over go."""
         self._commit(now)
+        self._pauses = {what: each for what, each in self._pauses.items() if each.holds(now.wall_us)}
         self._pauses[pause.campaign, pause.offer_id] = pause
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
@@ -156,7 +156,7 @@ class MemoryLedger(MemoryCustomers):
             kept.remember(
                 outcome_mark(outcome.campaign, entry.decision.offer_id, outcome.outcome), occurred_us
             )
-            kept.seen(now)
+            self._see(kept, now)
 
     async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open or void windows; return what to answer."""
@@ -179,6 +179,7 @@ class MemoryLedger(MemoryCustomers):
             return answer
         if entry.customer is not None:
             entry.customer.activated(entry, now)
+            self._see(entry.customer, now)
         for outcome in held:
             entry.received[outcome.key] = (outcome, OutcomeStatus.ACCEPTED)
         campaign.wait(entry)
@@ -261,11 +262,13 @@ class MemoryLedger(MemoryCustomers):
         )
         return list(islice(((place, decision) for place, decision in found if place > after), limit))
 
-    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
-        """Return every switch that is off, by campaign."""
-        pauses = [self._pauses[each] for each in sorted(self._pauses)]
-        grouped = groupby(pauses, key=lambda pause: pause.campaign)
-        return {campaign: tuple(each) for campaign, each in grouped}
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off."""
+        return tuple(each for each in self.every_pause() if each.campaign == campaign)
+
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off."""
+        return tuple(self._pauses[each] for each in sorted(self._pauses))
 
     def erasures(self, campaign: str) -> int:
         """Return how many erasures removed settlements of the campaign."""

@@ -28,7 +28,7 @@ from tilbud.domain.decisions import Decision, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import EVENT, OUTCOME, ExportRow, Place
+from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, ExportRow, Place
 from tilbud.ledger.memory_entries import OPEN, Campaign, Kept
 from tilbud.ledger.port import Erased, EventResult, ExportPage
 from tilbud.ledger.rows import erased_settlement
@@ -76,12 +76,13 @@ class MemoryCustomers:
         ]
         return [min(each, self._limits.cap_times_max) for each in counted]
 
-    def last_sticky(self, number: int, campaign: str) -> Decision | None:
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
         """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
         entry = self._numbered(number).sticky.get(campaign)
         if entry is None or self._campaigns[campaign].entries.get(entry.decision.decision_id) is not entry:
             return None
-        return None if entry.window.state in (State.VOID, State.EXPIRED) else entry.decision
+        unseen = {State.VOID, State.EXPIRED} if pending else {State.VOID, State.EXPIRED, State.PENDING}
+        return None if entry.window.state in unseen else entry.decision
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
@@ -166,7 +167,7 @@ class MemoryCustomers:
                 forgotten.clear()
         kept.version += 1
         kept.profile, kept.erased_us = after, None
-        kept.seen(now)
+        self._see(kept, now)
         return after
 
     def _known(self, key: CustomerKey, now: Now) -> Kept:
@@ -176,11 +177,17 @@ class MemoryCustomers:
             kept = self._kept[key] = Kept(next(self._numbers), key, now.wall_us)
         return kept
 
+    def _see(self, kept: Kept, now: Now) -> None:
+        """Remember that a customer was there."""
+        kept.seen(now, int(self._limits.exposures_kept_s * 1e6))
+
     def _end_open(self, kept: Kept) -> None:
-        """Void a customer's open decisions."""
+        """Void a customer's open decisions; what was shown goes on counting."""
         for entry in kept.entries.values():
-            if entry.window.state in OPEN:
-                self._campaigns[entry.decision.campaign].end(entry, State.VOID)
+            state = entry.window.state
+            if state in OPEN:
+                campaign = self._campaigns[entry.decision.campaign]
+                campaign.end(entry, State.VOID, shown=state is State.ACTIVE)
 
     # Events
 
@@ -205,7 +212,7 @@ class MemoryCustomers:
             return rows.one_event_too_many(self._limits)
         kept.events[event.event_id] = (next(self._numbers), event.event, event.occurred_us)
         kept.remember(mark, event.occurred_us)
-        kept.seen(now)
+        self._see(kept, now)
         return CustomerEventStatus.ACCEPTED
 
     # Erasure
@@ -217,7 +224,11 @@ class MemoryCustomers:
         kept = self._known(key, now)
         gone = sum(1 for _ in self._exported(kept)) if known else 0
         self._end_open(kept)
-        learned: set[str] = set()
+        learned = {
+            rows.exposed_campaign(scope)
+            for number, scope, _ in kept.exposures
+            if scope.startswith(OFFER) and number not in kept.entries  # purged since
+        }
         for entry in list(kept.entries.values()):
             campaign = self._campaigns[entry.decision.campaign]
             if entry.sequence:
@@ -249,9 +260,7 @@ class MemoryCustomers:
             del kept.events[event_id]
         limit -= len(old_events)
         exposures = sorted(
-            (*place, time_us, kept)
-            for kept in self._kept.values()
-            for place, time_us in kept.exposures.items()
+            (*place, kept.age_us(place), kept) for kept in self._kept.values() for place in kept.exposures
         )
         old_exposures = list(takewhile(lambda each: each[3] < exposures_before_us, exposures[:limit]))
         for number, scope, again, _, kept in old_exposures:

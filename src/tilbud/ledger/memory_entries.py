@@ -13,6 +13,7 @@ from tilbud.domain.clock import Now
 from tilbud.domain.customers import NO_PROFILE, Customer, CustomerKey, Profile
 from tilbud.domain.decisions import Decision, Repeat, Settlement, State
 from tilbud.domain.rewards import CountedOutcome, OutcomeStatus, RewardRules
+from tilbud.ledger.customer_rows import RESERVED_US, STICKY
 from tilbud.ledger.window import Window
 
 OPEN = (State.PENDING, State.ACTIVE)
@@ -104,11 +105,11 @@ class Campaign:
             heapq.heappop(self.due)
         return None
 
-    def end(self, entry: Entry, state: State) -> None:
-        """End an open entry without a settlement: nothing of it was shown."""
+    def end(self, entry: Entry, state: State, *, shown: bool = False) -> None:
+        """End an open entry without a settlement; where its offer was not shown, it counts no more."""
         entry.window = replace(entry.window, state=state)
         self.open -= 1
-        if entry.customer is not None:
+        if entry.customer is not None and not shown:
             entry.customer.release(entry)
 
     def remove(self, decision_id: str) -> None:
@@ -136,7 +137,7 @@ class Kept:
     erased_us: int | None = None
     profile: Profile | None = None
     entries: dict[int, Entry] = field(default_factory=dict)
-    exposures: dict[Exposure, int] = field(default_factory=dict)  # when
+    exposures: dict[Exposure, int] = field(default_factory=dict)  # when, RESERVED_US until activation
     events: dict[str, tuple[int, str, int]] = field(default_factory=dict)  # (number, event, when) by id
     latest: dict[str, int] = field(default_factory=dict)
     sticky: dict[str, Entry] = field(default_factory=dict)  # by campaign
@@ -145,10 +146,15 @@ class Kept:
         """Return them as they are known."""
         return Customer(self.number, self.version, self.erased_us is not None, self.profile or NO_PROFILE)
 
-    def seen(self, now: Now) -> None:
-        """Remember that they were there, once a day."""
-        if self.seen_us <= now.wall_us - SEEN_EVERY_US:
-            self.seen_us = now.wall_us
+    def seen(self, now: Now, latest_kept_us: int) -> None:
+        """Remember that they were there, once a day; what happened too long ago goes then."""
+        if self.seen_us > now.wall_us - SEEN_EVERY_US:
+            return
+        self.seen_us = now.wall_us
+        for what in [each for each, time_us in self.latest.items() if time_us < now.wall_us - latest_kept_us]:
+            del self.latest[what]
+            if what.startswith(STICKY):
+                del self.sticky[what.removeprefix(STICKY)]
 
     def remember(self, what: str, time_us: int) -> None:
         """Keep the newest time of something."""
@@ -160,7 +166,11 @@ class Kept:
             if not place[2]:
                 self.exposures[place] = now.wall_us
         self.version += 1
-        self.seen(now)
+
+    def age_us(self, exposure: Exposure) -> int:
+        """Return the time an exposure is as old as: one that is reserved, its decision's."""
+        time_us = self.exposures[exposure]
+        return self.entries[exposure[0]].decision.decided_us if time_us == RESERVED_US else time_us
 
     def again(self, entry: Entry, scope: str, now: Now) -> None:
         """Count a decision once more under a scope."""

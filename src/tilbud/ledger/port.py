@@ -131,8 +131,12 @@ class LedgerReading(Protocol):
         """
         ...
 
-    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
-        """Return every switch that is off, by campaign, also those whose time is over."""
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off, also those whose time is over."""
+        ...
+
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off, also those whose time is over."""
         ...
 
     def erasures(self, campaign: str) -> int:
@@ -175,20 +179,24 @@ class Ledger(LedgerReading, Protocol):
         `contacts` (none, or one for each decision) says what a decision of a customer means for them. Where
         the customer's version is no longer the contact's, or they are erased, nothing of that decision is
         stored and None is returned: decide again. A contact makes the customer known and changes its
-        version, and its exposures count from now (of a deferred decision reserved, from its activation on
-        counted from then, and released where it expires or is void). All of one call are one transaction.
+        version, and its exposures count from now. Those of a deferred decision are reserved: they count
+        whatever the time until its activation, then from that, and are released where it expires or is
+        void. An id that stands for an earlier decision (see `repeat`) is taken. All of one call are one
+        transaction.
         """
         ...
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what `find` returns for each from now on.
 
-        Outcomes and activations under such an id are the earlier decision's. None where that is gone.
+        Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
+        that is gone, void or expired, or where the customer's version is not the contact's: decide again.
+        The scopes of the contact count once more; only then the version changes.
         """
         ...
 
     async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off; replaces an earlier pause of it."""
+        """Switch an offer, or a campaign, off; replaces an earlier pause of it. Those that are over go."""
         ...
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
@@ -252,8 +260,11 @@ class CustomersReading(Protocol):
         """
         ...
 
-    def last_sticky(self, number: int, campaign: str) -> Decision | None:
-        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
+        """Return the customer's last sticky decision in the campaign that is neither void nor expired.
+
+        One that waits for its activation only where `pending` says so: nobody may ever activate it.
+        """
         ...
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
@@ -273,9 +284,9 @@ class Customers(CustomersReading, Protocol):
         """Replace a profile by `change` of it, within one transaction; return what is stored.
 
         What `change` raises is raised, and nothing is stored; it may be called more than once, and not in
-        the loop's thread. `updated_us` and `changes` are set here. A
-        change that takes consent back (`domain.customers.withdraws`) voids the customer's open decisions, in
-        every campaign, releases their exposures, and removes events and what happened. One that grants
+        the loop's thread. `updated_us` and `changes` are set here. A change that takes consent back
+        (`domain.customers.withdraws`) voids the customer's open decisions, in every campaign, releases what
+        was reserved by those that were not shown yet, and removes events and what happened. One that grants
         consent lifts a tombstone. The version changes.
         """
         ...

@@ -12,7 +12,7 @@ a file still needs are one transaction. A file of a newer version, or of another
     repeats      ids that were answered with an earlier decision
     switches     what is paused; by names, since a pause may come before anything was recorded
     customers    by a keyed hash of their id, which itself never comes here; erased ones stay as tombstones
-    exposures    what caps count; they outlive their decision
+    exposures    what caps count; they outlive their decision; far in the future while it is not activated
     events       what happened to customers whatever was decided, for as long as it takes to know it again
     latest       when each kind of thing last happened to a customer, and their last sticky decision
     meta         the draw key, the service clock, and the highest number of a decision that was removed
@@ -106,6 +106,11 @@ MIGRATIONS: tuple[Step, ...] = (
             decision_no INTEGER NOT NULL, PRIMARY KEY (campaign_no, decision_id)
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX repeats_by_decision ON repeats (decision_no)",
+        """CREATE TRIGGER repeat_takes_id BEFORE INSERT ON decisions WHEN EXISTS (
+            SELECT 1 FROM repeats WHERE campaign_no = new.campaign_no AND decision_id = new.decision_id
+        ) BEGIN
+            SELECT RAISE(IGNORE);
+        END""",
         """CREATE TABLE switches (
             campaign TEXT NOT NULL, offer_id TEXT NOT NULL, reason TEXT NOT NULL, since_us INTEGER NOT NULL,
             until_us INTEGER, PRIMARY KEY (campaign, offer_id)

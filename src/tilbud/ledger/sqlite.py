@@ -125,7 +125,7 @@ class SqliteLedger(SqliteReading):
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off."""
-        await self._submit(Work(lambda statements: statements.pause(pause), now), 1)
+        await self._submit(Work(lambda statements: statements.pause(pause, now), now), 1)
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
         """Switch on again; return whether it was off."""

@@ -45,7 +45,7 @@ _SCOPES_AT_ONCE_MAX = 32
 _LAST_STICKY = (
     f"SELECT {STORED_DECISION} FROM latest l JOIN decisions d ON d.no = l.decision_no "  # noqa: S608
     "JOIN windows w ON w.decision_no = d.no WHERE l.customer_no = ? AND l.what = ? "
-    f"AND w.state NOT IN ({State.VOID}, {State.EXPIRED})"
+    f"AND w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR ?)"
 )
 
 
@@ -175,10 +175,10 @@ class SqliteCustomersReading(ReadingFile):
                 counts += reading.execute(_counting(len(some)), asked).fetchone()
         return counts
 
-    def last_sticky(self, number: int, campaign: str) -> Decision | None:
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
         """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
         with self._reads() as (reading, records):
-            row = reading.execute(_LAST_STICKY, (number, rows.sticky_mark(campaign))).fetchone()
+            row = reading.execute(_LAST_STICKY, (number, rows.sticky_mark(campaign), pending)).fetchone()
             return records.decision(campaign, row) if row else None
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:

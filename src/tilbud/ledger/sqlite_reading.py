@@ -5,13 +5,9 @@ What holds: nothing here can change the file; every read is of one moment and se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from itertools import groupby
-from pathlib import Path
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
-from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
 from tilbud.ledger.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
 from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
@@ -41,7 +37,9 @@ _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
 )
-_PAUSES = "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
+_SWITCHES = "SELECT campaign, offer_id, reason, since_us, until_us FROM switches"
+_PAUSES = f"{_SWITCHES} WHERE campaign = ? ORDER BY offer_id"
+_EVERY_PAUSE = f"{_SWITCHES} ORDER BY campaign, offer_id"
 
 
 def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
@@ -52,10 +50,6 @@ def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
 
 class SqliteReading(SqliteCustomersReading):
     """Reads the file at `path`; `open_reading` first, for one thread."""
-
-    def __init__(self, path: Path, *, limits: Limits) -> None:
-        super().__init__(path, limits=limits)
-        self._pauses: tuple[list[Row], Mapping[str, tuple[Pause, ...]]] = [], {}
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
@@ -81,15 +75,15 @@ class SqliteReading(SqliteCustomersReading):
             rows = reading.execute(_DRAWN, (campaign, after, lineage, limit)).fetchall()
             return [(row[0], records.decision(campaign, row[1:])) for row in rows]
 
-    def pauses(self) -> Mapping[str, tuple[Pause, ...]]:
-        """Return every switch that is off, by campaign."""
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off."""
         with self._reads() as (reading, _):
-            rows = reading.execute(_PAUSES).fetchall()
-        if rows != self._pauses[0]:
-            pauses = [Pause(*row) for row in rows]
-            grouped = groupby(pauses, key=lambda pause: pause.campaign)
-            self._pauses = rows, {campaign: tuple(each) for campaign, each in grouped}
-        return self._pauses[1]
+            return tuple([Pause(*row) for row in reading.execute(_PAUSES, (campaign,))])
+
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off."""
+        with self._reads() as (reading, _):
+            return tuple([Pause(*row) for row in reading.execute(_EVERY_PAUSE)])
 
     def erasures(self, campaign: str) -> int:
         """Return how many erasures removed settlements of the campaign."""

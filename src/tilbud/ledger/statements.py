@@ -69,7 +69,7 @@ class Statements:
         self._connection = connection
         self._limits = limits
         self._reading = Reading(connection, limits)
-        self._contacts = Contacts(connection)
+        self._contacts = Contacts(connection, limits)
         self.customers = CustomerStatements(connection, self._contacts, limits)
         self.keeping = Keeping(connection)
         self._campaigns: dict[str, int] = {}
@@ -177,11 +177,15 @@ class Statements:
         ]
 
     def _stored(self, decision: Decision, no: int, campaign_no: int) -> Decision:
-        """Return the decision if it was stored as `no`, or the one that was there before."""
+        """Return the decision if it was stored as `no`, or the one that its id stood for before."""
         found = self._connection.execute(
             f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.campaign_no = ? AND d.decision_id = ?",  # noqa: S608
             (campaign_no, decision.decision_id),
         ).fetchone()
+        if found is None:
+            earlier = self._find(decision.campaign, decision.decision_id)
+            assert earlier is not None, "an id that is neither free nor taken"
+            return earlier
         if found[0] != no:
             return self._reading.decision(decision.campaign, found[1:])
         self._opened[campaign_no] += 1
@@ -201,7 +205,9 @@ class Statements:
         found = self._window(repeat.campaign, repeat.stands_for)
         if found is None:
             return None
-        no, _, _, customer_no = found
+        no, window, _, customer_no = found
+        if window.state in (State.VOID, State.EXPIRED):
+            return None
         contact = repeat.contact
         if contact is not None and not (
             customer_no is not None and self._contacts.again(no, customer_no, contact, now)
@@ -215,8 +221,9 @@ class Statements:
         earlier = self._find(repeat.campaign, repeat.stands_for)
         return earlier and replace(earlier, fingerprint=repeat.fingerprint)
 
-    def pause(self, pause: Pause) -> None:
-        """Switch something off; replaces an earlier pause."""
+    def pause(self, pause: Pause, now: Now) -> None:
+        """Switch something off; replaces an earlier pause. Those that are over go."""
+        self._connection.execute("DELETE FROM switches WHERE until_us <= ?", (now.wall_us,))
         self._connection.execute(
             "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?, ?)",
             (pause.campaign, pause.offer_id, pause.reason, pause.since_us, pause.until_us),

@@ -18,10 +18,10 @@ from tilbud.service.catalog import ServedCampaign
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An earlier decision that answers again, and what that counts under, if anything."""
+    """An earlier decision that answers again, and what that means for the customer."""
 
     decision: Decision
-    contact: Contact | None
+    contact: Contact
 
 
 class Contacting:
@@ -44,24 +44,30 @@ class Contacting:
         )
 
     def kept(
-        self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, channel: str, now_us: int
+        self,
+        served: ServedCampaign,
+        asking: Asking,
+        eligibility: Eligibility,
+        channel: str,
+        now_us: int,
+        *,
+        pending: bool,
     ) -> Kept | None:
         """Return the customer's last decision, where the campaign serves it again and rules still allow it.
 
-        Caps of offers and groups are not asked: it was counted when it was made.
+        One that waits for its activation only to a call that will activate it (`pending`). Caps of offers
+        and groups are not asked: it was counted when it was made.
         """
         sticky_us, number = served.campaign.sticky_us, asking.customer.number
         if not (sticky_us and asking.key and number):
             return None
-        last = self._customers.last_sticky(number, served.id)
+        last = self._customers.last_sticky(number, served.id, pending=pending)
         if last is None or not now_us - sticky_us < last.decided_us:
             return None
         if last.offer_id not in {served.offer_ids[index] for index in eligibility.eligible}:
             return None
         contacts = served.caps.contacts(channel, now_us)
-        if not contacts:
-            return Kept(last, None)
-        if served.caps.enough(self._customers.exposures(number, contacts), channel):
+        if contacts and served.caps.enough(self._customers.exposures(number, contacts), channel):
             return None
         scopes = tuple({contact.scope for contact in contacts})
         return Kept(last, Contact(asking.customer.version, scopes, sticky=True))

@@ -107,11 +107,13 @@ class CustomerService:
     def export(self, customer_id: str, page_size: int, page_token: str) -> Exported:
         """Return a page of all that is stored about a customer; raises InvalidField, UnknownCustomer."""
         key = self._customer(customer_id, "customer_id")
+        if len(page_token) > self._limits.page_token_chars_max:
+            raise InvalidField("page_token", "is none that an earlier page gave")
         rows_max = self._limits.export_page_rows_max
         if not 0 <= page_size <= rows_max:
             raise InvalidField("page_size", f"must lie between 0 and {rows_max}")
         page = self._customers.export(
-            key, page_token, page_size or rows_max, self._limits.export_page_bytes_max
+            key, page_token, page_size or self._limits.export_page_rows, self._limits.export_page_bytes_max
         )
         if not page.rows and not page_token:
             raise UnknownCustomer("stored rows")

@@ -23,7 +23,7 @@ from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason, Re
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
-from tilbud.domain.switches import WHOLE_CAMPAIGN, Pause, paused
+from tilbud.domain.switches import WHOLE_CAMPAIGN, paused
 from tilbud.ledger.port import CustomersReading, Ledger
 from tilbud.service.asking import Askers
 from tilbud.service.catalog import Catalog
@@ -34,7 +34,7 @@ from tilbud.service.record import Record
 from tilbud.service.slices import Slices
 from tilbud.telemetry.metrics import Metrics
 
-Pauses = Mapping[str, tuple[Pause, ...]]
+Off = dict[str, frozenset[str]]  # by campaign: the offers that are off now, as a round found them
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +173,12 @@ class DecideService:
         deadlines_s: Sequence[float | None],
         slices: Slices,
     ) -> dict[int, _Prepared]:
-        pauses = self._ledger.pauses()
+        off: Off = {}
         prepared: dict[int, _Prepared] = {}
         for number in asked:
             if slices.over():
                 await slices.give_way()
-            prepared[number] = self._try_prepare(requests[number], deadlines_s[number], pauses)
+            prepared[number] = self._try_prepare(requests[number], deadlines_s[number], off)
         return prepared
 
     async def _finish(
@@ -211,12 +211,12 @@ class DecideService:
         return finished
 
     def _try_prepare(
-        self, request: DecideRequest | Exception, deadline_s: float | None, pauses: Pauses
+        self, request: DecideRequest | Exception, deadline_s: float | None, known_off: Off
     ) -> _Prepared:
         if isinstance(request, Exception):
             return request
         try:
-            return self._prepare(request, self._clock.now(), deadline_s, pauses)
+            return self._prepare(request, self._clock.now(), deadline_s, known_off)
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
             return error
 
@@ -247,7 +247,7 @@ class DecideService:
                 self._metrics.excluded(drawn.decision.campaign, rule, rules.count(rule))
 
     def _prepare(
-        self, request: DecideRequest, now: Now, deadline_s: float | None, pauses: Pauses
+        self, request: DecideRequest, now: Now, deadline_s: float | None, known_off: Off
     ) -> Answer | _Drawn | _Repeated:
         asked = perf_counter()
         served = self._catalog.get(self._check(request))
@@ -260,13 +260,18 @@ class DecideService:
                     raise IdReused("decision_id", request.decision_id)
                 return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
         asking = self._askers.read(request, served, now.wall_us)
-        off = paused(pauses[served.id], now.wall_us) if served.id in pauses else frozenset()
+        off = known_off.get(served.id)
+        if off is None:
+            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
         eligibility = served.rules.check(
             asking.situation.context, request.include_offers, request.exclude_offers, off, asking.facts
         )
         channel = request.context.channel
-        if WHOLE_CAMPAIGN not in off:
-            kept = self._contacting.kept(served, asking, eligibility, channel, now.wall_us)
+        left_s = None if deadline_s is None else deadline_s - asked
+        if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
+            kept = self._contacting.kept(
+                served, asking, eligibility, channel, now.wall_us, pending=request.defer_activation
+            )
             if kept is not None:
                 return self._again(kept, request, fingerprint)
         eligibility = self._contacting.capped(served, asking, eligibility, channel, now.wall_us)
@@ -280,7 +285,6 @@ class DecideService:
             fingerprint=fingerprint,
             new_id=self._new_id,
         )
-        left_s = None if deadline_s is None else deadline_s - asked
         decision = self._chooser.choose(
             served, record, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
         )
@@ -295,7 +299,7 @@ class DecideService:
         decision = kept.decision
         if request.dry_run:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
-        if request.decision_id or kept.contact:
+        if request.decision_id or kept.contact.scopes:
             return _Repeated(
                 request,
                 Repeat(

@@ -63,7 +63,7 @@ class SwitchService:
     def pauses(self, campaign: str) -> Sequence[Pause]:
         """Return what is off now: the campaign first, then offers by id."""
         now_us = self._clock.now().wall_us
-        known = self._ledger.pauses().get(campaign, ())
+        known = self._ledger.pauses(campaign)
         return sorted((pause for pause in known if pause.holds(now_us)), key=lambda pause: pause.offer_id)
 
     async def _pause(self, campaign: str, offer_id: str, reason: str, until_us: int | None) -> None:

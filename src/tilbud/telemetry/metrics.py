@@ -9,13 +9,13 @@ kept: the path of a decision only increments.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
-from tilbud.domain.switches import Pause, paused
+from tilbud.domain.switches import Pause
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
@@ -252,12 +252,12 @@ class Metrics:
             child = self._caches.rpcs[method, code] = self._rpc_duration.labels(method, code)
         child.observe(seconds)
 
-    def show_pauses(self, pauses: Mapping[str, Sequence[Pause]], now_us: int) -> None:
+    def show_pauses(self, pauses: Iterable[Pause], now_us: int) -> None:
         """Show what is off now (wall clock, µs)."""
         self._paused.clear()
-        for campaign, each in pauses.items():
-            for offer in paused(each, now_us):
-                self._paused.labels(campaign, offer).set(1)
+        for pause in pauses:
+            if pause.holds(now_us):
+                self._paused.labels(pause.campaign, pause.offer_id).set(1)
 
     def forget(self, campaign: str) -> None:
         """Drop the gauges of a campaign that is served no more; its counters stay."""

@@ -15,6 +15,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from tilbud.domain.context import Consent, ContextInput, FeatureValue
 from tilbud.domain.decisions import DecideRequest, Text
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
 from tilbud.service.catalog import ServedCampaign
 from tilbud.service.decide import Answer
@@ -22,6 +23,7 @@ from tilbud.service.report import OutcomeReport
 from tilbud.transport.wire import field
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
+_LIMITS = Limits()
 _NANOS = 1_000_000_000
 _CONSENTS = {int(consent): consent for consent in Consent}
 _PAYLOAD = decisions_pb2.DecideResponse.PAYLOAD_FIELD_NUMBER
@@ -53,6 +55,9 @@ def consent_of(number: int, name: str = "consent") -> Consent:
 
 
 def _context(said: decisions_pb2.Context) -> ContextInput:
+    if len(said.features) > _LIMITS.features_max:  # before each of them is read
+        problem = f"at most {_LIMITS.features_max} features, got {len(said.features)}"
+        raise InvalidField("context.features", problem)
     return ContextInput(
         device=said.device,
         channel=said.channel,

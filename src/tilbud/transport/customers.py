@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from asyncio import shield
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
 from tilbud.domain.customers import Profile
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.limits import Limits
 from tilbud.domain.updates import PREFERENCE_LISTS, ProfileUpdate, TraitUpdate, etag
 from tilbud.service.customers import CustomerService, EventReport
 from tilbud.transport.converters import consent_of, feature_message, feature_value, microseconds, timestamp
@@ -19,10 +20,11 @@ from tilbud.v1 import customers_pb2
 _TEXTS = ("time_zone", "language", "journey_stage")
 _TRAIT = "traits."
 _PREFERENCE = "preferences."
+_PATHS = ("consent", *_TEXTS, "traits", "preferences")
 _PREFERENCES = (*PREFERENCE_LISTS, "quiet_hours")
 
 
-def customer_handlers(customers: CustomerService) -> Mapping[str, Handle]:
+def customer_handlers(customers: CustomerService, limits: Limits) -> Mapping[str, Handle]:
     """Return the handlers by the method's name."""
 
     async def get(message: customers_pb2.GetCustomerRequest, _: Context) -> Message:
@@ -31,7 +33,7 @@ def customer_handlers(customers: CustomerService) -> Mapping[str, Handle]:
 
     async def update(message: customers_pb2.UpdateCustomerRequest, _: Context) -> Message:
         customer_id = message.customer.customer_id
-        profile = await shield(customers.update(customer_id, profile_update(message)))
+        profile = await shield(customers.update(customer_id, profile_update(message, limits)))
         return customers_pb2.UpdateCustomerResponse(customer=customer_message(customer_id, profile))
 
     async def report_event(message: customers_pb2.ReportCustomerEventRequest, _: Context) -> Message:
@@ -98,10 +100,11 @@ def event_report(message: customers_pb2.ReportCustomerEventRequest) -> EventRepo
     )
 
 
-def profile_update(message: customers_pb2.UpdateCustomerRequest) -> ProfileUpdate:
+def profile_update(message: customers_pb2.UpdateCustomerRequest, limits: Limits) -> ProfileUpdate:
     """Return the fields a message changes; raises InvalidField."""
     customer = message.customer
-    paths = list(message.update_mask.paths) or _set_paths(customer)
+    paths = list(dict.fromkeys(message.update_mask.paths)) or _set_paths(customer)
+    _check_sizes(customer, paths, limits)
     fields: dict[str, Any] = {"etag": customer.etag, "traits": {}, "preference_lists": {}}
     for path in paths:
         if path == "consent":
@@ -126,6 +129,19 @@ def profile_update(message: customers_pb2.UpdateCustomerRequest) -> ProfileUpdat
                 f"traits.NAME, preferences, {', '.join(_PREFERENCE + name for name in _PREFERENCES)}",
             )
     return ProfileUpdate(**fields)
+
+
+def _check_sizes(customer: customers_pb2.Customer, paths: Sequence[str], limits: Limits) -> None:
+    """Refuse what is too long before anything of it is read."""
+    most = limits.traits_max + len(_PATHS) + len(_PREFERENCES)
+    if len(paths) > most:
+        raise InvalidField("update_mask", f"at most {most} different paths, got {len(paths)}")
+    if len(customer.traits) > limits.traits_max:
+        raise InvalidField("customer.traits", f"at most {limits.traits_max}, got {len(customer.traits)}")
+    for name in PREFERENCE_LISTS:
+        count = len(getattr(customer.preferences, name))
+        if count > limits.blocked_offers_max:
+            raise InvalidField(f"customer.preferences.{name}", f"{count} are too many")
 
 
 def _set_paths(customer: customers_pb2.Customer) -> list[str]:

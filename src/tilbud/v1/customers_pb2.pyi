@@ -411,7 +411,7 @@ class ExportCustomerRequest(_message.Message):
     customer_id: _builtins.str
     """Required."""
     page_size: _builtins.int
-    """At most so many rows; 0: 1,000, which is the most."""
+    """At most so many rows, up to 1,000; 0: 200."""
     page_token: _builtins.str
     """The next_page_token of the page before; empty: the first page."""
     def __init__(

@@ -84,7 +84,6 @@ def test_an_older_etag_is_refused():
         after(ProfileUpdate(etag="2.0", language="en"))
 
 
-@pytest.mark.parametrize("consent", [Consent.UNSPECIFIED, Consent.DENIED])
 @pytest.mark.parametrize(
     "update",
     [
@@ -93,13 +92,25 @@ def test_an_older_etag_is_refused():
         ProfileUpdate(traits={"tier": TraitUpdate("gold")}),
     ],
 )
-def test_nothing_personal_is_set_without_consent(consent, update):
+def test_nothing_personal_is_set_without_consent(update):
     """Language, journey stage and traits wait for consent; the same update that grants it may set them."""
     with pytest.raises(ConsentMissing):
-        after(replace(update, consent=consent))
+        after(replace(update, consent=Consent.UNSPECIFIED))
     with pytest.raises(ConsentMissing):
         after(update, UNKNOWN_CUSTOMER)
     assert after(replace(update, consent=Consent.GRANTED), UNKNOWN_CUSTOMER).consent is Consent.GRANTED
+
+
+@pytest.mark.parametrize("customer", [GRANTED, UNKNOWN_CUSTOMER])
+def test_a_denial_is_never_refused(customer):
+    """Whatever is set or removed beside it: consent is denied, and nothing personal is kept."""
+    update = ProfileUpdate(
+        consent=Consent.DENIED, language="da", traits={"age": None, "tier": TraitUpdate("gold")}
+    )
+    kept = after(update, customer)
+    assert (kept.consent, kept.language, kept.journey_stage, kept.traits) == (Consent.DENIED, "", "", {})
+    assert kept.preferences == customer.profile.preferences
+    assert after(ProfileUpdate(traits={"age": None}), UNKNOWN_CUSTOMER).traits == {}, "nor is removing"
 
 
 def test_preferences_need_no_consent():

@@ -270,7 +270,9 @@ def test_the_customer_is_told_only_what_was_used_and_spoke_for_the_offer(known, 
         assert name in explained.used
         assert name not in dropped
         assert effects[name] > 0
-    could = [name for name, effect in effects.items() if effect > 0 and name in phrased - dropped.keys()]
+        assert explained.used[name] is not False, "a flag that is not set is no reason"
+    sayable = {name for name in phrased - dropped.keys() if explained.used.get(name) is not False}
+    could = [name for name, effect in effects.items() if effect > 0 and name in sayable]
     assert sorted(named) == sorted(could[:FACTORS_NAMED_MAX])
     if not named:
         assert explained.customer_explanation == OTHERWISE

@@ -97,7 +97,7 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path):
     assert ledger.find(CAMPAIGN, "d1") == made
     assert ledger.find(CAMPAIGN, "d2") == replace(made, decision_id="d2")
     assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1"]
-    assert (ledger.erasures(CAMPAIGN), ledger.pauses(), ledger.pending(CAMPAIGN)) == (0, {}, 1)
+    assert (ledger.erasures(CAMPAIGN), ledger.pauses(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, (), 1)
     theirs = decision("d3", customer=CUSTOMER)
     assert await ledger.record([theirs], at(), [contact()]) == [theirs]
     assert await ledger.settle(CAMPAIGN, RULES, 10, at(WINDOW_US / 1e6 + 10)) == Settled(2, 0, more=False)

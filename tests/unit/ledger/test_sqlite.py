@@ -351,6 +351,7 @@ STATEMENTS = {
     "left customers": keeping.LEFT_CUSTOMERS,
     "taken ids": contacts._TAKEN,
     "release": contacts._RELEASE,
+    "forget": contacts._FORGET,
     "customers by keys": contacts._by_keys(2),
     "customer": sqlite_customers_reading.CUSTOMER,
     "happened": sqlite_customers_reading._HAPPENED,
@@ -358,6 +359,8 @@ STATEMENTS = {
     "last sticky": sqlite_customers_reading._LAST_STICKY,
     "open decisions": customer_statements.OPEN_DECISIONS,
     "learned": customer_statements.LEARNED,
+    "learned before": customer_statements.LEARNED_BEFORE,
+    "pauses": sqlite_reading._PAUSES,
 }
 
 
@@ -372,6 +375,14 @@ async def test_no_statement_reads_a_whole_table(ledger, statement):
     ours = ("VIRTUAL TABLE", "CONSTANT ROW", "SCAN due", "SCAN (subquery")
     assert [line for line in scans if not any(each in line for each in ours)] == []
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("statement", [keeping.OLDEST_EVENTS, keeping.OLDEST_EXPOSURES])
+async def test_what_is_oldest_is_read_from_the_front(ledger, statement):
+    """A purge of customers' rows reads as many as it may remove, in their order, and sorts nothing."""
+    plan = explained(reading_of(ledger), statement).splitlines()
+    assert [line.split()[0] for line in plan] in (["SCAN"], ["SCAN", "SEARCH"])
+    assert "USING INDEX" not in plan[0]
 
 
 EXPORTED = sqlite_customers_reading._EXPORTED

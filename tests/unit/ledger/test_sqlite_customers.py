@@ -55,9 +55,9 @@ async def test_customers_survive_a_restart(path):
             known,
             ledger.happened(known.number, CAMPAIGN),
             ledger.exposures(known.number, [(channel_scope("web"), 0)]),
-            ledger.last_sticky(known.number, CAMPAIGN),
+            ledger.last_sticky(known.number, CAMPAIGN, pending=True),
             ledger.find(CAMPAIGN, "again"),
-            ledger.pauses(),
+            ledger.every_pause(),
             ledger.export(CUSTOMER, "", 100, 10**6),
         )
 
@@ -86,9 +86,9 @@ async def test_two_processes_share_one_customer(ledger, path):
         assert sorted(stored is None for [stored] in met) == [False, True]
     assert other.exposures(other.customer(CUSTOMER).number, [(channel_scope("web"), 0)]) == [20]
     await other.pause(pause(), at())
-    assert ledger.pauses() == {CAMPAIGN: (pause(),)}
+    assert ledger.pauses(CAMPAIGN) == (pause(),)
     await ledger.resume(CAMPAIGN, "ten-off", at())
-    assert other.pauses() == {}
+    assert other.pauses(CAMPAIGN) == ()
     stored = await other.update_customer(CUSTOMER, lambda _: profile(), at())
     assert ledger.customer(CUSTOMER).profile == stored
     await other.close()

@@ -147,7 +147,7 @@ async def test_without_consent_what_was_forbidden_still_holds(wired: Wired) -> N
     assert json.loads(denied.removed.body) == {
         "rare": "blocked_offers", "basket": "requires", "school": "sensitive_topic",
     }  # fmt: skip
-    assert json.loads(denied.dropped.body) == {"customer_id": "no_consent", "value": "no_consent"}
+    assert json.loads(denied.dropped.body) == {"customer_id": "no_consent"}, "nothing of the profile"
 
 
 async def test_one_voice_across_channels(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ def update(customer: customers_pb2.Customer, *paths: str) -> ProfileUpdate:
     return profile_update(
         customers_pb2.UpdateCustomerRequest(
             customer=customer, update_mask=field_mask_pb2.FieldMask(paths=paths)
-        )
+        ),
+        Limits(),
     )
 
 
@@ -100,3 +101,23 @@ def test_a_trait_without_a_value_is_refused_by_name():
     with pytest.raises(InvalidField) as raised:
         update(customer)
     assert raised.value.field == "customer.traits[tier].value"
+
+
+def test_what_is_too_long_is_refused_before_it_is_read():
+    """A mask that repeats itself is read once; more paths, traits or entries than can be kept are refused."""
+    assert update(full(), *["traits"] * 10_000) == update(full(), "traits")
+    crowd = full()
+    for number in range(101):
+        crowd.traits[f"t{number}"].value.flag = True
+    for customer, paths, field in (
+        (full(), [f"traits.t{number}" for number in range(10_000)], "update_mask"),
+        (crowd, ["traits"], "customer.traits"),
+        (
+            customers_pb2.Customer(preferences=customers_pb2.Preferences(blocked_topics=["x"] * 1_001)),
+            ["preferences"],
+            "customer.preferences.blocked_topics",
+        ),
+    ):
+        with pytest.raises(InvalidField) as raised:
+            update(customer, *paths)
+        assert raised.value.field == field
