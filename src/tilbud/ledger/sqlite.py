@@ -125,14 +125,23 @@ class SqliteLedger(SqliteReading):
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off."""
-        await self._submit(Work(lambda statements: statements.pause(pause, now), now), 1)
+        await self._switch(Work(lambda statements: statements.pause(pause, now), now))
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
         """Switch on again; return whether it was off."""
-        was_off: bool = await self._submit(
-            Work(lambda statements: statements.resume(campaign, offer_id, now), now), 1
+        was_off: bool = await self._switch(
+            Work(lambda statements: statements.resume(campaign, offer_id, now), now)
         )
         return was_off
+
+    async def _switch(self, work: Work) -> Any:
+        """Commit a change of a switch, then tell every process."""
+        done = await self._submit(work, 1)
+        try:
+            self._switchboard.changed()
+        except OSError as error:
+            raise LedgerUnavailable(f"the switch cannot be told to other processes: {error}") from error
+        return done
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""

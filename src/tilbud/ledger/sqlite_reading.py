@@ -6,11 +6,14 @@ What holds: nothing here can change the file; every read is of one moment and se
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
+from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
 from tilbud.ledger.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
 from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
+from tilbud.ledger.switchboard import Switchboard
 
 _CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?1)"
 # One statement, since nearly every id that a caller made is looked for, and is new.
@@ -37,9 +40,9 @@ _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
 )
-_SWITCHES = "SELECT campaign, offer_id, reason, since_us, until_us FROM switches"
-_PAUSES = f"{_SWITCHES} WHERE campaign = ? ORDER BY offer_id"
-_EVERY_PAUSE = f"{_SWITCHES} ORDER BY campaign, offer_id"
+_EVERY_PAUSE = (
+    "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
+)
 
 
 def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
@@ -50,6 +53,10 @@ def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
 
 class SqliteReading(SqliteCustomersReading):
     """Reads the file at `path`; `open_reading` first, for one thread."""
+
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        super().__init__(path, limits=limits)
+        self._switchboard = Switchboard(path, self.every_pause)
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
@@ -77,8 +84,7 @@ class SqliteReading(SqliteCustomersReading):
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""
-        with self._reads() as (reading, _):
-            return tuple([Pause(*row) for row in reading.execute(_PAUSES, (campaign,))])
+        return self._switchboard.of(campaign)
 
     def every_pause(self) -> tuple[Pause, ...]:
         """Return the switches of every campaign that are off."""

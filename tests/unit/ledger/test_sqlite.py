@@ -360,7 +360,6 @@ STATEMENTS = {
     "open decisions": customer_statements.OPEN_DECISIONS,
     "learned": customer_statements.LEARNED,
     "learned before": customer_statements.LEARNED_BEFORE,
-    "pauses": sqlite_reading._PAUSES,
 }
 
 
