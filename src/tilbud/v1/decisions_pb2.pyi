@@ -536,8 +536,8 @@ class ActivateRequest(_message.Message):
     """The decision's id. Required."""
     shown_offer_id: _builtins.str
     """The offer that was really shown; empty: the decision's own. Another offer: the decision is
-    void, never learned, and takes no outcomes, unless it has settled. Neither an offer of the campaign
-    nor its fallback: INVALID_ARGUMENT.
+    void, never learned, and takes no outcomes, unless it has settled; of a decision that was served again
+    (`sticky`) every showing is. Neither an offer of the campaign nor its fallback: INVALID_ARGUMENT.
     """
     def __init__(
         self,
