@@ -17,6 +17,10 @@ from tilbud.domain.fields import Cap
 from tilbud.domain.offer import Shown
 
 _NAMED_MAX = 8  # enough to recognise them
+_CONSENT = {
+    "required": "without it the fallback is answered, and nothing personal is used or kept",
+    "not_required": "silence is a yes; where it is denied nothing personal is used or kept",
+}
 _OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
 
 
@@ -143,7 +147,8 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         f"learned {reward.learn}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
         "control": f"{control.share:.0%} see {control.serves}" if control else "none",
-        "consent": campaign.consent,
+        "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
+        "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
     }
 
 

@@ -33,9 +33,9 @@ def test_every_rule_has_its_line():
 
 
 def test_what_is_not_declared_has_no_line():
-    """A campaign without rules that look at the customer is told in the six lines every campaign has."""
+    """A campaign without rules that look at the customer is told in the seven lines every campaign has."""
     assert list(campaign_summary(parse(SMALL))) == [
-        "offers", "rules", "reward", "exploration", "control", "consent"
+        "offers", "rules", "reward", "exploration", "control", "consent", "wishes"
     ]  # fmt: skip
 
 
