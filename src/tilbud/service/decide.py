@@ -59,7 +59,7 @@ class _Drawn:
 
 @dataclass(frozen=True, slots=True)
 class _Repeated:
-    """A question that an earlier decision of the same customer answers; its own id is to stand for that."""
+    """A question that an earlier decision of the same customer answers, which the ledger is to know."""
 
     request: DecideRequest
     repeat: Repeat
@@ -136,10 +136,12 @@ class DecideService:
                 for customer_id in filter(None, entered.values()):
                     self.lines.leave(customer_id)
             for number, found in finished.items():
-                tries[number] += 1
                 if found is not None:
                     answers[number] = found
-                elif tries[number] >= self._limits.decide_tries_max:
+                    continue
+                self._metrics.redecided.inc()
+                tries[number] += 1
+                if tries[number] >= self._limits.decide_tries_max:
                     answers[number] = Overloaded("the line for this customer", self._limits.retry_after_s)
             waiting = [number for number in waiting if number not in answers]
         return [answers[number] for number in range(len(requests))]
@@ -223,7 +225,6 @@ class DecideService:
     def _try_answer(self, drawn: _Drawn, stored: Decision | None) -> Answer | TilbudError | None:
         """Answer from the ledger's row: this decision, or the earlier one of the same id."""
         if stored is None:
-            self._metrics.redecided.inc()
             return None
         if stored is drawn.decision:
             self._count(drawn)
