@@ -30,7 +30,7 @@ from tilbud.domain.decisions import (
 from tilbud.domain.durations import Hours
 from tilbud.domain.rewards import Outcome, RewardRules
 from tilbud.domain.switches import Pause
-from tilbud.ledger.port import Activation
+from tilbud.ledger.port import Activation, Ledger, Settled
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
@@ -190,3 +190,9 @@ def pause(**said: Any) -> Pause:
         "until_us": None,
     }
     return Pause(**{**defaults, **said})
+
+
+async def settle_due(ledger: Ledger, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
+    """Settle up to `limit` due decisions, under a lease that is taken for it."""
+    token = await ledger.lease("tests", now.service_us + 1, now)
+    return await ledger.settle(campaign, rules, limit, now, token)

@@ -53,15 +53,24 @@ class HandClock:
 class Wired:
     """One campaign, served from memory."""
 
-    def __init__(self, yaml: str, checkpoints: Path, ledger: LedgerOfBoth | None = None) -> None:
+    def __init__(
+        self,
+        yaml: str,
+        checkpoints: Path,
+        ledger: LedgerOfBoth | None = None,
+        *,
+        holder: str = "only",
+        clock: HandClock | None = None,
+    ) -> None:
         self.limits = Limits()
-        self.clock = HandClock()
+        self.clock = clock or HandClock()
         self.ledger: LedgerOfBoth = ledger or MemoryLedger(limits=self.limits)
         self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
         self.checkpoints = Checkpoints(checkpoints, self.limits.checkpoint_generations)
         self.catalog = Catalog()
         self.campaign: Campaign = parse_campaign(yaml.encode(), "test.yaml")
         self.learner = Learner(
+            holder=holder,
             campaigns=self.catalog.all,
             ledger=self.ledger,
             customers=self.ledger,

@@ -23,6 +23,7 @@ from tests.builders import (
     fallback,
     outcome,
     profile,
+    settle_due,
 )
 from tests.contract.adapters import make
 
@@ -280,14 +281,14 @@ async def test_an_expired_decision_releases_its_exposures(ledger):
     await record(ledger, "d1", deferred=True)
     await record(ledger, "d2")
     await ledger.record([decision("d3", deferred=True)], at())
-    assert await ledger.settle(CAMPAIGN, RULES, 10, at(EXPIRED_S)) == Settled(1, 2, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(EXPIRED_S)) == Settled(1, 2, more=False)
     assert exposed(ledger) == [1, 1]
 
 
 async def test_exposures_outlive_their_decision(ledger):
     """A cap of a year counts what was shown after the decision is purged, and no new one is taken for it."""
     await record(ledger)
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 1
     assert exposed(ledger) == [1, 1]
@@ -418,7 +419,7 @@ async def test_a_sticky_decision_that_waits_is_told_to_who_asks_for_it(ledger):
     assert await last_sticky(ledger, pending=False) is None
     await ledger.activate([activation("d1")], at(1))
     assert await last_sticky(ledger, pending=False) == "d1"
-    await ledger.settle(CAMPAIGN, RULES, 10, at(1 + DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(1 + DUE_S))
     assert await last_sticky(ledger, pending=False) == "d1"
 
 
@@ -437,7 +438,7 @@ async def test_a_sticky_decision_that_ended_unseen_is_gone(ledger):
     await record(ledger, "settled", said={"sticky": True}, campaign="c")
     await ledger.activate([activation("void", campaign="a", shown_offer_id="bundle")], at(1))
     for campaign in "bc":
-        await ledger.settle(campaign, RULES, 10, at(EXPIRED_S))
+        await settle_due(ledger, campaign, RULES, 10, at(EXPIRED_S))
     assert [await last_sticky(ledger, campaign) for campaign in "abc"] == [None, None, "settled"]
     later = at(100 * 86_400)
     assert await ledger.purge("c", later.wall_us, 9, 10, later) == 1
@@ -547,7 +548,7 @@ async def test_a_repeat_of_what_ended_unseen_is_none(ledger, end, met):
     if end == "void":
         await ledger.activate([activation("d1", shown_offer_id="bundle")], at(1))
     elif end == "expired":
-        await ledger.settle(CAMPAIGN, RULES, 10, at(EXPIRED_S))
+        await settle_due(ledger, CAMPAIGN, RULES, 10, at(EXPIRED_S))
     else:
         await ledger.update_customer(CUSTOMER, lambda known: replace(known.profile, consent=DENIED), at(1))
     known = ledger.customer(CUSTOMER)

@@ -21,6 +21,7 @@ from tests.builders import (
     event,
     outcome,
     profile,
+    settle_due,
 )
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
@@ -159,7 +160,7 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
     """In every campaign, waiting or shown; settled ones, other customers', and what was seen stay."""
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
     await record(ledger, "settled")
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     await record(ledger, "shown", seconds=DUE_S, sticky=True)
     await record(ledger, "waiting", seconds=DUE_S, deferred=True, campaign="other", sticky=True)
     theirs = decision("theirs", at(DUE_S), customer=SOMEONE_ELSE)
@@ -174,8 +175,8 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
     number = ledger.customer(CUSTOMER).number
     assert ledger.last_sticky(number, CAMPAIGN, pending=True) is None
     assert ledger.last_sticky(number, "other", pending=True) is None
-    assert await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S * 3)) == Settled(2, 0, more=False)
-    assert await ledger.settle("other", RULES, 10, at(DUE_S * 9)) == Settled(0, 0, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S * 3)) == Settled(2, 0, more=False)
+    assert await settle_due(ledger, "other", RULES, 10, at(DUE_S * 9)) == Settled(0, 0, more=False)
     assert ledger.oldest_due_service_us("other") is None
     late = decision("late", customer=CUSTOMER)
     assert await ledger.record([late], at(DUE_S + 2), [contact(version)]) == [None]
@@ -361,7 +362,7 @@ async def test_customers_of_whom_nothing_is_left_go(ledger):
     made = [decision("d1", customer=decided), decision("d2", customer=reported, campaign="other")]
     await ledger.record(made, at(), [contact(), contact()])
     days_s = DAY_US / 1e6
-    await ledger.settle("other", RULES, 10, at(DUE_S))
+    await settle_due(ledger, "other", RULES, 10, at(DUE_S))
     await ledger.receive([outcome("d2", campaign="other")], at(10 * days_s))
     later = at(20 * days_s)
     assert await ledger.purge("other", later.wall_us, 9, 10, later) == 1

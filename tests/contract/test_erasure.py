@@ -22,6 +22,7 @@ from tests.builders import (
     fallback,
     outcome,
     profile,
+    settle_due,
 )
 from tests.contract.adapters import Adapter
 
@@ -61,7 +62,7 @@ async def live(ledger: Adapter) -> None:
     await ledger.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d3")], at(3))
     await ledger.receive([outcome("d1", event_id="o1"), outcome("d3", "purchase"), outcome("theirs")], at(3))
     for campaign in (CAMPAIGN, "other"):
-        await ledger.settle(campaign, RULES, 10, at(5 + DUE_S))
+        await settle_due(ledger, campaign, RULES, 10, at(5 + DUE_S))
 
 
 def exported(ledger, key=CUSTOMER, limit=1_000, bytes_max=10**9):
@@ -206,7 +207,7 @@ async def test_an_erased_settlement_keeps_its_place_and_nothing_else(ledger):
     assert [ledger.sequences(campaign) for campaign in (CAMPAIGN, "other")] == [(1, 3), (1, 1)]
     assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "unknown")] == [1, 1, 0]
     assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [0, 0]
-    assert await ledger.settle(CAMPAIGN, RULES, 10, at(9 * DUE_S)) == Settled(0, 0, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(9 * DUE_S)) == Settled(0, 0, more=False)
 
 
 async def test_erasing_again_changes_no_model(ledger):
@@ -242,7 +243,7 @@ async def test_what_was_learned_of_purged_decisions_is_named_too(ledger):
     await live(ledger)
     later = at(AGES_S)
     for campaign in (CAMPAIGN, "other"):
-        await ledger.settle(campaign, RULES, 10, later)
+        await settle_due(ledger, campaign, RULES, 10, later)
         await ledger.purge(campaign, later.wall_us, 9, 10, later)
     version = ledger.customer(CUSTOMER).version
     unlearned = decision("d9", later, campaign="new", customer=CUSTOMER)
@@ -261,7 +262,7 @@ async def test_a_campaign_that_learned_old_and_new_counts_one_erasure(ledger):
     assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 1, later) == 1
     version = ledger.customer(CUSTOMER).version
     await ledger.record([decision("d9", later, customer=CUSTOMER)], later, [contact(version)])
-    await ledger.settle(CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
     assert (await ledger.erase(CUSTOMER, later)).campaigns == (CAMPAIGN, "other")
     assert ledger.erasures(CAMPAIGN) == 1
 
@@ -282,7 +283,7 @@ async def test_an_exposure_tells_when_or_that_it_is_reserved(ledger):
 async def test_a_fallbacks_settlement_is_erased_too(ledger):
     """It taught nothing, but it tells of the customer."""
     await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(scopes=())])
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     assert (await ledger.erase(CUSTOMER, at(DUE_S))).campaigns == (CAMPAIGN,)
     assert ledger.settlements(CAMPAIGN, 0, 10)[0].decision_id == ""
 
@@ -309,7 +310,7 @@ async def test_an_id_is_free_after_an_erasure(ledger):
     assert await ledger.record([new], at(AGES_S)) == [new]
     assert ledger.find(CAMPAIGN, "d3") == new
     assert [place for place, _ in ledger.drawn(CAMPAIGN, "c0ffee", max(before), 10)] != []
-    await ledger.settle(CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
     assert ledger.settlements(CAMPAIGN, 3, 10)[0].reward == 0.0
 
 
@@ -323,7 +324,7 @@ async def test_many_decisions_are_erased_at_once(ledger):
             [contact(version), None],
         )
     await ledger.update_customer(CUSTOMER, lambda _: profile(traits={"t": Trait("x", 0)}), at())
-    await ledger.settle(CAMPAIGN, RULES, 150, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 150, at(DUE_S))
     assert (await ledger.erase(CUSTOMER, at(DUE_S))).rows == 1 + 100 + 200 + 75
     left = [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 1_000)]
     assert left == [each for number in range(75) for each in ("", f"a{number}")]

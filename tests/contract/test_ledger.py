@@ -19,6 +19,7 @@ from tests.builders import (
     fallback,
     outcome,
     pause,
+    settle_due,
 )
 from tests.contract.adapters import ignore_commit, make
 
@@ -38,7 +39,7 @@ async def settle(
     ledger: Ledger, seconds: float = DUE_S, limit: int = 1_000, campaign: str = CAMPAIGN
 ) -> Settled:
     """Settle what is due some seconds after the start."""
-    return await ledger.settle(campaign, RULES, limit, at(seconds))
+    return await settle_due(ledger, campaign, RULES, limit, at(seconds))
 
 
 def settled_ids(ledger: Ledger, campaign: str = CAMPAIGN) -> list[str]:
@@ -359,7 +360,7 @@ async def test_a_jump_of_the_wall_clock_closes_no_window(ledger):
     await ledger.record([decision("d1")], at())
     jumped = Now(at().wall_us + 30 * DAY_US, at(1).service_us)
     assert await ledger.receive([outcome("d1", occurred_us=jumped.wall_us)], jumped) == [ACCEPTED]
-    assert await ledger.settle(CAMPAIGN, RULES, 10, jumped) == Settled(0, 0, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, jumped) == Settled(0, 0, more=False)
 
 
 # Activation
@@ -488,7 +489,7 @@ async def test_a_decision_settles_when_it_is_due(ledger):
     await ledger.receive([outcome("d1", "click", value=2.0)], at(1))
     due = at(DUE_S)
     early = Now(due.wall_us - 1, due.service_us - 1)
-    assert await ledger.settle(CAMPAIGN, RULES, 10, early) == Settled(0, 0, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, early) == Settled(0, 0, more=False)
     assert await settle(ledger) == Settled(1, 0, more=False)
     assert await settle(ledger) == Settled(0, 0, more=False)
     [settlement] = ledger.settlements(CAMPAIGN, 0, 10)
@@ -507,7 +508,7 @@ async def test_without_outcomes_the_default_is_the_reward_once(ledger):
     """Silence has its price, and a reward beyond the range is clipped and says so."""
     await ledger.record([decision("d1"), decision("d2")], at())
     await ledger.receive([outcome("d2", "purchase", value=7.0)], at(1))
-    await ledger.settle(CAMPAIGN, replace(RULES, default=-0.5), 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, replace(RULES, default=-0.5), 10, at(DUE_S))
     assert [(each.reward, each.clipped) for each in ledger.settlements(CAMPAIGN, 0, 10)] == [
         (-0.5, False),
         (1.0, True),
@@ -617,7 +618,7 @@ async def test_outcomes_are_added_up_in_order_of_time_then_key(ledger):
         await ledger.record([decision(name)], at())
         for each in order:
             await ledger.receive([replace(each, decision_id=name)], at(50))
-        await ledger.settle(CAMPAIGN, rules, 10, at(DUE_S))
+        await settle_due(ledger, CAMPAIGN, rules, 10, at(DUE_S))
         rewards.append(ledger.settlements(CAMPAIGN, len(rewards), 1)[0].reward)
     assert rewards == 3 * [sum(values)]
 
@@ -635,7 +636,7 @@ async def test_an_outcome_that_comes_within_the_grace_has_the_time_of_the_close(
         ],
         at(CLOSED_S + 5),
     )
-    await ledger.settle(CAMPAIGN, rules, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, rules, 10, at(DUE_S))
     assert ledger.settlements(CAMPAIGN, 0, 1)[0].reward == (1e16 + 1.0) - 1e16
 
 
@@ -645,7 +646,7 @@ async def test_the_largest_of_negative_rewards_is_negative(ledger):
     await ledger.receive(
         [outcome("d1", "dismiss", event_id="a", value=3.0), outcome("d1", "dismiss", event_id="b")], at(1)
     )
-    await ledger.settle(CAMPAIGN, replace(RULES, aggregate="max"), 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, replace(RULES, aggregate="max"), 10, at(DUE_S))
     assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == -0.2
 
 

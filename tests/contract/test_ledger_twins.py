@@ -28,6 +28,7 @@ from tests.builders import (
     outcome,
     pause,
     profile,
+    settle_due,
 )
 from tests.contract.adapters import ADAPTERS, Adapter, make
 
@@ -128,7 +129,7 @@ async def activate(ledger: Adapter, said: Any, now: Now) -> object:
 async def settle(ledger: Adapter, said: Any, now: Now) -> object:
     """Settle some of what is due."""
     campaign, limit = said
-    return await ledger.settle(campaign, RULES, limit, now)
+    return await settle_due(ledger, campaign, RULES, limit, now)
 
 
 async def purge(ledger: Adapter, said: Any, now: Now) -> object:

@@ -12,20 +12,24 @@ What always holds:
    campaign file can be taken back. None stays that knows of fewer erasures than the one saved last.
 
 `prepare` needs the model, so its thread; `commit` hashes, waits for the disk, and may run in another.
-Nothing is dropped between the two: see `Learner.between_turns`. One process at a time saves a campaign's
-checkpoints; any may load. A model file is code to VW: the directory must be writable for this service alone.
+Nothing is dropped between the two: see `Learner.between_turns`. Several processes may share the directory:
+names change, and files go, only under its lock, which ends with the process that has it, and what another
+living process has prepared stays. A model file is code to VW: the directory must be writable for this
+service alone.
 
 What it does not do: decide when to save, log, or read a clock.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -39,7 +43,10 @@ from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
 
 _MANIFEST = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
-_TEMPORARY = ".new-"
+_TEMPORARY = re.compile(r"\.new-([1-9][0-9]{0,8})-[0-9]+")
+_LOCK = ".lock"
+_LOCK_TRIES_MAX = 500
+_LOCK_RETRY_S = 0.002
 _MANIFEST_BYTES_MAX = 64 * 1024
 
 
@@ -96,8 +103,8 @@ class Checkpoints:
         assert generations >= 1, generations
         self._directory = directory
         self._generations = generations
-        self._temporary = f"{_TEMPORARY}{os.getpid()}-"
         self._numbers = count()
+        self._in_use: set[str] = set()  # the temporary files of this process
 
     def save(self, model: Model, saved_us: int) -> Manifest:
         """Store the model as it is now; OSError where that fails."""
@@ -107,11 +114,12 @@ class Checkpoints:
         """Let VW write the model to a temporary file, which takes milliseconds; on the model's thread."""
         directory = self._directory / model.campaign
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = directory / f"{self._temporary}{next(self._numbers)}"
+        temporary = directory / f".new-{os.getpid()}-{next(self._numbers)}"
+        self._in_use.add(temporary.name)
         try:
             model.save(temporary)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self._give_up(temporary)
             raise
         return Prepared(
             model.campaign, model.lineage, model.sequence, model.arguments, model.erasures, temporary
@@ -135,16 +143,16 @@ class Checkpoints:
                 erasures=prepared.erasures,
             )
             _sync(prepared.temporary)
-            prepared.temporary.rename(directory / manifest.model_name)
-            _sync(directory)
-            prepared.temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
-            _sync(prepared.temporary)
-            prepared.temporary.rename(directory / manifest.name)
-            _sync(directory)
+            with self._alone():
+                prepared.temporary.rename(directory / manifest.model_name)
+                _sync(directory)
+                prepared.temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+                _sync(prepared.temporary)
+                prepared.temporary.rename(directory / manifest.name)
+                _sync(directory)
         finally:
-            with suppress(OSError):
-                prepared.temporary.unlink(missing_ok=True)
-        with suppress(OSError):  # the checkpoint is safe; what was not removed is removed after the next
+            self._give_up(prepared.temporary)
+        with suppress(OSError), self._alone():  # it is safe; what was not removed is removed after the next
             self._prune(directory, manifest)
         return manifest
 
@@ -166,18 +174,25 @@ class Checkpoints:
         found = self._of_lineage(campaign, lineage)
         return found[0][0] if found else None
 
-    def drop_beyond(self, campaign: str, sequence: int) -> int:
-        """Remove checkpoints beyond the ledger's last settlement; return how many there were.
+    def drop_lost(self, campaign: str, ledger: Callable[[], tuple[int, int]]) -> int:
+        """Remove checkpoints beyond the ledger's last settlement, or its erasures; return how many.
 
-        The ledger they learned from is gone (an older one was restored, or begun anew): the sequences to
-        come will mean other settlements, and such a checkpoint would look right again.
+        The ledger they learned from is gone (an older one was restored, or begun anew): the sequences and
+        erasures to come will be others, and such a checkpoint would look right again. `ledger` tells
+        (sequence, erasures) and is asked when it is known which checkpoints there are: another process may
+        have settled, and saved, a moment ago. OSError where a file stays.
         """
-        beyond = [path for path, match in _manifests(self._directory / campaign) if int(match[2]) > sequence]
-        for path in beyond:
-            path.unlink(missing_ok=True)
-        if beyond:
-            _sync(self._directory / campaign)
-        return len(beyond)
+        directory = self._directory / campaign
+        if not _lost(directory, ledger):
+            return 0
+        with self._alone():
+            lost = _lost(directory, ledger)
+            for path, manifest in lost:
+                path.unlink(missing_ok=True)  # before the model it names
+                if manifest is not None:
+                    path.with_name(manifest.model_name).unlink(missing_ok=True)
+            _sync(directory)
+        return len(lost)
 
     def campaigns(self) -> list[str]:
         """Return every campaign that has a directory here, served or not."""
@@ -186,30 +201,58 @@ class Checkpoints:
         return sorted(path.name for path in self._directory.iterdir() if path.is_dir())
 
     def drop_erased(self, campaign: str, erasures: int) -> int:
-        """Remove checkpoints, of any lineage, saved at another count of erasures; return how many.
+        """Remove checkpoints, of any lineage, saved at fewer erasures; return how many.
 
-        Those of fewer have learned what was erased since. So may have manifests that cannot be read, models
-        without a manifest and what a crash left half-written: after an erasure they go too. Those of more
-        learned from a ledger that is gone, whose erasures were others. OSError where a file stays.
+        They have learned what was erased since. So may have manifests that cannot be read, models without a
+        manifest and what a crash left half-written: they go too. What another process has half-written, it
+        drops itself once it knows of the erasure. OSError where a file stays.
         """
         directory = self._directory / campaign
-        keep, stale, models = set(), [], set()
-        for path, _ in _manifests(directory):
-            manifest = _read_or_none(path)
-            if (manifest.erasures if manifest else 0) != erasures:
-                stale.append(path)
-                models |= {manifest.model_name} if manifest else set()
-            elif manifest:
-                keep |= {path.name, manifest.model_name}
-        for path in stale:  # before the models they name
-            path.unlink()
-        left = list(directory.iterdir()) if directory.is_dir() else []
-        others = [path for path in left if path.name in models or (erasures and path.name not in keep)]
-        for path in others:
-            path.unlink()
-        if stale or others:
-            _sync(directory)
+        if not erasures or not directory.is_dir():
+            return 0
+        with self._alone():
+            keep, stale = set(), []
+            for path, _ in _manifests(directory):
+                manifest = _read_or_none(path)
+                if manifest is None or manifest.erasures < erasures:
+                    stale.append(path)
+                else:
+                    keep |= {path.name, manifest.model_name}
+            for path in stale:  # before the models they name
+                path.unlink(missing_ok=True)
+            others = [path for path in directory.iterdir() if not (path.name in keep or self._used(path))]
+            for path in others:
+                path.unlink(missing_ok=True)
+            if stale or others:
+                _sync(directory)
         return len(stale)
+
+    def _give_up(self, temporary: Path) -> None:
+        """Remove a temporary file that is done with, if it is there; what stays is removed with the old."""
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        self._in_use.discard(temporary.name)
+
+    def _used(self, path: Path) -> bool:
+        """Whether a file is a temporary one that this process, or another that lives, works on.
+
+        Any other is what a crash left, also where this process has the number of the one that crashed.
+        """
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None:
+            return False
+        pid = int(match[1])
+        return path.name in self._in_use if pid == os.getpid() else _lives(pid)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from renaming and removing; not within itself. OSError where one holds on."""
+        descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)  # which frees it, as the end of a process does
 
     def _of_lineage(self, campaign: str, lineage: str) -> list[tuple[int, Path]]:
         """Return (sequence, manifest) in order."""
@@ -240,8 +283,7 @@ class Checkpoints:
             if (manifest := _read_or_none(directory / name)) is not None:
                 models.add(manifest.model_name)
         for path in directory.iterdir():
-            kept = path.name in keep | models or path.name.startswith(self._temporary)
-            if not kept:  # temporary files of another process are what a crash left
+            if not (path.name in keep | models or self._used(path)):
                 path.unlink(missing_ok=True)
 
 
@@ -257,7 +299,8 @@ def _first_good(
             saved = _check(path, manifest, (*identity, sequence, VW_VERSION, ENCODER))
             model = Model(campaign, limits=limits, sequence=sequence, saved=saved, erasures=erasures)
         except (CheckpointInvalid, ModelUnavailable, OSError) as error:
-            refused.append(f"{path.name}: {error}")
+            if path.exists():  # else another process removed it meanwhile, which is no harm
+                refused.append(f"{path.name}: {error}")
         else:
             return Loaded(model, tuple(refused))
     return Loaded(None, tuple(refused))
@@ -268,6 +311,27 @@ def _manifests(directory: Path) -> list[tuple[Path, re.Match[str]]]:
         return []
     found = ((path, _MANIFEST.fullmatch(path.name)) for path in directory.iterdir())
     return [(path, match) for path, match in found if match]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, as somebody else's
+        return True
+    return True
+
+
+def _lost(directory: Path, ledger: Callable[[], tuple[int, int]]) -> list[tuple[Path, Manifest | None]]:
+    """Return the manifests of which the ledger has too few settlements or erasures."""
+    found = [(path, int(match[2]), _read_or_none(path)) for path, match in _manifests(directory)]
+    last, erasures = ledger()
+    return [
+        (path, manifest)
+        for path, sequence, manifest in found
+        if sequence > last or (manifest is not None and manifest.erasures > erasures)
+    ]
 
 
 def _read(path: Path) -> Manifest:
@@ -312,6 +376,18 @@ def _check(path: Path, manifest: Manifest, expected: tuple[str, str, str, int, i
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise CheckpointInvalid("the model was changed after it was saved")
     return saved
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file; TimeoutError, which is an OSError, where a process that hangs has it for long."""
+    for _ in range(_LOCK_TRIES_MAX):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_RETRY_S)
+        else:
+            return
+    raise TimeoutError("another process has held the lock of the checkpoints for too long")
 
 
 def _sync(path: Path) -> None:

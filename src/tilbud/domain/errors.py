@@ -15,6 +15,7 @@
     ├── LedgerUnavailable           nothing was recorded; try again
     ├── ModelUnavailable            no usable prediction; the fallback answers
     ├── CampaignInvalid             campaign files with problems, each with file, line, key, remedy
+    ├── LeaseLost                   another process settles now; nothing was settled here
     ├── CheckpointInvalid           a checkpoint that must not be loaded
     └── LedgerInvalid               a data directory this version cannot serve
 
@@ -120,6 +121,14 @@ class LedgerUnavailable(TilbudError):
 
 class ModelUnavailable(TilbudError):
     """The model could not give a usable prediction."""
+
+
+class LeaseLost(TilbudError):
+    """The lease to settle is another's, or nobody's: it ran out while this process was held up."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(f"the settling lease is no longer that of token {token}; another process may settle")
+        self.token = token
 
 
 class CheckpointInvalid(TilbudError):

@@ -60,6 +60,8 @@ class Limits:
     # Learning
     settle_batch_rows_max: int = 200
     settle_every_s: float = 0.1
+    lease_s: float = 1.2  # with a turn, well below the 2 s within which another process goes on
+    lease_renew_every_s: float = 0.3
     turn_overdue_s: float = 15.0
     learn_slice_s: float = 0.001
     checkpoint_every_settlements: int = 10_000

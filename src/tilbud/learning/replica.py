@@ -61,12 +61,16 @@ def open_model(
     A model without a checkpoint starts before the first settlement the ledger still has, so that a
     changed algorithm learns from all that happened, and one whose customers were erased from all that is
     left. Checkpoints from before an erasure, and those ahead of the ledger (an older one was restored), are
-    removed: to be called at the start or between turns.
+    removed, though none that another process saves meanwhile: to be called at the start or between turns.
     """
+
+    def stands() -> tuple[int, int]:
+        return ledger.sequences(campaign.campaign)[1], ledger.erasures(campaign.campaign)
+
+    if dropped := checkpoints.drop_lost(campaign.campaign, stands):
+        log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, dropped=dropped)
     erasures = ledger.erasures(campaign.campaign)
     first, last = ledger.sequences(campaign.campaign)
-    if dropped := checkpoints.drop_beyond(campaign.campaign, last):
-        log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, last=last, dropped=dropped)
     try:
         if dropped := checkpoints.drop_erased(campaign.campaign, erasures):
             log.info("erased_checkpoints_dropped", campaign=campaign.campaign, dropped=dropped)

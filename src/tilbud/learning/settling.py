@@ -1,43 +1,51 @@
 """The learner: settles what is due, lets the models learn it, writes checkpoints, forgets the old.
 
-One task for the whole process. What holds: a failing turn is logged and tried again, never fatal, and
-never hides the next campaign's turn; a failed checkpoint keeps the last good one; what was settled
-and not yet learned at the end is learned at the next start; a model that learned what was erased since
-is never checkpointed. It decides nothing about rewards: those are `domain/rewards.py`, in the ledger's own
-transaction; nor does it learn anew after an erasure, which takes longer than a turn may: it says who
-is `behind`.
+One task for the whole process. What holds: of all processes on a ledger only the holder of the lease settles,
+writes checkpoints and purges, while every one learns; who loses it goes on as a replica. A failing turn is
+logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
+last good one; what was settled and not yet learned at the end is learned at the next start; a model that
+learned what was erased since is never checkpointed. It decides nothing about rewards: those are
+`domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, which takes
+longer than a turn may: it says who is `behind`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from time import monotonic
 
 import structlog
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.domain.clock import Clock
-from tilbud.domain.decisions import Settlement
-from tilbud.domain.errors import Overloaded, TilbudError
+from tilbud.domain.errors import LeaseLost, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
+from tilbud.learning.counting import OwnSettlements
+from tilbud.learning.lease import SettlingLease
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.ledger.port import Customers, Ledger
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
 # What fails where it is no campaign; no campaign can be called so.
-_LEDGER, _PURGE, _PURGE_CUSTOMERS = "(ledger)", "(purge)", "(purge of customers)"
+_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
+_NO_CAMPAIGNS = {_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS}
 _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
 class Learner:
-    """Keeps every served campaign's model up to date with its ledger."""
+    """Keeps every served campaign's model up to date with its ledger.
+
+    `holder` names this process, and no other, to those it shares the ledger with.
+    """
 
     def __init__(
         self,
         *,
+        holder: str,
         campaigns: Callable[[], Iterable[Learned]],
         ledger: Ledger,
         customers: Customers,
@@ -55,6 +63,10 @@ class Learner:
         self._metrics = metrics
         self._limits = limits
         self._log = log
+        self._lease = SettlingLease(
+            holder=holder, ledger=ledger, clock=clock, metrics=metrics, limits=limits, log=log
+        )
+        self._own = OwnSettlements(metrics)
         self._due = asyncio.Event()
         self._turn = asyncio.Lock()
         self._stopping = False
@@ -103,21 +115,28 @@ class Learner:
             yield
 
     async def turn(self) -> bool:
-        """Settle, learn, and see to checkpoints and old rows; return whether more is due already."""
+        """Settle what is due, if that is up to this process; learn, see to checkpoints and old rows.
+
+        Returns whether more is due already.
+        """
         async with self._turn:
             return await self._take_turn()
 
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
         served = {campaign.id for campaign in campaigns}
-        self._failing &= served | {_LEDGER, _PURGE, _PURGE_CUSTOMERS}
+        self._failing &= served | _NO_CAMPAIGNS
         more = False
+        if not self._lease.token:
+            with self._trying(_LEASE):
+                await self._lease.seek()
         for campaign in campaigns:
+            await self._renew()
             with self._trying(campaign.id):
-                more |= await self._settle(campaign)
+                more |= await self.settle(campaign)
                 await self.learn(campaign)
                 if self._checkpoint_due(campaign):
-                    await self.checkpoint(campaign)
+                    await self._checkpoint_by_holder(campaign)
             self._went_on_at = monotonic()
             await asyncio.sleep(0)
         if monotonic() >= self._heartbeat_at:
@@ -128,7 +147,7 @@ class Learner:
                 self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
                 for campaign in campaigns:
                     self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
-        if monotonic() >= self._purge_at:
+        if self._lease.token and monotonic() >= self._purge_at:
             self._purge_at = monotonic() + self._limits.purge_every_s
             with self._trying(_PURGE):
                 await self._purge(campaigns)
@@ -154,11 +173,30 @@ class Learner:
                 self._failing.discard(what)
                 self._log.info("learning_recovered", campaign=what)
 
+    async def _renew(self) -> None:
+        """Keep the lease, where this process holds it; often, or a long turn would lose it."""
+        if self._lease.renewal_due():
+            with self._trying(_LEASE):
+                await self._lease.ask()
+
+    async def _checkpoint_by_holder(self, campaign: Learned) -> None:
+        """Write a checkpoint that is due, or leave it to the process that holds the lease, which does so now.
+
+        So that who takes the lease over begins with settling, and not with a checkpoint of every campaign.
+        """
+        if self._lease.token:
+            await self.checkpoint(campaign)
+        else:
+            self.opened(campaign)
+
     async def checkpoint(self, campaign: Learned) -> None:
         """Write a checkpoint if something was learned since the last; a failure is logged, not raised.
 
-        None of a model that is behind: it has learned what was erased. Only within a turn, or between turns.
+        None of a model that is behind: it has learned what was erased; and none where another process holds
+        the lease, or nobody. Only within a turn, or between turns.
         """
+        if not self._lease.token:
+            return
         key, sequence = (campaign.id, campaign.model.lineage), campaign.model.sequence
         known = self._saved.get(key)
         if sequence == (known[0] if known else 0):
@@ -183,10 +221,17 @@ class Learner:
         """Write what was learned of every campaign; for a service that stops."""
         async with self._turn:
             for campaign in tuple(self._campaigns()):
+                await self._renew()
                 await self.checkpoint(campaign)
 
+    async def release(self) -> None:
+        """Let another process settle at once; for a service that stops, when it has written checkpoints."""
+        async with self._turn:
+            with self._trying(_LEASE):
+                await self._lease.release()
+
     def opened(self, campaign: Learned) -> None:
-        """Remember where a model that was just opened stands, so that checkpoints count from there."""
+        """Remember where a model stands that was just opened, so that checkpoints count from there."""
         self._saved[campaign.id, campaign.model.lineage] = (campaign.model.sequence, monotonic())
 
     def replaced(self, campaign: Learned) -> None:
@@ -206,14 +251,15 @@ class Learner:
     async def drop_erased(self) -> None:
         """Remove checkpoints that learned what was erased since, of every campaign, served or not.
 
-        Only between turns. Raises OSError where a file stays, when all campaigns were seen to.
+        Only between turns, by every process. Raises OSError where a file stays, when all campaigns were seen
+        to.
         """
         failed: OSError | TilbudError | None = None
         for name in self._checkpoints.campaigns():
             try:
                 erasures = self._ledger.erasures(name)
                 if self._dropped.get(name) == erasures:
-                    continue  # none can have come since: no model that is behind is checkpointed
+                    continue  # what another process saves late, of a model that is behind, it drops itself
                 if dropped := await asyncio.to_thread(self._checkpoints.drop_erased, name, erasures):
                     self._log.info("erased_checkpoints_dropped", campaign=name, dropped=dropped)
                 self._dropped[name] = erasures
@@ -223,35 +269,45 @@ class Learner:
         if failed is not None:
             raise failed
 
-    async def _settle(self, campaign: Learned) -> bool:
+    async def settle(self, campaign: Learned) -> bool:
+        """Settle some of what is due, if this process holds the lease; return whether more is due.
+
+        Only within a turn, or between turns.
+        """
         now = self._clock.now()
         oldest = self._ledger.oldest_due_service_us(campaign.id)
         lag_us = 0 if oldest is None else max(0, now.service_us - oldest)
         self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
-        if oldest is None or oldest > now.service_us:
+        token = self._lease.token
+        if not token or oldest is None or oldest > now.service_us:
             return False
-        settled = await self._ledger.settle(
-            campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now
-        )
+        _, last = self._ledger.sequences(campaign.id)  # nobody settles between, or the token is refused
+        try:
+            settled = await self._ledger.settle(
+                campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
+            )
+        except LeaseLost:
+            self._lease.lost()
+            return False
+        self._own.settled(campaign.id, last, last + settled.settled)
         if settled.expired:
             self._metrics.expired(campaign.id, settled.expired)
         return settled.more
 
     async def learn(self, campaign: Learned) -> None:
-        """Learn what settled since, counting it; only within a turn, or between turns."""
+        """Learn what settled since, counting what this process settled.
+
+        Only within a turn, or between turns.
+        """
         await catch_up(
             campaign.id,
             campaign.model,
             ledger=self._ledger,
             limits=self._limits,
-            on_learned=self._count,
+            on_learned=self._own.learned,
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
         )
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
-
-    def _count(self, settlement: Settlement, learned: bool) -> None:
-        if settlement.decision_id:  # else erased: there is nothing to count, and nothing was wrong with it
-            self._metrics.settled(settlement, learned=learned)
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
         key = (campaign.id, campaign.model.lineage)
@@ -277,8 +333,7 @@ class Learner:
         for name in self._ledger.campaigns():
             keep = keep_after.get(name, _SERVED_NO_MORE)
             rows = self._limits.purge_batch_rows_max
-            while await self._ledger.purge(name, before_us, keep, rows, now):  # noqa: ASYNC110 - gives way
-                await asyncio.sleep(0)
+            await self._purge_by_batches(partial(self._ledger.purge, name, before_us, keep, rows, now))
 
     async def _purge_customers(self) -> None:
         """Forget what happened to customers longer ago than a rule may look back."""
@@ -286,5 +341,13 @@ class Learner:
         events_before_us = now.wall_us - int(limits.retention_s * 1e6)
         exposures_before_us = now.wall_us - int(limits.exposures_kept_s * 1e6)
         rows = limits.purge_batch_rows_max
-        while await self._customers.purge_customers(events_before_us, exposures_before_us, rows, now):  # noqa: ASYNC110 - gives way
+        await self._purge_by_batches(
+            partial(self._customers.purge_customers, events_before_us, exposures_before_us, rows, now)
+        )
+
+    async def _purge_by_batches(self, purge: Callable[[], Awaitable[int]]) -> None:
+        """Remove batch after batch until nothing is left, or the lease is lost."""
+        await self._renew()
+        while self._lease.token and await purge():
             await asyncio.sleep(0)
+            await self._renew()

@@ -20,7 +20,7 @@ from tilbud.domain.switches import Pause
 from tilbud.ledger import window as windows
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory_customers import MemoryCustomers
-from tilbud.ledger.memory_entries import Campaign, Entry
+from tilbud.ledger.memory_entries import Campaign, Entry, Lease
 from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
 from tilbud.ledger.window import Window, check_decision
 
@@ -32,6 +32,7 @@ class MemoryLedger(MemoryCustomers):
         super().__init__(limits=limits)
         self._decisions_max = decisions_max
         self._pauses: dict[tuple[str, str], Pause] = {}
+        self._lease = Lease()
         self._info = LedgerInfo(secrets.token_bytes(32), 0)
         self._opened = False
 
@@ -185,8 +186,20 @@ class MemoryLedger(MemoryCustomers):
         campaign.wait(entry)
         return answer
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
+    async def lease(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew the lease to settle; return its token, 0 where another has it."""
+        assert holder, "a lease without a holder"
+        self._commit(now)
+        return self._lease.take(holder, until_us, now)
+
+    async def release(self, token: int, now: Now) -> None:
+        """Give the lease up, if it is still this token's."""
+        self._commit(now)
+        self._lease.release(token)
+
+    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
+        self._lease.check(token)
         self._commit(now)
         of = self._of(campaign)
         settled = expired = 0
@@ -286,6 +299,10 @@ class MemoryLedger(MemoryCustomers):
         """Return when the next decision settles or expires."""
         entry = self._of(campaign).next_due()
         return entry.window.due_service_us if entry else None
+
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out."""
+        return self._lease.until_us
 
     def _of(self, campaign: str) -> Campaign:
         return self._campaigns.get(campaign) or Campaign()

@@ -12,12 +12,40 @@ from dataclasses import dataclass, field, replace
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import NO_PROFILE, Customer, CustomerKey, Profile
 from tilbud.domain.decisions import Decision, Repeat, Settlement, State
+from tilbud.domain.errors import LeaseLost
 from tilbud.domain.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.ledger.customer_rows import RESERVED_US, STICKY
 from tilbud.ledger.window import Window
 
 OPEN = (State.PENDING, State.ACTIVE)
 SEEN_EVERY_US = 86_400_000_000
+
+
+@dataclass(slots=True)
+class Lease:
+    """The lease to settle: of the last holder, or of nobody ("")."""
+
+    token: int = 0
+    holder: str = ""
+    until_us: int = 0  # service clock
+
+    def take(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew it; return its token, 0 where another has it."""
+        if self.holder not in (holder, "") and self.until_us > now.service_us:
+            return 0
+        self.token += self.holder != holder
+        self.holder, self.until_us = holder, until_us
+        return self.token
+
+    def release(self, token: int) -> None:
+        """Give it up, if it is still this token's."""
+        if token == self.token:
+            self.holder, self.until_us = "", 0
+
+    def check(self, token: int) -> None:
+        """Raise LeaseLost where the token is not the current one."""
+        if not self.holder or token != self.token:
+            raise LeaseLost(token)
 
 
 @dataclass(slots=True, eq=False)

@@ -5,6 +5,7 @@ What holds, of every adapter (tests/contract/ proves it):
  * What an awaited call returned is durable as `Durability` says; what failed left nothing.
  * Each campaign's settlements are numbered 1, 2, 3, … without gaps, in order of (due, recorded).
  * Settling and its sequence, receiving an outcome and its effect, are one transaction each.
+ * Of all processes one settles, the holder of the lease; who has lost it settles nothing, even unawares.
  * A decision for a customer is stored with its exposures, and only while the customer is as it was decided
    on: caps hold across processes.
  * A pause, a profile, an erasure count for every read after they were acknowledged.
@@ -155,6 +156,10 @@ class LedgerReading(Protocol):
         """Return when the next decision settles or expires, on the service clock."""
         ...
 
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""
+        ...
+
 
 class Ledger(LedgerReading, Protocol):
     """The durable record of decisions, outcomes and settlements."""
@@ -220,8 +225,25 @@ class Ledger(LedgerReading, Protocol):
         """
         ...
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
-        """Settle up to `limit` active decisions that are due, in order; expire pending ones."""
+    async def lease(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew the lease to settle until a service time (µs); return its token, 0: another has it.
+
+        Another's is free once it has run out at `now`. The same holder renews its own under the same token,
+        also when it ran out, unless somebody took it meanwhile; each change of holder raises the token by
+        one. Holders are told apart by name: no two processes may have the same. All of them must read one
+        service clock.
+        """
+        ...
+
+    async def release(self, token: int, now: Now) -> None:
+        """Give the lease up at once, if it is still this token's."""
+        ...
+
+    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
+        """Settle up to `limit` active decisions that are due, in order; expire pending ones.
+
+        Raises LeaseLost, and settles nothing, where `token` is not the lease's current one.
+        """
         ...
 
     async def touch(self, now: Now) -> None:

@@ -15,6 +15,7 @@ a file still needs are one transaction. A file of a newer version, or of another
     exposures    what caps count; they outlive their decision; far in the future while it is not activated
     events       what happened to customers whatever was decided, for as long as it takes to know it again
     latest       when each kind of thing last happened to a customer, and their last sticky decision
+    lease        one row: who settles, until when on the service clock, and the token that fences
     meta         the draw key, the service clock, and the highest number of a decision that was removed
 
 A number of a decision is never given twice: exposures and the like may refer to it after it is gone.
@@ -140,6 +141,14 @@ MIGRATIONS: tuple[Step, ...] = (
             decision_no INTEGER, -- of a sticky decision
             PRIMARY KEY (customer_no, what)
         ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE lease (
+            no INTEGER PRIMARY KEY CHECK (no = 1), token INTEGER NOT NULL, -- of the last holder
+            holder TEXT NOT NULL, -- "": nobody
+            until_service_us INTEGER NOT NULL
+        ) STRICT""",
+        "INSERT INTO lease VALUES (1, 0, '', 0)",
     ),
 )
 

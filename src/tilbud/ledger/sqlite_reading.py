@@ -11,6 +11,7 @@ from pathlib import Path
 from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
+from tilbud.ledger.leases import LEASED_UNTIL
 from tilbud.ledger.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
 from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
 from tilbud.ledger.switchboard import Switchboard
@@ -113,3 +114,9 @@ class SqliteReading(SqliteCustomersReading):
         with self._reads() as (reading, _):
             due_service_us: int | None = reading.execute(_OLDEST_DUE, (campaign,)).fetchone()[0]
             return due_service_us
+
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out."""
+        with self._reads() as (reading, _):
+            [until_us] = reading.execute(LEASED_UNTIL).fetchone()
+            return int(until_us)

@@ -23,6 +23,7 @@ from tilbud.ledger import window as windows
 from tilbud.ledger.contacts import Contacts, Fate
 from tilbud.ledger.customer_statements import CustomerStatements
 from tilbud.ledger.keeping import Keeping
+from tilbud.ledger.leases import Leases
 from tilbud.ledger.port import ActivateResult, Activation, ReceiveResult, Settled
 from tilbud.ledger.rows import STORED_DECISION, Reading, Row, insert_decisions
 from tilbud.ledger.sqlite_reading import FIND, found_decision
@@ -72,6 +73,7 @@ class Statements:
         self._contacts = Contacts(connection, limits)
         self.customers = CustomerStatements(connection, self._contacts, limits)
         self.keeping = Keeping(connection)
+        self.leases = Leases(connection)
         self._campaigns: dict[str, int] = {}
         self._texts = Texts(connection, limits)
         self._clock_due_us = 0  # when the service clock is to be written again
@@ -308,8 +310,9 @@ class Statements:
             )
         return answer
 
-    def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
+    def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
+        self.leases.check(token)
         campaign_no = self._campaign(campaign)
         due = self._connection.execute(_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
         more = len(due) > limit

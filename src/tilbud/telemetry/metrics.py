@@ -143,6 +143,14 @@ class Metrics:
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
         )
         self.learning_errors = counter("learning_errors", "Failed turns of settling or learning", "campaign")
+        self._stalls = histogram(
+            "event_loop_stall_seconds",
+            "Seconds by which a task that sleeps 10 ms at a time woke up late",
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+        )
+        self._stall_max = gauge(
+            "event_loop_stall_max_seconds", "The largest of them since the process began to serve"
+        )
         self.sticky = counter(
             "sticky_decisions", "Questions answered again with the customer's last decision", "campaign"
         )
@@ -155,6 +163,7 @@ class Metrics:
             "status",
         )
         self.erasures = counter("erasures", "Customers erased")
+        self.settling_lease = gauge("settling_lease", "1 in the process that settles, 0 elsewhere")
         self._paused = gauge(
             "paused", "1 for each offer that is paused; a paused campaign has no offer", "campaign", "offer"
         )
@@ -163,6 +172,7 @@ class Metrics:
         build = gauge("build_info", "Versions, as labels; always 1", "version", "vw_version")
         build.labels(version, vw_version).set(1)
         self._caches = _Caches()
+        self._stall_longest_s = 0.0
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count one answered decision that took `seconds`."""
@@ -236,6 +246,13 @@ class Metrics:
     def learned(self, campaign: str, seconds: float) -> None:
         """Observe one slice of learning."""
         self._learn_duration.labels(campaign).observe(seconds)
+
+    def stalled(self, seconds: float) -> None:
+        """Observe how late the event loop came to a task that was due."""
+        self._stalls.observe(seconds)
+        if seconds > self._stall_longest_s:
+            self._stall_longest_s = seconds
+            self._stall_max.set(seconds)
 
     def committed(self, seconds: float, rows: int) -> None:
         """Observe one group commit; called from the ledger's writer thread. No rows: it failed."""

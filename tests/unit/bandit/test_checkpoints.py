@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_se
 from tilbud.bandit.checkpoints import Checkpoints, Loaded
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
+
+NOBODY = 999_999_999  # the number of no process, since Linux gives none above 2^22
 
 
 @pytest.fixture
@@ -235,20 +238,85 @@ def test_prepared_model_is_the_one_of_that_moment(checkpoints):
 def test_checkpoints_beyond_the_ledger_are_dropped(checkpoints, shop):
     """Those that learned from settlements the ledger does not have go; the others stay and load."""
     saved_twice(checkpoints)
-    assert checkpoints.drop_beyond("shop", 150) == 1
+    assert checkpoints.drop_lost("shop", lambda: (150, 0)) == 1
     assert [path.name[13:28] for path in shop.glob("*.json")] == [f"{100:015}"]
     loaded = newest(checkpoints).model
     assert loaded is not None
     assert loaded.sequence == 100
-    assert checkpoints.drop_beyond("elsewhere", 0) == 0
+    assert checkpoints.drop_lost("elsewhere", lambda: (0, 0)) == 0
 
 
 def test_what_a_crash_left_is_removed(checkpoints, shop):
     """Temporary files of a process that died do not pile up."""
     saved_twice(checkpoints)
-    (shop / ".new-1234567-0").write_text("half a model")
+    left = [shop / f".new-{NOBODY}-0", shop / f".new-{os.getpid()}-77"]
+    for path in left:
+        path.write_text("half a model")
     checkpoints.save(model(), 3)
-    assert not (shop / ".new-1234567-0").exists()
+    assert [path.exists() for path in left] == [False, False]
+
+
+def test_what_a_living_process_prepared_stays(checkpoints, shop, tmp_path):
+    """Neither a save nor a drop of one process removes what another, or itself, has yet to commit."""
+    saved_twice(checkpoints)
+    others = shop / f".new-{os.getppid()}-0"
+    others.write_text("half a model")
+    fresh = model(erasures=1)
+    teach(fresh, 250)
+    prepared = checkpoints.prepare(fresh)
+    checkpoints.save(fresh, 3)
+    checkpoints.drop_erased("shop", 1)
+    assert others.exists()
+    assert checkpoints.commit(prepared, 4).sequence == 250
+    assert newest(checkpoints, erasures=1).refused == ()
+
+
+def test_what_is_settled_and_saved_during_a_drop_is_not_lost(checkpoints, shop, monkeypatch):
+    """The ledger is asked once it is known what there is: what another process saves meanwhile stays."""
+    taught = saved_twice(checkpoints)
+    real = Path.iterdir
+
+    def just_saved(path: Path) -> object:
+        monkeypatch.undo()
+        teach(taught, 100)
+        checkpoints.save(taught, 3)
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", just_saved)
+    assert checkpoints.drop_lost("shop", lambda: (taught.sequence, 0)) == 0
+    assert manifest_of(shop, 300).exists()
+
+
+def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
+    """While another process is at it nothing is renamed or removed; where it hangs, a save fails."""
+    monkeypatch.setattr("tilbud.bandit.checkpoints._LOCK_TRIES_MAX", 3)
+    taught = saved_twice(checkpoints)
+    before = set(shop.iterdir())
+    with Checkpoints(shop.parent, generations=3)._alone():
+        teach(taught, 100)
+        with pytest.raises(OSError, match="lock"):
+            checkpoints.save(taught, 3)
+        with pytest.raises(OSError, match="lock"):
+            checkpoints.drop_erased("shop", 1)
+    assert set(shop.iterdir()) == before
+    assert checkpoints.save(taught, 3).sequence == 300
+
+
+def test_a_checkpoint_that_another_process_removed_is_not_told_of(checkpoints, shop, monkeypatch):
+    """One that goes between looking and loading is passed over without a complaint; the next one serves."""
+    saved_twice(checkpoints)
+    newest_one, real = manifest_of(shop, 200), Checkpoints._of_lineage
+
+    def removed_meanwhile(self: Checkpoints, name: str, lineage: str) -> list[tuple[int, Path]]:
+        found = real(self, name, lineage)
+        newest_one.unlink()
+        return found
+
+    monkeypatch.setattr(Checkpoints, "_of_lineage", removed_meanwhile)
+    loaded = newest(checkpoints)
+    assert loaded.refused == ()
+    assert loaded.model is not None
+    assert loaded.model.sequence == 100
 
 
 def test_a_manifest_from_before_erasures_loads(checkpoints, shop):
@@ -290,7 +358,7 @@ def test_erased_checkpoints_are_dropped_with_all_that_may_be_of_them(checkpoints
         checkpoints.save(fresh, 4)
     _garble(shop)
     (shop / f"{'0' * 12}-{7:015}-{'0' * 16}.model").write_text("a lone model")
-    (shop / ".new-1-0").write_text("half a model")
+    (shop / f".new-{NOBODY}-0").write_text("half a model")
     before = set(shop.iterdir())
     assert checkpoints.drop_erased("shop", 1) == 3
     left = set(shop.iterdir())
@@ -315,7 +383,9 @@ def test_checkpoints_of_a_lost_ledgers_erasures_are_dropped(checkpoints, shop):
     taught = model(erasures=1)
     teach(taught, 100)
     checkpoints.save(taught, 1)
-    assert checkpoints.drop_erased("shop", 0) == 1
+    assert checkpoints.drop_erased("shop", 0) == 0
+    assert checkpoints.drop_lost("shop", lambda: (100, 1)) == 0
+    assert checkpoints.drop_lost("shop", lambda: (100, 0)) == 1
     assert list(shop.iterdir()) == []
 
 

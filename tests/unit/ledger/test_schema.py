@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.builders import CAMPAIGN, CUSTOMER, RULES, WINDOW_US, at, contact, decision
+from tests.builders import CAMPAIGN, CUSTOMER, RULES, WINDOW_US, at, contact, decision, settle_due
 
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
@@ -100,7 +100,9 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path):
     assert (ledger.erasures(CAMPAIGN), ledger.pauses(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, (), 1)
     theirs = decision("d3", customer=CUSTOMER)
     assert await ledger.record([theirs], at(), [contact()]) == [theirs]
-    assert await ledger.settle(CAMPAIGN, RULES, 10, at(WINDOW_US / 1e6 + 10)) == Settled(2, 0, more=False)
+    assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(WINDOW_US / 1e6 + 10)) == Settled(
+        2, 0, more=False
+    )
     assert (await ledger.erase(CUSTOMER, at(9_000))).campaigns == (CAMPAIGN,)
     assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1", "d2", ""]
     await ledger.close()

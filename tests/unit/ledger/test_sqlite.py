@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.builders import CAMPAIGN, DAY_US, RULES, WINDOW_US, activation, at, decision, outcome
+from tests.builders import CAMPAIGN, DAY_US, RULES, WINDOW_US, activation, at, decision, outcome, settle_due
 from tests.unit.ledger.opened import CHILD, ignore_commit, make, opened, reading_of
 
 from tilbud.domain.decisions import payload_text
@@ -49,7 +49,7 @@ async def test_everything_is_there_after_a_restart(path):
     await before.record([*decisions, decision("p", deferred=True)], at())
     await before.receive([outcome("d0"), outcome("d3")], at(4))
     await before.activate([activation("p")], at(5))
-    await before.settle(CAMPAIGN, RULES, 2, at(1 + DUE_S))
+    await settle_due(before, CAMPAIGN, RULES, 2, at(1 + DUE_S))
 
     def everything(ledger: SqliteLedger) -> object:
         return (
@@ -275,7 +275,7 @@ async def test_a_settlement_without_its_decision_is_told(path):
     ledger = make(path)
     await ledger.start(ignore_commit)
     await ledger.record([decision("d1")], at())
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     opened(ledger).writing.execute("DELETE FROM decisions")
     with pytest.raises(LedgerInvalid, match="settlement 1"):
         ledger.settlements(CAMPAIGN, 0, 10)
@@ -316,7 +316,7 @@ async def test_texts_go_when_nothing_can_use_them(ledger):
     reading = reading_of(ledger)
     shared, alone = payload_text({"shared": 1}), payload_text({"alone": 1})
     await ledger.record([decision("a", payload=shared), decision("b", payload=alone)], at())
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     young = decision("young", at(AGES_S - 86_400), payload=shared)
     await ledger.record([young], at(AGES_S - 86_400))
     later = at(AGES_S)

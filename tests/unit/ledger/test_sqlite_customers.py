@@ -23,6 +23,7 @@ from tests.builders import (
     outcome,
     pause,
     profile,
+    settle_due,
 )
 from tests.unit.ledger.opened import CHILD, ignore_commit, make, opened, reading_of
 
@@ -121,7 +122,7 @@ async def test_after_an_erasure_no_byte_is_left(path):
         assert None not in met
         await ledger.receive([outcome(made.decision_id, event_id=event_id)], at(1))
         await ledger.repeat([Repeat(CAMPAIGN, f"{decision_id}-again", bytes(16), made.decision_id)], at(1))
-    await ledger.settle(CAMPAIGN, RULES, 5, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 5, at(DUE_S))
     needles = [each.encode() for each in SECRETS]
     assert found_in(path.parent, needles) == needles  # the search can find them
     await ledger.erase(CUSTOMER, at(DUE_S))
@@ -207,7 +208,7 @@ async def test_a_decision_that_lost_its_customer_is_told(ledger):
 async def test_a_lost_decision_is_told_by_a_purge(ledger):
     """Only an erased settlement may have none."""
     await ledger.record([decision("d1")], at())
-    await ledger.settle(CAMPAIGN, RULES, 10, at(DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     opened(ledger).writing.execute("DELETE FROM decisions")
     with pytest.raises(LedgerInvalid, match="settlement"):
         await ledger.purge(CAMPAIGN, at(AGES_S).wall_us, 9, 10, at(AGES_S))
@@ -226,7 +227,7 @@ async def test_a_number_is_never_given_twice(ledger):
     await ledger.erase(CUSTOMER, at(1))
     await ledger.record([decision("d3")], at(2))
     given.append(number("d3"))
-    await ledger.settle(CAMPAIGN, RULES, 10, at(2 + DUE_S))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(2 + DUE_S))
     assert await ledger.purge(CAMPAIGN, at(AGES_S).wall_us, 9, 10, at(AGES_S)) == 2
     await ledger.record([decision("d4")], at(AGES_S))
     given.append(number("d4"))

@@ -427,7 +427,7 @@ async def test_what_settled_just_before_a_relearning_is_counted(wired: Wired, lo
     for number in range(1_000, 1_010):
         await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
     wired.clock.pass_s(20)
-    await wired.ledger.settle("c", wired.served.reward_rules, 100, wired.clock.now())
+    await wired.learner.settle(wired.served)
     await _erase(wired, "anna")
     await loader.relearn()
     await wired.learner.turn()
@@ -509,7 +509,7 @@ async def test_an_erased_settlement_is_not_counted(wired: Wired, loader: Campaig
             DecideRequest("c", decision_id=f"d{number}", customer_id=customer, consent=consent)
         )
     wired.clock.pass_s(20)
-    await wired.ledger.settle("c", wired.served.reward_rules, 100, wired.clock.now())
+    await wired.learner.settle(wired.served)
     await _erase(wired, "anna")
     await wired.learner.turn()
     assert wired.served.model.sequence == 36

@@ -48,7 +48,7 @@ def detail(status: status_pb2.Status, kind: type[M]) -> M:
     return message
 
 
-OPERATORS_ONLY = {errors.CheckpointInvalid, errors.LedgerInvalid}
+OPERATORS_ONLY = {errors.CheckpointInvalid, errors.LeaseLost, errors.LedgerInvalid}
 CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY]
 
 
