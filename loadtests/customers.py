@@ -34,23 +34,23 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import grpc
-from decide import (  # type: ignore[import-not-found]  # the script beside this one; its folder is no package
+from rich.console import Console
+from rich.table import Table
+
+from serving import (
     BATCH_DECIDE,
     BATCH_IN_FLIGHT,
+    BATCH_REPORT_OUTCOMES,
     BATCH_SIZE,
     DECIDE,
     Server,
     machine,
     served,
 )
-from rich.console import Console
-from rich.table import Table
-
 from tilbud.v1 import customers_pb2, decisions_pb2
 
 UPDATE_CUSTOMER = "/tilbud.v1.CustomerService/UpdateCustomer"
 REPORT_CUSTOMER_EVENT = "/tilbud.v1.CustomerService/ReportCustomerEvent"
-BATCH_REPORT_OUTCOMES = "/tilbud.v1.DecisionService/BatchReportOutcomes"
 Lines = Sequence[Sequence[bytes]]
 """Messages, in lines that are asked beside one another; those of one line are asked one after the other."""
 

@@ -1,259 +1,301 @@
-"""How fast are decisions, beside a gRPC server that does nothing?
+"""How fast are decisions and outcomes, and what of it is gRPC itself?
 
-    python loadtests/decide.py [--calls 20000] [--rounds 3]
+    python loadtests/decide.py [--calls 20000] [--rounds 3] [--only unary|batch|outcomes|mixed]
 
-Durable unary Decide (10 offers) against a no-op grpc.aio echo of the same messages, in alternating
-rounds of one run, driven by h2load (Debian: nghttp2-client) at 1 and 32 calls in flight; then
-BatchDecide(100) with the server held on one core. Prints its table and the machine. Checks that
-what was called was recorded: h2load sees HTTP only, so the service's own counters must agree.
+All durable, 10 offers, no rules; one table for each group, medians over rounds that take turns:
+
+ * unary: Decide beside a no-op grpc.aio echo of the same messages, driven by h2load (Debian:
+   nghttp2-client), 1 and 32 calls in flight; both may use every core, as the client does.
+ * batch: BatchDecide of 1, 10, 100 and 1,000, driven by h2load; the server is held on one core.
+ * outcomes: ReportOutcome, and BatchReportOutcomes of 100, each outcome for a decision of its own. h2load
+   sends one body only, so a Python client in a process of its own sends them; its CPU stands beside.
+   The server is held on one core.
+ * mixed: decisions and outcomes 1:1 from the same client, while every decision settles after two seconds
+   and is learned; every decision must be settled in the end.
+
+CPU is that of the server's process, all threads. Each load ends with a comparison: calls = statuses OK =
+decisions recorded = outcomes accepted, as the service counts them; else the benchmark fails.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
-import os
-import re
-import shutil
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import grpc
 from rich.console import Console
 from rich.table import Table
 
-from tilbud.config import SAMPLES
+from sending import Message, in_lines, send
+from serving import (
+    BATCH_DECIDE,
+    BATCH_IN_FLIGHT,
+    BATCH_REPORT_OUTCOMES,
+    BATCH_SIZE,
+    CAMPAIGN,
+    DECIDE,
+    QUESTION,
+    REPORT_OUTCOME,
+    Load,
+    Server,
+    accounted,
+    echoing,
+    framed,
+    h2load,
+    machine,
+    need_h2load,
+    offers_campaign,
+    parser_of,
+    served,
+    turns,
+    two_sides,
+)
 from tilbud.v1 import decisions_pb2 as pb
 
-DECIDE = "/tilbud.v1.DecisionService/Decide"
-BATCH_DECIDE = "/tilbud.v1.DecisionService/BatchDecide"
-QUESTION = pb.DecideRequest(
-    campaign="shop",
-    context=pb.Context(device="mobile", channel="app", journey_stage="consideration", time_zone="UTC"),
-)
-BATCH_SIZE = 100
-BATCH_IN_FLIGHT = 4
-_PORT = re.compile(r"127\.0\.0\.1:(\d+)(?:.*127\.0\.0\.1:(\d+))?")
-_RATE = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
-_SUCCEEDED = re.compile(r"(\d+) succeeded")
+IN_FLIGHT = 32
+OFFERS = 10
+WARM_UP_CALLS = 2_000
+BATCHES = ((1, 1, 32), (10, 4, 16), (100, 10, BATCH_IN_FLIGHT), (1_000, 10, BATCH_IN_FLIGHT))
+"""Batch sizes, with the decisions for each of --calls, and the batches in flight."""
+WINDOW = "2s"
+BATCHED_TIMES = 5  # as many decisions in batches, since they take a fraction of the time
+SETTLEMENTS = "tilbud_settlements_total"
+SETTLED_WITHIN_S = 120.0
 
 
-class Server:
-    """A server in a process of its own, with the CPU time it took."""
+@dataclass(slots=True)
+class Measured:
+    """What one row of a table is the median of; each thing done is a call, a decision or an outcome."""
 
-    def __init__(self, command: list[str], cores: set[int] | None = None) -> None:
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        if cores:
-            os.sched_setaffinity(self._process.pid, cores)
-        found = _PORT.search(self._process.stdout.readline())
-        assert found, "the server did not start"
-        self.port, self.http_port = int(found[1]), int(found[2] or 0)
+    rates: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    client_cpu_us: list[float] = field(default_factory=list)
+    settled_rates: list[float] = field(default_factory=list)
 
-    def cpu_s(self) -> float:
-        """Return the CPU seconds of all its threads so far."""
-        # Linux keeps such a clock of every process, see clock_getcpuclockid(3); /proc tells hundredths only.
-        return time.clock_gettime((~self._process.pid << 3) | 2)
+    def add(self, server: Server, things: int, load: Callable[[], Load], **accounts: int) -> None:
+        """Let a load do so many things, note what it took, and check it by the service's `accounts`."""
+        if not server.metrics_ports:
+            self._note(server, things, load)
+            return
+        with accounted(server, **accounts):
+            settled = server.counted(SETTLEMENTS)
+            seconds = self._note(server, things, load)
+            self.settled_rates.append((server.counted(SETTLEMENTS) - settled) / seconds)
 
-    def counted(self, metric: str) -> int:
-        """Return the sum of one of the service's counters."""
-        url = f"http://127.0.0.1:{self.http_port}/metrics"
-        text = urllib.request.urlopen(url, timeout=30).read().decode()
-        lines = [line for line in text.splitlines() if line.startswith(metric)]
-        return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
+    def _note(self, server: Server, things: int, load: Callable[[], Load]) -> float:
+        before_s = server.cpu_s()
+        ran = load()
+        self.cpu_us.append((server.cpu_s() - before_s) / things * 1e6)
+        self.rates.append(things / ran.seconds)
+        self.client_cpu_us.append(ran.client_cpu_s / things * 1e6)
+        return ran.seconds
 
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(60)
+    def cells(self) -> tuple[str, str]:
+        """Return things a second, and the server's CPU for each."""
+        return _median(self.rates), _median(self.cpu_us)
+
+    def client_cells(self) -> tuple[str, str, str]:
+        """Return the same, and the client's CPU for each."""
+        return (*self.cells(), _median(self.client_cpu_us))
 
 
-@contextlib.contextmanager
-def served(data: Path, cores: set[int] | None = None, campaigns: Path = SAMPLES) -> Iterator[Server]:
-    """Serve campaigns from an empty data directory."""
-    command = [
-        sys.executable, "-m", "tilbud", "serve", "--campaigns", str(campaigns), "--data", str(data),
-        "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-level", "warning", "--drain-notice-s", "0",
-    ]  # fmt: skip
-    server = Server(command, cores)
-    try:
-        yield server
-    finally:
-        server.stop()
+def _median(figures: Sequence[float]) -> str:
+    return f"{statistics.median(figures):,.0f}"
 
 
 @contextlib.contextmanager
-def echoing() -> Iterator[Server]:
-    """Serve the no-op: the same messages, read and written, and nothing between."""
-    server = Server([sys.executable, __file__, "--echo"])
-    try:
-        yield server
-    finally:
-        server.stop()
+def shop(window: str = "1d", cores: Sequence[int] | None = None) -> Iterator[tuple[Server, Path]]:
+    """Serve ten offers from an empty data directory; also yield a directory for files."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        file = directory / "shop.yaml"
+        file.write_text(offers_campaign(OFFERS, window=window))
+        with served(directory / "data", campaigns=file, cores=cores) as server:
+            yield server, directory
 
 
-async def echo() -> None:
-    """Be the no-op server."""
-    answer = pb.DecideResponse(
-        decision_id="01939f3e-0000-7000-8000-000000000000",
-        offer_id="free-shipping",
-        probability=0.1,
-        reason=pb.DECISION_REASON_PERSONALIZED,
-        variant="personalized",
-        model_version="0123456789ab.1",
-        recorded=True,
-    )
-    answer.payload["title"] = "Free shipping this week"
-    answer.reward_deadline.GetCurrentTime()
-
-    async def handle(_request: pb.DecideRequest, _context: object) -> pb.DecideResponse:
-        return answer
-
-    method = grpc.unary_unary_rpc_method_handler(
-        handle,
-        request_deserializer=pb.DecideRequest.FromString,
-        response_serializer=pb.DecideResponse.SerializeToString,
-    )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", {"Decide": method}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    Console().print(f"127.0.0.1:{port}")
-    sys.stdout.flush()
-    await server.wait_for_termination()
+# Decisions
 
 
-def h2load(port: int, body: Path, calls: int, in_flight: int) -> float:
-    """Return calls a second; one connection with one stream, or eight with four each."""
-    clients = 1 if in_flight == 1 else 8
-    ran = subprocess.run(
-        ["h2load", "-n", str(calls), "-c", str(clients), "-m", str(in_flight // clients), "-d", str(body),
-         "-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{DECIDE}"],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    rate, succeeded = _RATE.search(ran), _SUCCEEDED.search(ran)
-    assert rate is not None
-    assert succeeded is not None
-    assert int(succeeded[1]) == calls, ran
-    return float(rate[1])
-
-
-def measure(server: Server, body: Path, calls: int, in_flight: int) -> tuple[float, float]:
-    """Return calls a second and CPU microseconds a call."""
-    before = server.cpu_s()
-    rate = h2load(server.port, body, calls, in_flight)
-    return rate, (server.cpu_s() - before) / calls * 1e6
-
-
-def unary(calls: int, rounds: int, table: Table) -> None:
+def unary(calls: int, rounds: int) -> Table:
     """Measure Decide and the no-op in turn."""
-    with tempfile.TemporaryDirectory() as directory:
-        body = Path(directory) / "question"
-        message = QUESTION.SerializeToString()
-        body.write_bytes(b"\0" + struct.pack(">I", len(message)) + message)
-        with served(Path(directory) / "data") as service, echoing() as noop:
-            asked = 0
-            for in_flight, each in ((1, calls // 4), (32, calls)):
-                for server in (noop, service):
-                    h2load(server.port, body, 2_000, in_flight)
-                asked += 2_000 + rounds * each
-                measured = [
-                    (measure(noop, body, each, in_flight), measure(service, body, each, in_flight))
-                    for _ in range(rounds)
-                ]
-                ratio = statistics.median(decide[0] / echo[0] for echo, decide in measured)
-                for name, index in (("no-op echo", 0), ("Decide", 1)):
-                    rate = statistics.median(pair[index][0] for pair in measured)
-                    cpu = statistics.median(pair[index][1] for pair in measured)
-                    shown = f"{ratio:.2f}" if index else "1"
-                    table.add_row(name, str(in_flight), f"{rate:,.0f}", f"{cpu:.0f}", shown)
-            recorded = service.counted("tilbud_decisions_total")
-            assert recorded == asked, f"{asked} calls, {recorded} decisions recorded"
-
-
-async def batches(port: int, seconds: float) -> float:
-    """Return decisions a second over batches of 100, a few in flight; each result is checked."""
-    message = pb.BatchDecideRequest(requests=[QUESTION] * BATCH_SIZE).SerializeToString()
-    decisions = 0
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call: Any = channel.unary_unary(BATCH_DECIDE)
-        until = time.perf_counter() + seconds
-
-        async def ask() -> None:
-            nonlocal decisions
-            while time.perf_counter() < until:
-                answer = await call(message)
-                results = pb.BatchDecideResponse.FromString(answer).results
-                decisions += sum(result.decision.recorded for result in results)
-
-        started = time.perf_counter()
-        await asyncio.gather(*(ask() for _ in range(BATCH_IN_FLIGHT)))
-        return decisions / (time.perf_counter() - started)
-
-
-def batched(rounds: int, seconds: float, table: Table) -> None:
-    """Measure BatchDecide(100) on one core; the client has another."""
-    cores = sorted(os.sched_getaffinity(0))
-    rates, cpus = [], []
-    with tempfile.TemporaryDirectory() as directory, served(Path(directory) / "data", {cores[0]}) as service:
-        if len(cores) > 1:
-            os.sched_setaffinity(0, set(cores[1:]))
-        asyncio.run(batches(service.port, 1.0))
-        for _ in range(rounds):
-            counted, before = service.counted("tilbud_decisions_total"), service.cpu_s()
-            rates.append(asyncio.run(batches(service.port, seconds)))
-            decided = service.counted("tilbud_decisions_total") - counted
-            cpus.append((service.cpu_s() - before) / decided * 1e6)
-        os.sched_setaffinity(0, set(cores))
-    rate, cpu = statistics.median(rates), statistics.median(cpus)
-    table.add_row(
-        f"BatchDecide({BATCH_SIZE}), decisions", str(BATCH_IN_FLIGHT), f"{rate:,.0f}", f"{cpu:.0f}", ""
+    table = Table(
+        "what", "in flight", "a second", "CPU µs each", "of the no-op", title="Decide, beside a no-op"
     )
+    with shop() as (service, directory), echoing() as noop:
+        body = framed(QUESTION, directory)
+        for in_flight, each in ((1, max(1, calls // 4)), (IN_FLIGHT, calls)):
+            echo, decide = Measured(), Measured()
+            for server in (noop, service):
+                h2load(server.port, DECIDE, body, WARM_UP_CALLS, in_flight)
+            for _ in turns(f"Decide, {in_flight} in flight", rounds):
+                for server, row in ((noop, echo), (service, decide)):
+                    load = partial(h2load, server.port, DECIDE, body, each, in_flight)
+                    row.add(server, each, load, Decide=each, decisions=each)
+            ratio = statistics.median(a / b for a, b in zip(decide.rates, echo.rates, strict=True))
+            table.add_row("no-op echo", str(in_flight), *echo.cells(), "1")
+            table.add_row("Decide", str(in_flight), *decide.cells(), f"{ratio:.2f}")
+    return table
 
 
-def machine() -> str:
-    """Return the machine and the versions, for under the table."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    versions = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "protobuf", "vowpalwabbit"))
-    python = sys.version.split()[0]
-    return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, Python {python}, {versions}"
+def batch(calls: int, rounds: int) -> Table:
+    """Measure BatchDecide of several sizes on one core; the client has another."""
+    table = Table("what", "batches in flight", "decisions a second", "CPU µs each", title="On one core")
+    own, others = two_sides()
+    rows = {size: Measured() for size, _, _ in BATCHES}
+    with shop(cores=own) as (service, directory):
+        bodies = {
+            size: framed(pb.BatchDecideRequest(requests=[QUESTION] * size), directory, f"batch-{size}")
+            for size in rows
+        }
+        for number in turns("BatchDecide", rounds + 1):
+            for size, share, in_flight in BATCHES:
+                sent = max(in_flight, (calls * share if number else WARM_UP_CALLS) // size)
+                load = partial(
+                    h2load, service.port, BATCH_DECIDE, bodies[size], sent, in_flight, cores=others
+                )
+                row = rows[size] if number else Measured()  # the first round warms up
+                row.add(service, sent * size, load, BatchDecide=sent, decisions=sent * size)
+    for size, _, in_flight in BATCHES:
+        table.add_row(f"BatchDecide({size:,})", str(in_flight), *rows[size].cells())
+    return table
+
+
+# Decisions and their outcomes
+
+
+def pairs(ids: Sequence[str], size: int) -> list[tuple[Message, Message]]:
+    """Return decisions under these ids and an outcome of each; `size` in a message, 0: each by itself."""
+    asked = []
+    for decision_id in ids:
+        question = pb.DecideRequest()
+        question.CopyFrom(QUESTION)
+        question.decision_id = decision_id
+        asked.append(question)
+    told = [
+        pb.ReportOutcomeRequest(campaign=CAMPAIGN, decision_id=decision_id, outcome="click")
+        for decision_id in ids
+    ]
+    if not size:
+        return [
+            ((DECIDE, a.SerializeToString()), (REPORT_OUTCOME, b.SerializeToString()))
+            for a, b in zip(asked, told, strict=True)
+        ]
+    return [
+        (
+            (BATCH_DECIDE, pb.BatchDecideRequest(requests=asked[i : i + size]).SerializeToString()),
+            (
+                BATCH_REPORT_OUTCOMES,
+                pb.BatchReportOutcomesRequest(requests=told[i : i + size]).SerializeToString(),
+            ),
+        )
+        for i in range(0, len(ids), size)
+    ]
+
+
+def numbered(round_number: int, kind: str, count: int) -> list[str]:
+    """Return the ids of one turn's decisions."""
+    return [f"d-{kind}-{round_number}-{number}" for number in range(1, count + 1)]
+
+
+def outcomes(calls: int, rounds: int) -> Table:
+    """Measure outcomes, each of a decision made before, one by one and in batches."""
+    table = Table(
+        "what", "in flight", "outcomes a second", "CPU µs each", "client's CPU µs",
+        title="Outcomes on one core, from a Python client on another",
+    )  # fmt: skip
+    own, others = two_sides()
+    single, batched = Measured(), Measured()
+    with shop(cores=own) as (service, _):
+        for number in turns("Outcomes", rounds):
+            for kind, size, in_flight, row in (
+                ("single", 0, IN_FLIGHT, single),
+                ("batched", BATCH_SIZE, BATCH_IN_FLIGHT, batched),
+            ):
+                count = _in_batches(calls * BATCHED_TIMES if size else calls)
+                ids = numbered(number, kind, count)
+                with accounted(service, decisions=count):
+                    send(service.port, in_lines([a for a, _ in pairs(ids, BATCH_SIZE)], BATCH_IN_FLIGHT))
+                told = in_lines([b for _, b in pairs(ids, size)], in_flight)
+                load = partial(send, service.port, told, others)
+                if size:
+                    row.add(service, count, load, BatchReportOutcomes=count // size, outcomes=count)
+                else:
+                    row.add(service, count, load, ReportOutcome=count, outcomes=count)
+    table.add_row("ReportOutcome", str(IN_FLIGHT), *single.client_cells())
+    name = f"BatchReportOutcomes({BATCH_SIZE})"
+    table.add_row(name, str(BATCH_IN_FLIGHT), *batched.client_cells())
+    return table
+
+
+def mixed(calls: int, rounds: int) -> Table:
+    """Measure decisions and outcomes 1:1, while all of them settle and are learned."""
+    table = Table(
+        "what, 1:1", "in flight", "both a second", "CPU µs each", "client's CPU µs", "settled a second",
+        title=f"Mixed on one core, learning after {WINDOW}, from a Python client on another",
+    )  # fmt: skip
+    own, others = two_sides()
+    single, batched = Measured(), Measured()
+    for kind, size, in_flight, row in (
+        ("single", 0, IN_FLIGHT, single),
+        ("batched", BATCH_SIZE, BATCH_IN_FLIGHT, batched),
+    ):
+        count = _in_batches(calls * BATCHED_TIMES if size else calls)
+        with shop(window=WINDOW, cores=own) as (service, _):
+            for number in turns(f"Mixed, {kind}", rounds):
+                each = pairs(numbered(number, kind, count), size)
+                lines = [[part for pair in each[i::in_flight] for part in pair] for i in range(in_flight)]
+                load = partial(send, service.port, lines, others)
+                names = ("BatchDecide", "BatchReportOutcomes") if size else ("Decide", "ReportOutcome")
+                accounts = dict.fromkeys(names, len(each))
+                row.add(service, 2 * count, load, **accounts, decisions=count, outcomes=count)
+            until_settled(service, rounds * count)
+    for what, in_flight, row in (
+        ("Decide, ReportOutcome", IN_FLIGHT, single),
+        (f"the same in batches of {BATCH_SIZE}", BATCH_IN_FLIGHT, batched),
+    ):
+        table.add_row(what, str(in_flight), *row.client_cells(), _median(row.settled_rates))
+    return table
+
+
+def until_settled(service: Server, decisions: int) -> None:
+    """Wait until so many decisions are settled and learned, and end the benchmark where they are not."""
+    until = time.monotonic() + SETTLED_WITHIN_S
+    while (settled := service.counted(SETTLEMENTS)) < decisions and time.monotonic() < until:
+        time.sleep(0.1)
+    if settled != decisions:
+        sys.exit(f"{decisions:,} decisions were made, but {settled:,} settled")
+
+
+def _in_batches(calls: int) -> int:
+    """Return about so many, in whole batches and at least one for each line."""
+    return max(calls // BATCH_SIZE, BATCH_IN_FLIGHT) * BATCH_SIZE
+
+
+GROUPS: dict[str, Callable[[int, int], Table]] = {
+    "unary": unary, "batch": batch, "outcomes": outcomes, "mixed": mixed,
+}  # fmt: skip
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--calls", type=int, default=20_000, help="calls a round at 32 in flight; other loads in proportion"
     )
-    parser.add_argument("--calls", type=int, default=20_000, help="calls a round at 32 in flight")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the table shows medians")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round of batches")
-    parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=GROUPS, help="only this group")
     options = parser.parse_args()
-    if options.echo:
-        asyncio.run(echo())
-        return
-    if not shutil.which("h2load"):
-        sys.exit("h2load is missing; install it with: apt-get install nghttp2-client")
-    table = Table(
-        "what", "in flight", "a second", "CPU µs each", "of the no-op", title="Durable decisions, 10 offers"
-    )
-    unary(options.calls, options.rounds, table)
-    batched(options.rounds, options.seconds, table)
+    need_h2load()
     console = Console(width=100)
-    console.print(table)
-    console.print(f"medians of {options.rounds} rounds; server and client on one machine: {machine()}")
+    for name in [options.only] if options.only else GROUPS:
+        console.print(GROUPS[name](options.calls, options.rounds))
+    console.print(f"medians of {options.rounds} rounds; servers and clients on one machine: {machine()}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""The no-op that Decide is measured against: a grpc.aio server that answers, and does nothing else.
+
+It reads the same messages and writes an answer as long as the service's own. Prints where it listens and
+serves until it is ended; `serving.echoing` starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import grpc
+
+from tilbud.v1 import decisions_pb2 as pb
+
+
+def an_answer() -> pb.DecideResponse:
+    """Return an answer like those of the sample shop."""
+    answer = pb.DecideResponse(
+        decision_id="01939f3e-0000-7000-8000-000000000000",
+        offer_id="free-shipping",
+        probability=0.1,
+        reason=pb.DECISION_REASON_PERSONALIZED,
+        variant="personalized",
+        model_version="0123456789ab.1",
+        recorded=True,
+    )
+    answer.payload["title"] = "Free shipping this week"
+    answer.reward_deadline.GetCurrentTime()
+    return answer
+
+
+async def echo() -> None:
+    """Serve on any free port."""
+    answer = an_answer()
+
+    async def handle(_request: pb.DecideRequest, _context: object) -> pb.DecideResponse:
+        return answer
+
+    method = grpc.unary_unary_rpc_method_handler(
+        handle,
+        request_deserializer=pb.DecideRequest.FromString,
+        response_serializer=pb.DecideResponse.SerializeToString,
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", {"Decide": method}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    sys.stdout.write(f"127.0.0.1:{port}\n")
+    sys.stdout.flush()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(echo())
