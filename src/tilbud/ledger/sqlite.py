@@ -98,6 +98,7 @@ class SqliteLedger(SqliteReading):
         await asyncio.to_thread(opened.wal.stop)
         self.close_reading()
         opened.writing.close()
+        opened.wal.close()
 
     async def record(
         self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
@@ -161,10 +162,22 @@ class SqliteLedger(SqliteReading):
         )
         return answers
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
+    async def lease(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew the lease to settle; return its token, 0 where another has it."""
+        assert holder, "a lease without a holder"
+        token: int = await self._submit(
+            Work(lambda statements: statements.leases.take(holder, until_us, now), now), 1
+        )
+        return token
+
+    async def release(self, token: int, now: Now) -> None:
+        """Give the lease up, if it is still this token's."""
+        await self._submit(Work(lambda statements: statements.leases.release(token), now), 1)
+
+    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
         """End up to `limit` due decisions, in order."""
         settled: Settled = await self._submit(
-            Work(lambda statements: statements.settle(campaign, rules, limit, now), now), limit
+            Work(lambda statements: statements.settle(campaign, rules, limit, now, token), now), limit
         )
         return settled
 

@@ -7,10 +7,16 @@ the slowest of a thousand took 5 ms, once a second 15, where it only grew 40. Wh
 the next time: the log is as durable as the database. What an erasure removed stands in the log until it
 is emptied: the keeper does that when it is asked, for as long as it takes, and whenever it starts, since
 whoever was asked may have been killed.
+
+How long the log is stands in its index, which SQLite shares between processes under locks that a process
+loses when it closes the file, whoever opened it in there (https://sqlite.org/howtocorrupt.html, section 2.2).
+So the keeper's own descriptor stays open for longer than any connection; otherwise another process takes the
+index for abandoned and truncates it under us.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from contextlib import closing, suppress
@@ -26,10 +32,11 @@ GROWN_PAGES = 1_024  # of 4 KiB
 
 
 class WalKeeper:
-    """Watches the log of one ledger file until it is stopped."""
+    """Watches the log of one ledger file, which is open, until it is stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._index = os.open(path.with_name(path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
         self._stopping = False
         self._woken = Event()
         self._asked: list[Event] = [Event()]
@@ -41,6 +48,14 @@ class WalKeeper:
         self._stopping = True
         self._woken.set()
         self._thread.join()
+
+    def close(self) -> None:
+        """Let go of the index; only when it was stopped, and no connection of the process is left."""
+        os.close(self._index)
+
+    def pages(self) -> int:
+        """Return the committed pages in the log (https://sqlite.org/walformat.html, section 2.1: mxFrame)."""
+        return int.from_bytes(os.pread(self._index, 4, 16), sys.byteorder)
 
     def empty(self, patience_s: float) -> bool:
         """Wait until nothing committed before stands in the log; say whether that was so in time.
@@ -60,7 +75,7 @@ class WalKeeper:
                 with suppress(OSError, sqlite3.Error):
                     if self._asked:
                         self._empty(connection)
-                    pages = pages_of_log(self._path)
+                    pages = self.pages()
                     if pages > GROWN_PAGES and pages != shortened:
                         shortened = shorten(connection)
                 self._woken.wait(_RETRY_S if self._asked else _EVERY_S)
@@ -77,13 +92,6 @@ class WalKeeper:
             for emptied in self._asked[:asked]:
                 emptied.set()
             del self._asked[:asked]
-
-
-def pages_of_log(path: Path) -> int:
-    """Return the committed pages in the log (https://sqlite.org/walformat.html, section 2.1: mxFrame)."""
-    with path.with_name(path.name + "-shm").open("rb") as index:
-        index.seek(16)
-        return int.from_bytes(index.read(4), sys.byteorder)
 
 
 def shorten(connection: sqlite3.Connection) -> int:
