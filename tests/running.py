@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -11,16 +13,29 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from tilbud.v1.campaigns_pb2 import ListCampaignsRequest
 from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
 from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
-_FIRST_LINE = re.compile(r"gRPC on 127\.0\.0\.1:(\d+), metrics on http://127\.0\.0\.1:(\d+)/metrics")
+_FIRST_LINE = re.compile(r"gRPC on (127\.0\.0\.1:\d+), metrics on (http://127\.0\.0\.1:\d+/metrics.*)")
+_METRICS = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
+_CALLS = "tilbud_rpc_duration_seconds_count"
+_DIALS_MAX = 64
 START_S = 60.0
 CALL_S = 30.0
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs that is a worker, or was not reaped yet."""
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class Service:
@@ -50,31 +65,46 @@ class Service:
         line = self.process.stdout.readline()
         found = _FIRST_LINE.search(line)
         assert found, f"no first line: {line!r}; the log says:\n{self.log.read_text()}"
-        self.target = f"127.0.0.1:{found[1]}"
-        self.http = f"http://127.0.0.1:{found[2]}"
+        self.target = found[1]
+        self.http_sides = _METRICS.findall(found[2])  # of each process that answers
+        self.http = self.http_sides[0]
         self.channel = grpc.insecure_channel(self.target)
         grpc.channel_ready_future(self.channel).result(START_S)
         self.decisions = DecisionServiceStub(self.channel)
         self.campaigns = CampaignServiceStub(self.channel)
         self.customers = CustomerServiceStub(self.channel)
 
-    def get(self, path: str) -> tuple[int, str]:
-        """Return status and text of the HTTP side."""
+    def get(self, path: str, worker: int = 0) -> tuple[int, str]:
+        """Return status and text of the HTTP side, of one worker where there are several."""
         try:
-            with urllib.request.urlopen(self.http + path, timeout=CALL_S) as response:
+            with urllib.request.urlopen(self.http_sides[worker] + path, timeout=CALL_S) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of a metric's samples that carry these labels."""
+    def metric(self, name: str, worker: int = 0, **labels: str) -> float:
+        """Return the sum of a metric's samples that carry these labels, of one worker."""
         total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
+        for line in self.get("/metrics", worker)[1].splitlines():
             if re.match(rf"{name}[{{ ]", line) and all(
                 f'{key}="{value}"' in line for key, value in labels.items()
             ):
                 total += float(line.rsplit(" ", 1)[1])
         return total
+
+    def metrics(self, name: str, **labels: str) -> list[float]:
+        """Return `metric` of each worker."""
+        return [self.metric(name, worker, **labels) for worker in range(len(self.http_sides))]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the log's lines of one event."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    def pids(self) -> list[int]:
+        """Return the process of each worker, the newest it had."""
+        started = {line["worker"]: int(line["pid"]) for line in self.events("worker_started")}
+        return [started[number] for number in sorted(started)]
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
@@ -94,9 +124,35 @@ class Service:
         return status
 
     def close(self) -> None:
-        """End the process if it still runs."""
+        """End what still runs of it."""
         if self.process.poll() is None:
             self.kill()
+        for pid in self.pids():
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+    def dial(self) -> grpc.Channel:
+        """Return a connection of its own, to whichever worker the kernel picks."""
+        channel = grpc.insecure_channel(self.target, [("grpc.use_local_subchannel_pool", 1)])
+        grpc.channel_ready_future(channel).result(START_S)
+        return channel
+
+    def dial_each(self) -> list[grpc.Channel]:
+        """Return a connection to each worker, in order."""
+        found: dict[int, grpc.Channel] = {}
+        for _ in range(_DIALS_MAX):
+            channel = self.dial()
+            before = self.metrics(_CALLS)
+            CampaignServiceStub(channel).ListCampaigns(ListCampaignsRequest())
+            [reached] = [
+                worker for worker, calls in enumerate(self.metrics(_CALLS)) if calls > before[worker]
+            ]
+            if reached in found:
+                channel.close()
+            found.setdefault(reached, channel)
+            if len(found) == len(self.http_sides):
+                return [found[worker] for worker in sorted(found)]
+        raise AssertionError(f"of {_DIALS_MAX} connections all went to {sorted(found)}")
 
 
 @contextmanager

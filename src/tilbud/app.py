@@ -2,7 +2,8 @@
 
 What holds: everything is built here by keyword arguments, started in order, and stopped in the
 opposite order; what was acknowledged is committed, and what was learned is checkpointed, before the
-process ends.
+process ends. An Application is one process: alone it is the whole service, in a `Place` it is one worker
+of several (supervisor.py), which differ in nothing but where they serve and whose clock they go by.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
+import os
+import secrets
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -20,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.config import Settings, host_and_port
+from tilbud.config import Place, Settings, host_and_port
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.errors import TilbudError
@@ -37,6 +42,7 @@ from tilbud.service.report import ReportService
 from tilbud.service.switches import SwitchService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.stalls import watch_stalls
 from tilbud.transport.campaigns import campaign_handlers
 from tilbud.transport.customers import customer_handlers
 from tilbud.transport.decisions import DecisionHandlers
@@ -51,14 +57,19 @@ CHECKPOINTS_DIRECTORY = "checkpoints"
 
 
 class SystemClock:
-    """The machine's clocks: wall time, and service time counted on from where it stood."""
+    """The machine's clocks: wall time, and service time, which is `behind_us` behind CLOCK_MONOTONIC."""
 
-    def __init__(self, served_service_us: int) -> None:
-        self._behind_us = time.monotonic_ns() // 1_000 - served_service_us
+    def __init__(self, behind_us: int) -> None:
+        self._behind_us = behind_us
 
     def now(self) -> Now:
         """Return one reading of both clocks."""
         return Now(time.time_ns() // 1_000, time.monotonic_ns() // 1_000 - self._behind_us)
+
+
+def behind_us(served_service_us: int) -> int:
+    """Return how far the service clock is behind CLOCK_MONOTONIC where it counts on from here, now."""
+    return time.monotonic_ns() // 1_000 - served_service_us
 
 
 def ledger_at(data: Path, settings: Settings) -> SqliteLedger:
@@ -76,8 +87,11 @@ def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
     return Checkpoints(data / CHECKPOINTS_DIRECTORY, settings.limits.checkpoint_generations)
 
 
-def _hold(data: Path) -> IO[bytes]:
-    """Make a data directory and return a lock on it; raises OSError where another process serves it."""
+def hold(data: Path, *, shared: bool = False) -> IO[bytes]:
+    """Make a data directory and return a lock on it; raises OSError where another service has it.
+
+    `shared` is the lock of a service's workers: while one of them lives, no other service begins.
+    """
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock = (data / LOCK_FILE).open("ab")
@@ -86,19 +100,37 @@ def _hold(data: Path) -> IO[bytes]:
             f"{data} cannot be the data directory: {error.strerror}; choose another --data"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_as(lock, data, shared=shared)
     except OSError:
         lock.close()
-        raise OSError(f"another process serves {data}; stop it, or choose another --data") from None
+        raise
     return lock
 
 
-class Application:
-    """One service: built by `start`, undone in the opposite order by `stop`."""
+def lock_as(lock: IO[bytes], data: Path, *, shared: bool) -> None:
+    """Lock a data directory, or turn the lock on it into a shared one; raises OSError as `hold` does."""
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        raise OSError(f"another process serves {data}; stop it, or choose another --data") from None
 
-    def __init__(self, settings: Settings) -> None:
+
+class Application:
+    """One process that serves: built by `start`, undone in the opposite order by `stop`.
+
+    `place` makes it a worker; `reloaded` hears of each ReloadCampaigns that was answered.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        place: Place | None = None,
+        reloaded: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
-        self._log: structlog.typing.FilteringBoundLogger = logger("app")
+        self._place = place
+        self._reloaded = reloaded
+        self._log = self._logger("app")
         self._undo = contextlib.AsyncExitStack()
         self._ready = False
         self.grpc_port = 0
@@ -129,15 +161,15 @@ class Application:
             await self._loader.reload()
 
     async def _start(self) -> None:
-        settings, limits = self._settings, self._settings.limits
-        self._undo.callback(_hold(settings.data).close)
+        settings, place, limits = self._settings, self._place, self._settings.limits
+        self._undo.callback(hold(settings.data, shared=place is not None).close)
         metrics = Metrics(CollectorRegistry(), version=version("tilbud"), vw_version=version("vowpalwabbit"))
         self._start_http(metrics)
 
         ledger = ledger_at(settings.data, settings)
         info = await ledger.start(metrics.committed)
         self._undo.push_async_callback(ledger.close)
-        clock = SystemClock(info.served_service_us)
+        clock = SystemClock(place.behind_us if place else behind_us(info.served_service_us))
 
         catalog = Catalog()
         checkpoints = checkpoints_at(settings.data, settings)
@@ -146,10 +178,11 @@ class Application:
             ledger=ledger,
             customers=ledger,
             checkpoints=checkpoints,
+            holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
             clock=clock,
             metrics=metrics,
             limits=limits,
-            log=logger("learning"),
+            log=self._logger("learning"),
         )
 
         def open_campaign(campaign: Campaign) -> Model:
@@ -158,7 +191,7 @@ class Application:
                 ledger=ledger,
                 checkpoints=checkpoints,
                 limits=limits,
-                log=logger("learning"),
+                log=self._logger("learning"),
                 on_bad_checkpoint=metrics.checkpoint_errors.labels(campaign.campaign).inc,
             )
 
@@ -170,7 +203,7 @@ class Application:
             open_model=open_campaign,
             metrics=metrics,
             limits=limits,
-            log=logger("campaigns"),
+            log=self._logger("campaigns"),
         )
         await loader.reload()
         await self._start_learning()
@@ -195,7 +228,7 @@ class Application:
             wake=learner.wake,
         )
         switches = SwitchService(
-            catalog=catalog, ledger=ledger, clock=clock, limits=limits, log=logger("switches")
+            catalog=catalog, ledger=ledger, clock=clock, limits=limits, log=self._logger("switches")
         )
         customers = CustomerService(
             customers=ledger,
@@ -206,30 +239,36 @@ class Application:
             relearn=loader.relearn,
         )
         server = GrpcServer(
-            listen=settings.listen,
-            rpc=Rpc(metrics=metrics, limits=limits, log=logger("transport")),
+            listen=place.listen if place else settings.listen,
+            shared=place is not None,
+            rpc=Rpc(metrics=metrics, limits=limits, log=self._logger("transport")),
             handlers={
                 "DecisionService": {
                     **DecisionHandlers(decide, report, limits).by_name(),
                     "ExplainDecision": explain_handler(catalog, ledger.find, limits),
                 },
-                "CampaignService": campaign_handlers(catalog, loader, switches, limits),
+                "CampaignService": campaign_handlers(catalog, loader, switches, limits, self._reloaded),
                 "CustomerService": customer_handlers(customers, limits),
             },
             limits=limits,
         )
+        # A full collection walks every object there is: without what was loaded by now, which stays, it is
+        # short, where it would stall every call.
+        gc.collect()
+        gc.freeze()
         self.grpc_port = await server.start()
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
         await server.set_serving(serving=True)
+        self._watch_stalls(metrics)
         self._ready = True
         self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
 
     def _start_http(self, metrics: Metrics) -> None:
-        host, port = host_and_port(self._settings.http)
+        address = self._place.http if self._place else self._settings.http
+        host, port = host_and_port(address)
         try:
             http = HttpSide(host=host, port=port, registry=metrics.registry, ready=self._unready)
         except OSError as error:
-            address = self._settings.http
             raise OSError(f"cannot listen on {address}: {error.strerror}; choose another --http") from error
         http.start()
         self._undo.callback(http.stop)
@@ -246,11 +285,20 @@ class Application:
             done, _ = await asyncio.wait([learning], timeout=self._settings.drain_grace_s)
             if done:
                 await self._learner.checkpoint_all()
+                await self._learner.release()
             else:  # a disk that hangs must not keep the process: what is left is learned at the next start
                 learning.cancel()
                 self._log.error("learner_hangs")
 
         self._undo.push_async_callback(stop_learning)
+
+    def _watch_stalls(self, metrics: Metrics) -> None:
+        self._watching = asyncio.create_task(watch_stalls(metrics.stalled), name="stalls")
+        self._undo.callback(self._watching.cancel)
+
+    def _logger(self, room: str) -> structlog.typing.FilteringBoundLogger:
+        log = logger(room)
+        return log if self._place is None else log.bind(worker=self._place.number)
 
     def _unready(self) -> str:
         if not self._ready:

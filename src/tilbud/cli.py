@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
-import signal
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tilbud.config import SAMPLES, Settings, host_and_port
+from tilbud.config import SAMPLES, WORKERS_MAX, Settings, host_and_port, split_address
 from tilbud.domain.errors import CampaignInvalid, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.ledger.port import Durability
@@ -45,7 +42,6 @@ cli = typer.Typer(
     context_settings={"auto_envvar_prefix": "TILBUD", "help_option_names": ["-h", "--help"]},
 )
 
-_HANGING_S = 5.0
 Data = Annotated[
     Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")
 ]
@@ -128,11 +124,23 @@ def serve(
             help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
         ),
     ] = "",
+    workers: Annotated[
+        int,
+        typer.Option(
+            envvar="TILBUD_WORKERS",
+            min=1,
+            max=WORKERS_MAX,
+            help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
+        ),
+    ] = 1,
     log_level: Annotated[
         str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")
     ] = "info",
 ) -> None:
-    """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files."""
+    """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
+
+    With --workers more processes answer, on one port and from one data directory.
+    """
     from tilbud.telemetry.log import configure
 
     try:
@@ -151,6 +159,8 @@ def serve(
         drain_notice_s=drain_notice_s,
         drain_grace_s=drain_grace_s,
         draw_key=key,
+        workers=workers,
+        log_level=log_level,
         limits=replace(Limits(), retention_s=retention_days * 86_400.0),
     )
     _run(_serve(settings))
@@ -171,36 +181,35 @@ def _draw_key(text: str) -> bytes | None:
 
 
 async def _serve(settings: Settings) -> None:
+    from tilbud.process import run
+
+    if settings.workers > 1:
+        from tilbud.supervisor import Supervisor
+
+        supervisor = Supervisor(settings)
+        await run(
+            supervisor,
+            patience_s=supervisor.patience_s,
+            started=lambda: _announce(settings, supervisor.grpc_port, supervisor.http_ports),
+            stopping=asyncio.Event(),
+        )
+        return
     from tilbud.app import Application
 
     application = Application(settings)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to load anew
-    await application.start()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = asyncio.create_task(application.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    host, http_host = (address.rpartition(":")[0] for address in (settings.listen, settings.http))
-    print(  # noqa: T201 - the first line a newcomer looks for
-        f"tilbud serves gRPC on {host}:{application.grpc_port}, "
-        f"metrics on http://{http_host}:{application.http_port}/metrics",
-        flush=True,
+    await run(
+        application,
+        patience_s=settings.patience_s,
+        started=lambda: _announce(settings, application.grpc_port, [application.http_port]),
+        stopping=asyncio.Event(),
     )
-    await stopping.wait()
-    # A disk that hangs must not keep the process: what was acknowledged is safe, the rest is learned later.
-    patience_s = settings.drain_notice_s + 3 * settings.drain_grace_s + _HANGING_S
-    give_up = threading.Timer(patience_s, os._exit, [1])
-    give_up.daemon = True
-    give_up.start()
-    await application.stop()
+
+
+def _announce(settings: Settings, grpc_port: int, http_ports: Sequence[int]) -> None:
+    host, http_host = (split_address(address)[0] for address in (settings.listen, settings.http))
+    metrics = ", ".join(f"http://{http_host}:{port}/metrics" for port in http_ports)
+    # The first line a newcomer looks for.
+    print(f"tilbud serves gRPC on {host}:{grpc_port}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
 
 
 @cli.command()

@@ -9,6 +9,8 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger.port import Durability
 
 SAMPLES = Path(__file__).parent / "samples"
+WORKERS_MAX = 64
+_HANGING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,24 @@ class Settings:
     drain_notice_s: float = 1.0
     drain_grace_s: float = 10.0
     draw_key: bytes | None = None  # None: the ledger's own
+    workers: int = 1  # processes that answer; more than one have a supervisor
+    log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a process may take to stop; past it something hangs, and it ends all the same."""
+        return self.drain_notice_s + 3 * self.drain_grace_s + _HANGING_S
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker is told beside the settings: which one it is, where it serves, and what time it is."""
+
+    number: int  # from 0
+    listen: str  # HOST:PORT that all workers share
+    http: str  # HOST:PORT of its own, port 0: any
+    behind_us: int  # what CLOCK_MONOTONIC is ahead of the service clock, the same in every worker
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -32,3 +51,9 @@ def host_and_port(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
         raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051")
     return host.strip("[]"), int(port)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return the parts of a HOST:PORT that was checked, the host as it was written."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)

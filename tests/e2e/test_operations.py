@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +45,8 @@ DESIGNED = {
     "probability_drawn_count": {"campaign", "variant"},
     "policy_entropy_ratio_count": {"campaign"},
     "excluded_offers_total": {"campaign", "rule"},
+    "event_loop_stall_seconds_count": set(),
+    "event_loop_stall_max_seconds": set(),
     "build_info": {"version", "vw_version"},
 }
 
@@ -82,6 +85,20 @@ def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
     assert 'device="other"' in text
     assert "secret" not in text
     assert "secret" not in service.log.read_text()
+
+
+def test_a_stall_of_the_event_loop_is_measured(serve: Serve) -> None:
+    """A process that is held for a while shows it: in the largest stall, and once in the histogram."""
+    service = serve(SLOW)
+    stalled_s = 0.4
+    service.process.send_signal(signal.SIGSTOP)
+    threading.Event().wait(stalled_s)  # it has to last
+    service.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE_S
+    while service.metric("tilbud_event_loop_stall_max_seconds") < stalled_s - 0.05:
+        assert time.monotonic() < deadline
+    observed = service.metric("tilbud_event_loop_stall_seconds_count")
+    assert observed - service.metric("tilbud_event_loop_stall_seconds_bucket", le="0.25") >= 1
 
 
 def test_logs_are_json_lines(serve: Serve) -> None:

@@ -44,3 +44,19 @@ def test_an_unknown_level_is_refused() -> None:
     """A level that does not exist is a ValueError that names those that do."""
     with pytest.raises(ValueError, match="none of debug, info, warning, error"):
         configure("loud")
+
+
+def test_a_line_is_one_write(lines: io.StringIO) -> None:
+    """Processes that share a stream do not write into each other's lines, however it is buffered."""
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    configure("info", Stream())
+    logger("test").info("first")
+    logger("test").info("second")
+    assert [json.loads(text)["event"] for text in written] == ["first", "second"]
+    assert all(text.endswith("\n") for text in written)

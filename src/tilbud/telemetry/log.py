@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line, on standard error, without ids or customer data.
 
 What holds: an event has a fixed name and a few plain fields. Values that came with a call (ids,
-context, payloads) are never among them; a correlation id stands in where a call must be found again.
+context, payloads) are never among them; a correlation id stands in where a call must be found again. A
+line is one write, since workers share the stream.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def configure(level: str = "info", stream: TextIO | None = None, *, pretty: bool
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
 

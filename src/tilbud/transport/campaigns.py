@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import shield
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from google.protobuf.message import Message
 
@@ -20,9 +20,13 @@ from tilbud.v1 import campaigns_pb2
 
 
 def campaign_handlers(
-    catalog: Catalog, loader: CampaignLoader, switches: SwitchService, limits: Limits
+    catalog: Catalog,
+    loader: CampaignLoader,
+    switches: SwitchService,
+    limits: Limits,
+    reloaded: Callable[[], None],
 ) -> Mapping[str, Handle]:
-    """Return the handlers by the method's name."""
+    """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
 
     async def list_campaigns(_: campaigns_pb2.ListCampaignsRequest, __: Context) -> Message:
         return campaigns_pb2.ListCampaignsResponse(
@@ -37,6 +41,7 @@ def campaign_handlers(
 
     async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
         changes = await loader.reload()
+        reloaded()
         return campaigns_pb2.ReloadCampaignsResponse(
             added=changes.added,
             changed=changes.changed,

@@ -25,16 +25,35 @@ _SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.serv
 _MINUTE_MS = 60_000
 
 
+class AddressRefused(OSError):
+    """The address of the gRPC server cannot be had."""
+
+    def __init__(self, listen: str) -> None:
+        super().__init__(
+            f"cannot listen on {listen}: it is taken, or not an address of this machine; "
+            f"choose another --listen"
+        )
+
+
 class GrpcServer:
-    """One gRPC server on one address. `handlers` maps a service's name to its methods' handlers."""
+    """One gRPC server on one address. `handlers` maps a service's name to its methods' handlers.
+
+    `shared`: other processes listen on the same address, and the kernel spreads connections over them.
+    """
 
     def __init__(
-        self, *, listen: str, rpc: Rpc, handlers: Mapping[str, Mapping[str, Handle]], limits: Limits
+        self,
+        *,
+        listen: str,
+        shared: bool,
+        rpc: Rpc,
+        handlers: Mapping[str, Mapping[str, Handle]],
+        limits: Limits,
     ) -> None:
         self._listen = listen
         self._server = grpc.aio.server(
             options=(
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
                 ("grpc.max_receive_message_length", limits.message_bytes_max),
                 ("grpc.max_send_message_length", 16 * limits.message_bytes_max),
                 ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
@@ -57,15 +76,12 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((reflection_v1(shown),))
 
     async def start(self) -> int:
-        """Serve; return the port. Raises OSError where the address cannot be had."""
+        """Serve; return the port. Raises AddressRefused where the address cannot be had."""
         await self.set_serving(serving=False)
         try:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
-            raise OSError(
-                f"cannot listen on {self._listen}: it is taken, or not an address of this machine; "
-                f"choose another --listen"
-            ) from error
+            raise AddressRefused(self._listen) from error
         await self._server.start()
         return port
 

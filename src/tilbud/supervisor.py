@@ -1,0 +1,224 @@
+"""`tilbud serve --workers N`: starts the processes that serve, starts again those that die, stops them all.
+
+What holds:
+ * It serves nothing itself. The workers listen on one gRPC port, which it keeps for as long as it lives;
+   each has a port of its own for metrics.
+ * What is wrong with the data directory, the campaign files or the port is told once, before a worker starts.
+   Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
+   same addresses, while the others go on.
+ * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
+ * All workers, also later ones, go by one service clock, so their times can be compared.
+
+Who settles is agreed in the ledger (learning/), and every worker learns from it: nothing of that comes by
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from time import monotonic
+
+from tilbud.app import behind_us, hold, ledger_at, lock_as
+from tilbud.config import Place, Settings, host_and_port, split_address
+from tilbud.domain.errors import TilbudError
+from tilbud.service.campaign_files import load_campaigns
+from tilbud.telemetry.log import logger
+from tilbud.transport.server import AddressRefused
+from tilbud.worker import Reloaded, Serving, Word, Worker
+
+_PAUSE_MIN_S = 0.1
+_PAUSE_MAX_S = 5.0
+_SERVED_A_WHILE_S = 10.0
+_KILLED_AFTER_S = 2.0  # beyond the time after which a worker gives up by itself
+_PORT_MAX = 65_535
+
+
+class WorkerEnded(TilbudError):
+    """A worker ended before the whole service served, or before it had drained."""
+
+
+class Supervisor:
+    """A service of several processes, with the life of an Application."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = logger("supervisor")
+        self._undo = contextlib.ExitStack()
+        self._stopping = asyncio.Event()
+        self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # all serve
+        self._workers: list[Worker] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._unclean: list[str] = []
+        self.grpc_port = 0
+
+    @property
+    def patience_s(self) -> float:
+        """How long `stop` may take."""
+        return self._settings.patience_s + 2 * _KILLED_AFTER_S
+
+    @property
+    def http_ports(self) -> list[int]:
+        """Where each worker shows its metrics, in order."""
+        return [worker.http_port for worker in self._workers]
+
+    async def start(self) -> None:
+        """Serve; returns once every worker does.
+
+        Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had, and
+        WorkerEnded with the words of a worker that ended; what was begun is undone.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+
+    async def stop(self) -> None:
+        """Let every worker drain, and wait for them; raises WorkerEnded where one had to be killed."""
+        self._log.info("draining")
+        await self._end()
+        if self._unclean:
+            raise WorkerEnded("\n".join(self._unclean))
+        self._log.info("stopped")
+
+    async def reload(self) -> None:
+        """Let every worker load changed campaign files."""
+        for worker in self._workers:
+            worker.signal(signal.SIGHUP)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        lock = self._undo.enter_context(hold(settings.data))
+        await asyncio.to_thread(load_campaigns, settings.campaigns, settings.limits)
+        self.grpc_port = self._reserve_port()
+        http_addresses = self._http_addresses()
+        clock_behind_us = await self._open_ledger()
+        lock_as(lock, settings.data, shared=True)
+        listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
+        for number, http in enumerate(http_addresses):
+            place = Place(number=number, listen=listen, http=http, behind_us=clock_behind_us)
+            self._workers.append(Worker(settings, place, self._heard))
+        self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        await self._complete
+        self._log.info("serving", grpc_port=self.grpc_port, http_ports=self.http_ports)
+
+    def _reserve_port(self) -> int:
+        listen = self._settings.listen
+        try:
+            reserved = reserve(*host_and_port(listen))
+        except OSError as error:
+            raise AddressRefused(listen) from error
+        for each in reserved:
+            self._undo.enter_context(each)
+        return int(reserved[0].getsockname()[1])
+
+    def _http_addresses(self) -> list[str]:
+        host, port = split_address(self._settings.http)
+        last = port + self._settings.workers - 1
+        if last > _PORT_MAX:
+            raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
+        return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
+
+    async def _open_ledger(self) -> int:
+        """Make or migrate the ledger; return how far the service clock is behind CLOCK_MONOTONIC."""
+        ledger = ledger_at(self._settings.data, self._settings)
+        info = await ledger.start(lambda _seconds, _rows: None)
+        await ledger.close()
+        return behind_us(info.served_service_us)
+
+    async def _keep(self, worker: Worker) -> None:
+        """Start a worker, and start it again whenever it ends, until the stop."""
+        pause_s = _PAUSE_MIN_S
+        while not self._stopping.is_set():
+            started_s = monotonic()
+            reason = await self._live(worker)
+            if self._stopping.is_set():
+                return
+            if not self._complete.done():
+                self._complete.set_exception(WorkerEnded(reason))
+            if self._complete.exception():
+                return
+            if monotonic() - started_s >= _SERVED_A_WHILE_S:
+                pause_s = _PAUSE_MIN_S
+            self._log.error("worker_ended", worker=worker.number, reason=reason, again_in_s=pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    async def _live(self, worker: Worker) -> str:
+        """Start a worker and wait for its end; return how it ended."""
+        try:
+            worker.start()
+        except OSError as error:
+            return f"worker {worker.number} could not be started: {error.strerror}"
+        self._log.info("worker_started", worker=worker.number, pid=worker.pid)
+        status, served = await worker.ended()
+        reason = f"worker {worker.number} ended with status {status}; see the log"
+        if self._stopping.is_set() and status and served:
+            self._unclean.append(reason)
+        return worker.reason or reason
+
+    def _heard(self, worker: Worker, word: Word) -> None:
+        if isinstance(word, Serving):
+            if all(self.http_ports) and not self._complete.done():
+                self._complete.set_result(None)
+        elif isinstance(word, Reloaded):
+            for other in self._workers:
+                if other is not worker:
+                    other.signal(signal.SIGHUP)
+
+    async def _end(self) -> None:
+        """End every worker and give up what was held."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+        if self._keeping:
+            patience_s = self._settings.patience_s + _KILLED_AFTER_S
+            _, hanging = await asyncio.wait(self._keeping, timeout=patience_s)
+            if hanging:
+                for worker in self._workers:
+                    worker.signal(signal.SIGKILL)
+                await asyncio.wait(hanging)
+        self._undo.close()
+
+
+def reserve(host: str, port: int) -> list[socket.socket]:
+    """Return sockets bound to an address (port 0: any) that share it with workers, and listen to nothing.
+
+    Raises OSError where somebody listens there already: sharing would let even them in.
+    """
+    reserved: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            ours = (address[0], port, *address[2:])
+            _bound(family, ours, socket.SO_REUSEADDR).close()
+            try:
+                each = _bound(family, ours, socket.SO_REUSEPORT)
+            except OSError:  # connections of an earlier service have yet to time out
+                each = _bound(family, ours, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+            reserved.append(each)
+            port = each.getsockname()[1]
+    except OSError:
+        for each in reserved:
+            each.close()
+        raise
+    return reserved
+
+
+def _bound(family: int, address: tuple[object, ...], *options: int) -> socket.socket:
+    unbound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            unbound.setsockopt(socket.SOL_SOCKET, option, 1)
+        if family == socket.AF_INET6:
+            unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        unbound.bind(address)
+    except OSError:
+        unbound.close()
+        raise
+    return unbound
