@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ CALL_S = 30.0
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process runs that is a worker, or was not reaped yet."""
+    """Return whether a process runs that is a worker; one that ended and was not reaped yet does not."""
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -105,6 +106,10 @@ class Service:
         """Return the process of each worker, the newest it had."""
         started = {line["worker"]: int(line["pid"]) for line in self.events("worker_started")}
         return [started[number] for number in sorted(started)]
+
+    def stopped(self) -> Counter[int]:
+        """Return how often each worker drained and stopped, over all starts."""
+        return Counter(line["worker"] for line in self.events("stopped") if "worker" in line)
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""

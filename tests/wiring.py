@@ -124,13 +124,13 @@ class Wired:
     async def start(self) -> Wired:
         """Open the ledger and serve the campaign."""
         await self.ledger.start(lambda _seconds, _rows: None)
-        self.serve()
+        await self.serve()
         return self
 
-    def serve(self) -> None:
+    async def serve(self) -> None:
         """Serve the campaign with a model opened anew, as a start does."""
         file = CampaignFile(self.campaign, "test.yaml", "sha")
-        served = ServedCampaign(file, self.open(), self.limits)
+        served = ServedCampaign(file, await self.open(), self.limits)
         self.learner.opened(served)
         self.catalog.replace([served])
 
@@ -142,9 +142,9 @@ class Wired:
         self.catalog.replace([*self.catalog.all(), other])
         return other
 
-    def open(self) -> Model:
+    async def open(self) -> Model:
         """Open the campaign's model."""
-        return open_model(
+        return await open_model(
             self.campaign,
             ledger=self.ledger,
             checkpoints=self.checkpoints,

@@ -1,9 +1,10 @@
 """The one place that wires the rooms: reads like a table of contents.
 
 What holds: everything is built here by keyword arguments, started in order, and stopped in the
-opposite order; what was acknowledged is committed, and what was learned is checkpointed, before the
-process ends. An Application is one process: alone it is the whole service, in a `Place` it is one worker
-of several (supervisor.py), which differ in nothing but where they serve and whose clock they go by.
+opposite order; before the process ends, what was acknowledged is committed and, where this is the process
+that settles, what was learned is checkpointed. An Application is one process: alone it is the whole service,
+in a `Place` it is one worker of several (supervisor.py), which differ in nothing but where they serve and
+whose clock they go by.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tilbud.learning.replica import open_model
 from tilbud.learning.settling import Learner
 from tilbud.ledger.sqlite import SqliteLedger
 from tilbud.ledger.sqlite_reading import SqliteReading
+from tilbud.process import begin
 from tilbud.service.catalog import Catalog
 from tilbud.service.customers import CustomerService
 from tilbud.service.decide import DecideService
@@ -142,11 +144,7 @@ class Application:
         Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had;
         what was begun is undone.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self._undo.aclose()
-            raise
+        await begin(self._start(), self._undo.aclose)
 
     async def stop(self) -> None:
         """Drain: tell clients, finish calls, learn what settled, checkpoint, close. Loses nothing."""
@@ -185,8 +183,8 @@ class Application:
             log=self._logger("learning"),
         )
 
-        def open_campaign(campaign: Campaign) -> Model:
-            return open_model(
+        async def open_campaign(campaign: Campaign) -> Model:
+            return await open_model(
                 campaign,
                 ledger=ledger,
                 checkpoints=checkpoints,

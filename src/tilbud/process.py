@@ -1,25 +1,26 @@
 """The life of one process of a service: start, signals, and an end that cannot hang.
 
-What holds: SIGINT and SIGTERM drain; SIGHUP loads changed campaign files, also one that came while the
-process still started; a stop that takes longer than it may ends the process all the same. What is started
-and stopped is the caller's, and so is what becomes of an error at the start.
+What holds: SIGINT and SIGTERM drain, or end a start that is not done; SIGHUP loads changed campaign files,
+also one that came while the process still started; a stop that takes longer than it may ends the process all
+the same. What is started and stopped is the caller's, and so is what becomes of an error at the start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 
 class Service(Protocol):
     """What a process is for: one Application, or the Supervisor of several."""
 
     async def start(self) -> None:
-        """Serve; where that cannot be, undo what was begun and raise."""
+        """Serve; where that cannot be, or is cancelled, undo what was begun and raise."""
         ...
 
     async def stop(self) -> None:
@@ -36,15 +37,18 @@ async def run(
 ) -> None:
     """Serve until a signal, or whoever sets `stopping`; `started` is called once it serves.
 
-    Raises what the start raises. A stop that takes longer than `patience_s` ends the process with status 1.
+    Raises what the start raises, unless it was told to stop. A stop that takes longer than `patience_s` ends
+    the process with status 1.
     """
     loop = asyncio.get_running_loop()
+    early = asyncio.Event()  # files changed before there was anything to load anew
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGHUP}
-    )  # it waits until there is something to load anew
-    await service.start()
+    loop.add_signal_handler(signal.SIGHUP, early.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
+    giving_up = asyncio.create_task(_give_up(patience_s, stopping))
+    if not await _started(service, stopping):
+        return
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
@@ -53,11 +57,46 @@ async def run(
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    if early.is_set():
+        reload()
     started()
+    await giving_up
+    await service.stop()
+
+
+async def begin(start: Coroutine[Any, Any, None], undo: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start; where that fails or is cancelled, undo it, which no further cancelling cuts short, and raise."""
+    try:
+        await start
+    except BaseException:
+        undoing = asyncio.create_task(undo())
+        while not undoing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([undoing])
+        undoing.result()
+        raise
+
+
+async def _started(service: Service, stopping: asyncio.Event) -> bool:
+    """Start a service; return False where it was told to stop before it served, and all is undone."""
+    starting, stopped = asyncio.create_task(service.start()), asyncio.create_task(stopping.wait())
+    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not stopping.is_set():
+        await starting
+        return True
+    starting.cancel()
+    await asyncio.wait([starting])
+    # What failed is no news now: it may be a worker that was told to stop too.
+    return not starting.cancelled() and starting.exception() is None
+
+
+async def _give_up(patience_s: float, stopping: asyncio.Event) -> None:
+    """Wait for the stop, and end the process where that takes too long.
+
+    A disk that hangs must not keep it: what was acknowledged is safe, the rest is learned later.
+    """
     await stopping.wait()
-    # A disk that hangs must not keep the process: what was acknowledged is safe, the rest is learned later.
     give_up = threading.Timer(patience_s, os._exit, [1])
     give_up.daemon = True
     give_up.start()
-    await service.stop()

@@ -5,7 +5,7 @@ What holds:
    each has a port of its own for metrics.
  * What is wrong with the data directory, the campaign files or the port is told once, before a worker starts.
    Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
-   same addresses, while the others go on.
+   same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
  * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
  * All workers, also later ones, go by one service clock, so their times can be compared.
 
@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from time import monotonic
+from typing import Any
 
 from tilbud.app import behind_us, hold, ledger_at, lock_as
 from tilbud.config import Place, Settings, host_and_port, split_address
 from tilbud.domain.errors import TilbudError
+from tilbud.process import begin
 from tilbud.service.campaign_files import load_campaigns
 from tilbud.telemetry.log import logger
 from tilbud.transport.server import AddressRefused
@@ -34,6 +37,8 @@ _PAUSE_MAX_S = 5.0
 _SERVED_A_WHILE_S = 10.0
 _KILLED_AFTER_S = 2.0  # beyond the time after which a worker gives up by itself
 _PORT_MAX = 65_535
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
+_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family
 
 
 class WorkerEnded(TilbudError):
@@ -70,11 +75,7 @@ class Supervisor:
         Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had, and
         WorkerEnded with the words of a worker that ended; what was begun is undone.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self._end()
-            raise
+        await begin(self._start(), self._end)
 
     async def stop(self) -> None:
         """Let every worker drain, and wait for them; raises WorkerEnded where one had to be killed."""
@@ -91,6 +92,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         settings = self._settings
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, which may be inherited, it hides ends
         lock = self._undo.enter_context(hold(settings.data))
         await asyncio.to_thread(load_campaigns, settings.campaigns, settings.limits)
         self.grpc_port = self._reserve_port()
@@ -134,7 +136,11 @@ class Supervisor:
         pause_s = _PAUSE_MIN_S
         while not self._stopping.is_set():
             started_s = monotonic()
-            reason = await self._live(worker)
+            try:
+                reason = await self._live(worker)
+            except Exception as error:  # noqa: BLE001 - nobody awaits this task before the stop
+                worker.signal(signal.SIGKILL)
+                reason = f"worker {worker.number} was lost: {error!r}"
             if self._stopping.is_set():
                 return
             if not self._complete.done():
@@ -188,29 +194,47 @@ class Supervisor:
 def reserve(host: str, port: int) -> list[socket.socket]:
     """Return sockets bound to an address (port 0: any) that share it with workers, and listen to nothing.
 
-    Raises OSError where somebody listens there already: sharing would let even them in.
+    Of a name's addresses those that this machine has, as gRPC does. Raises OSError where it has none of them,
+    and where somebody listens there already: sharing would let even them in.
     """
-    reserved: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            ours = (address[0], port, *address[2:])
-            _bound(family, ours, socket.SO_REUSEADDR).close()
+    with contextlib.ExitStack() as undo:
+        reserved: list[socket.socket] = []
+        missing = OSError(errno.EADDRNOTAVAIL, f"{host} has no address here")
+        for family, address in _addresses(host):
             try:
-                each = _bound(family, ours, socket.SO_REUSEPORT)
-            except OSError:  # connections of an earlier service have yet to time out
-                each = _bound(family, ours, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+                each = undo.enter_context(_reserved(family, (address[0], port, *address[2:])))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                missing = error
+                continue
             reserved.append(each)
             port = each.getsockname()[1]
-    except OSError:
-        for each in reserved:
-            each.close()
-        raise
-    return reserved
+        if not reserved:
+            raise missing
+        undo.pop_all()
+        return reserved
 
 
-def _bound(family: int, address: tuple[object, ...], *options: int) -> socket.socket:
+def _addresses(host: str) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return family and address of all that a host's name stands for; to gRPC a wildcard is one of both."""
+    found = [
+        (family, address)
+        for name in (_WILDCARDS if host in _WILDCARDS else (host,))
+        for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _reserved(family: int, address: tuple[Any, ...]) -> socket.socket:
+    _bound(family, address, socket.SO_REUSEADDR).close()
+    try:
+        return _bound(family, address, socket.SO_REUSEPORT)
+    except OSError:  # connections of an earlier service have yet to time out
+        return _bound(family, address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def _bound(family: int, address: tuple[Any, ...], *options: int) -> socket.socket:
     unbound = socket.socket(family, socket.SOCK_STREAM)
     try:
         for option in options:

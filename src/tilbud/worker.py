@@ -101,9 +101,11 @@ class Worker:
         loop.add_reader(process.sentinel, gone.set)
         await gone.wait()
         loop.remove_reader(process.sentinel)
-        self._listen()  # its last words
-        loop.remove_reader(self._pipe.fileno())
-        self._pipe.close()
+        try:
+            self._listen()  # its last words
+        finally:
+            loop.remove_reader(self._pipe.fileno())
+            self._pipe.close()
         process.join()
         status = process.exitcode
         assert status is not None, "it was waited for"

@@ -166,7 +166,18 @@ def test_workers_end_by_themselves_when_their_supervisor_is_killed(tmp_path: Pat
         service.kill()
         until(lambda: not any(alive(pid) for pid in pids))
         assert {line["worker"] for line in service.events("supervisor_gone")} == {0, 1}
-        assert {line["worker"] for line in service.events("stopped") if "worker" in line} == {0, 1}
+        assert service.stopped() == {0: 1, 1: 1}
         service.start()
         assert service.decisions.Decide(request) == answer
         assert service.stop() == 0
+
+
+def test_a_worker_that_hangs_does_not_keep_the_service_from_stopping(tmp_path: Path) -> None:
+    """It is killed when its time is over, the other drains, and the status says that not all did."""
+    with served(tmp_path, FILES, (*OPTIONS, "--drain-grace-s", "0.1")) as service:
+        hanging, _ = pids = service.pids()
+        os.kill(hanging, signal.SIGSTOP)
+        assert service.stop() == 2
+        assert not any(alive(pid) for pid in pids)
+        assert service.stopped() == {1: 1}
+        assert "worker 0 ended with status -9" in service.log.read_text()

@@ -13,9 +13,10 @@ What always holds:
 
 `prepare` needs the model, so its thread; `commit` hashes, waits for the disk, and may run in another.
 Nothing is dropped between the two: see `Learner.between_turns`. Several processes may share the directory:
-names change, and files go, only under its lock, which ends with the process that has it, and what another
-living process has prepared stays. A model file is code to VW: the directory must be writable for this
-service alone.
+names change, and files that any of them may use go, only under its lock, which ends with the process that
+has it, and what another living process has prepared stays. Waiting for that lock, and for the disk, is
+for threads that keep nobody waiting: `commit` and `drop_erased`. A model file is code to VW: the directory
+must be writable for this service alone.
 
 What it does not do: decide when to save, log, or read a clock.
 """
@@ -43,11 +44,13 @@ from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
 
 _MANIFEST = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
-_TEMPORARY = re.compile(r"\.new-([1-9][0-9]{0,8})-[0-9]+")
+_TEMPORARY = re.compile(r"\.new-(([1-9][0-9]{0,8})-[0-9]+)-[0-9]+")
+_WRITING = ".writing"  # what VW adds to a name until it has written all
 _LOCK = ".lock"
 _LOCK_TRIES_MAX = 500
 _LOCK_RETRY_S = 0.002
 _MANIFEST_BYTES_MAX = 64 * 1024
+_BEGAN = 19  # of what /proc/PID/stat tells after the command: ticks since the machine began
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Checkpoints:
         assert generations >= 1, generations
         self._directory = directory
         self._generations = generations
+        self._process = _process(os.getpid())
         self._numbers = count()
         self._in_use: set[str] = set()  # the temporary files of this process
 
@@ -114,7 +118,7 @@ class Checkpoints:
         """Let VW write the model to a temporary file, which takes milliseconds; on the model's thread."""
         directory = self._directory / model.campaign
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = directory / f".new-{os.getpid()}-{next(self._numbers)}"
+        temporary = directory / f".new-{self._process}-{next(self._numbers)}"
         self._in_use.add(temporary.name)
         try:
             model.save(temporary)
@@ -150,10 +154,10 @@ class Checkpoints:
                 _sync(prepared.temporary)
                 prepared.temporary.rename(directory / manifest.name)
                 _sync(directory)
+                with suppress(OSError):  # it is safe; what was not removed is removed after the next
+                    self._prune(directory, manifest)
         finally:
             self._give_up(prepared.temporary)
-        with suppress(OSError), self._alone():  # it is safe; what was not removed is removed after the next
-            self._prune(directory, manifest)
         return manifest
 
     def load_newest(self, campaign: Campaign, *, limits: Limits, up_to: int, erasures: int) -> Loaded:
@@ -174,23 +178,27 @@ class Checkpoints:
         found = self._of_lineage(campaign, lineage)
         return found[0][0] if found else None
 
+    def newest_sequence(self, campaign: str, lineage: str) -> int | None:
+        """Return the sequence of the lineage's newest checkpoint, whichever process saved it."""
+        found = self._of_lineage(campaign, lineage)
+        return found[-1][0] if found else None
+
     def drop_lost(self, campaign: str, ledger: Callable[[], tuple[int, int]]) -> int:
         """Remove checkpoints beyond the ledger's last settlement, or its erasures; return how many.
 
         The ledger they learned from is gone (an older one was restored, or begun anew): the sequences and
         erasures to come will be others, and such a checkpoint would look right again. `ledger` tells
         (sequence, erasures) and is asked when it is known which checkpoints there are: another process may
-        have settled, and saved, a moment ago. OSError where a file stays.
+        have settled, and saved, a moment ago. It takes no lock: what is lost nobody loads or saves.
+        OSError where a file stays.
         """
         directory = self._directory / campaign
-        if not _lost(directory, ledger):
-            return 0
-        with self._alone():
-            lost = _lost(directory, ledger)
-            for path, manifest in lost:
-                path.unlink(missing_ok=True)  # before the model it names
-                if manifest is not None:
-                    path.with_name(manifest.model_name).unlink(missing_ok=True)
+        lost = _lost(directory, ledger)
+        for path, manifest in lost:
+            path.unlink(missing_ok=True)  # before the model it names
+            if manifest is not None:
+                path.with_name(manifest.model_name).unlink(missing_ok=True)
+        if lost:
             _sync(directory)
         return len(lost)
 
@@ -205,27 +213,31 @@ class Checkpoints:
 
         They have learned what was erased since. So may have manifests that cannot be read, models without a
         manifest and what a crash left half-written: they go too. What another process has half-written, it
-        drops itself once it knows of the erasure. OSError where a file stays.
+        drops itself once it knows of the erasure. Waits for other processes, though not where there is
+        nothing to remove; on any thread. OSError where a file stays.
         """
         directory = self._directory / campaign
-        if not erasures or not directory.is_dir():
+        if not erasures or not any(self._erased(directory, erasures)):
             return 0
         with self._alone():
-            keep, stale = set(), []
-            for path, _ in _manifests(directory):
-                manifest = _read_or_none(path)
-                if manifest is None or manifest.erasures < erasures:
-                    stale.append(path)
-                else:
-                    keep |= {path.name, manifest.model_name}
-            for path in stale:  # before the models they name
-                path.unlink(missing_ok=True)
-            others = [path for path in directory.iterdir() if not (path.name in keep or self._used(path))]
-            for path in others:
+            stale, others = self._erased(directory, erasures)
+            for path in (*stale, *others):  # the models after the manifests that name them
                 path.unlink(missing_ok=True)
             if stale or others:
                 _sync(directory)
         return len(stale)
+
+    def _erased(self, directory: Path, erasures: int) -> tuple[list[Path], list[Path]]:
+        """Return manifests of fewer erasures, or unreadable ones, and all that no other manifest names."""
+        keep, stale = set(), []
+        for path, _ in _manifests(directory):
+            manifest = _read_or_none(path)
+            if manifest is None or manifest.erasures < erasures:
+                stale.append(path)
+            else:
+                keep |= {path.name, manifest.model_name}
+        keep.update(path.name for path in stale)
+        return stale, [path for path in _files(directory) if not (path.name in keep or self._used(path))]
 
     def _give_up(self, temporary: Path) -> None:
         """Remove a temporary file that is done with, if it is there; what stays is removed with the old."""
@@ -238,11 +250,11 @@ class Checkpoints:
 
         Any other is what a crash left, also where this process has the number of the one that crashed.
         """
-        match = _TEMPORARY.fullmatch(path.name)
+        name = path.name.removesuffix(_WRITING)
+        match = _TEMPORARY.fullmatch(name)
         if match is None:
             return False
-        pid = int(match[1])
-        return path.name in self._in_use if pid == os.getpid() else _lives(pid)
+        return name in self._in_use if match[1] == self._process else match[1] == _process(int(match[2]))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -275,7 +287,7 @@ class Checkpoints:
         others = sorted(set(saved_us) - {newest.lineage}, key=lambda lineage: saved_us[lineage])
         keep: set[str] = set()
         for lineage in (newest.lineage, *others[-1:]):
-            for _, path in sorted(by_lineage[lineage])[-self._generations :]:
+            for _, path in sorted(by_lineage.get(lineage, ()))[-self._generations :]:
                 keep.add(path.name)
         keep.add(newest.name)
         models = {newest.model_name}
@@ -307,20 +319,24 @@ def _first_good(
 
 
 def _manifests(directory: Path) -> list[tuple[Path, re.Match[str]]]:
-    if not directory.is_dir():
-        return []
-    found = ((path, _MANIFEST.fullmatch(path.name)) for path in directory.iterdir())
+    found = ((path, _MANIFEST.fullmatch(path.name)) for path in _files(directory))
     return [(path, match) for path, match in found if match]
 
 
-def _lives(pid: int) -> bool:
+def _files(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
+
+
+def _process(pid: int) -> str:
+    """Return the number of a process and when it began, which no other has; "" where there is none.
+
+    The number alone comes back, in a container with the next start.
+    """
     try:
-        os.kill(pid, 0)  # asks, and sends nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, as somebody else's
-        return True
-    return True
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f"{pid}-{told.rpartition(')')[2].split()[_BEGAN]}"
 
 
 def _lost(directory: Path, ledger: Callable[[], tuple[int, int]]) -> list[tuple[Path, Manifest | None]]:

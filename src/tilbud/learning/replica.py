@@ -19,6 +19,7 @@ from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.decisions import Settlement
+from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import RewardRules
 from tilbud.ledger.port import Ledger
@@ -47,7 +48,7 @@ class Learned(Protocol):
         ...
 
 
-def open_model(
+async def open_model(
     campaign: Campaign,
     *,
     ledger: Ledger,
@@ -62,6 +63,7 @@ def open_model(
     changed algorithm learns from all that happened, and one whose customers were erased from all that is
     left. Checkpoints from before an erasure, and those ahead of the ledger (an older one was restored), are
     removed, though none that another process saves meanwhile: to be called at the start or between turns.
+    What waits for other processes does so in a thread.
     """
 
     def stands() -> tuple[int, int]:
@@ -70,12 +72,12 @@ def open_model(
     if dropped := checkpoints.drop_lost(campaign.campaign, stands):
         log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, dropped=dropped)
     erasures = ledger.erasures(campaign.campaign)
-    first, last = ledger.sequences(campaign.campaign)
     try:
-        if dropped := checkpoints.drop_erased(campaign.campaign, erasures):
+        if dropped := await asyncio.to_thread(checkpoints.drop_erased, campaign.campaign, erasures):
             log.info("erased_checkpoints_dropped", campaign=campaign.campaign, dropped=dropped)
     except OSError as error:  # of another lineage now: it stays unread, and is tried again
         log.warning("erased_checkpoints_stay", campaign=campaign.campaign, error=str(error))
+    first, last = ledger.sequences(campaign.campaign)
     opened = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     for reason in opened.refused:
         on_bad_checkpoint()
@@ -99,10 +101,13 @@ async def catch_up(
 ) -> int:
     """Learn every settlement after the model's sequence; return how many there were.
 
-    Gives way to other work after each slice of `limits.learn_slice_s`.
+    Gives way to other work after each slice of `limits.learn_slice_s`. Raises LedgerInvalid where the ledger
+    has forgotten the next one: such a model has to be opened anew.
     """
     learned = 0
     while rows := ledger.settlements(campaign, model.sequence, _ROWS):
+        if rows[0].sequence != model.sequence + 1:
+            raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {campaign!r} is purged already")
         started = perf_counter()
         for row in rows:
             did = model.learn(row)

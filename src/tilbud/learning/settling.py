@@ -5,8 +5,8 @@ writes checkpoints and purges, while every one learns; who loses it goes on as a
 logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
 last good one; what was settled and not yet learned at the end is learned at the next start; a model that
 learned what was erased since is never checkpointed. It decides nothing about rewards: those are
-`domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, which takes
-longer than a turn may: it says who is `behind`.
+`domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, or where what
+comes next was purged, which takes longer than a turn may: it says who is `behind`.
 """
 
 from __future__ import annotations
@@ -182,18 +182,21 @@ class Learner:
     async def _checkpoint_by_holder(self, campaign: Learned) -> None:
         """Write a checkpoint that is due, or leave it to the process that holds the lease, which does so now.
 
-        So that who takes the lease over begins with settling, and not with a checkpoint of every campaign.
+        So that who takes the lease over begins with settling, and not with a checkpoint of every campaign, it
+        counts on what is on disk, and no more: one that was due when the holder was killed is written.
         """
         if self._lease.token:
             await self.checkpoint(campaign)
         else:
-            self.opened(campaign)
+            lineage = campaign.model.lineage
+            saved = self._checkpoints.newest_sequence(campaign.id, lineage) or 0
+            self._saved[campaign.id, lineage] = (saved, monotonic())
 
     async def checkpoint(self, campaign: Learned) -> None:
         """Write a checkpoint if something was learned since the last; a failure is logged, not raised.
 
-        None of a model that is behind: it has learned what was erased; and none where another process holds
-        the lease, or nobody. Only within a turn, or between turns.
+        None of a model that is behind: it may have learned what was erased; and none where another process
+        holds the lease, or nobody. Only within a turn, or between turns.
         """
         if not self._lease.token:
             return
@@ -242,11 +245,16 @@ class Learner:
         self._metrics.model_sequence.remove(*key)
 
     def behind(self) -> tuple[str, ...]:
-        """Return the served campaigns whose model learned what was erased since."""
+        """Return the served campaigns whose model must be opened anew.
+
+        It learned what was erased since, or what it has to learn next was purged while it could not.
+        """
         return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign))
 
     def _is_behind(self, campaign: Learned) -> bool:
-        return campaign.model.erasures < self._ledger.erasures(campaign.id)
+        model = campaign.model
+        first, _ = self._ledger.sequences(campaign.id)
+        return model.erasures < self._ledger.erasures(campaign.id) or model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
         """Remove checkpoints that learned what was erased since, of every campaign, served or not.

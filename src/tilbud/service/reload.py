@@ -3,14 +3,15 @@
 What holds: all files load, with their models up to date, before anything is replaced; otherwise the
 running campaigns stay exactly as they are. A changed file keeps its model as long as the lineage is
 the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
-the old model answers until the new one has learned all but what was erased. What could not be finished —
-a failure, a cancelled call, a crash — is begun again, by `run` or at the next start.
+the old model answers until the new one has learned all but what was erased; so it does where a model fell so
+far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
+call, a crash — is begun again, by `run` or at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class CampaignLoader:
         catalog: Catalog,
         ledger: Ledger,
         learner: Learner,
-        open_model: Callable[[Campaign], Model],
+        open_model: Callable[[Campaign], Awaitable[Model]],
         metrics: Metrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
@@ -78,7 +79,7 @@ class CampaignLoader:
                 raise
 
     async def relearn(self) -> tuple[str, ...]:
-        """Learn anew, without what was erased, every model that is behind; return their campaigns.
+        """Learn anew, from what the ledger still has, every model that is behind; return their campaigns.
 
         When it returns, no served model and no checkpoint has learned what was erased before the call. Old
         models answer meanwhile. A call beside another waits, and finds nothing left to do. May be
@@ -95,7 +96,7 @@ class CampaignLoader:
             return behind
 
     async def run(self) -> None:
-        """Relearn, until cancelled, what another process erased and what was left unfinished."""
+        """Relearn, until cancelled, what another process erased or purged and what was left unfinished."""
         while True:
             pause_s = _LOOK_EVERY_S
             try:
@@ -165,7 +166,7 @@ class CampaignLoader:
     async def _opened(self, file: CampaignFile) -> ServedCampaign:
         """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
         async with self._learner.between_turns():  # it may drop checkpoints
-            model = self._open_model(file.campaign)
+            model = await self._open_model(file.campaign)
         served = ServedCampaign(file, model, self._limits)
         self._learner.opened(served)
         served.warm()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, teach
 
-from tilbud.bandit.checkpoints import Checkpoints, Loaded
+from tilbud.bandit.checkpoints import Checkpoints, Loaded, _process
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
 
@@ -26,6 +29,14 @@ def checkpoints(tmp_path):
 def shop(tmp_path):
     """Where those of the campaign are."""
     return tmp_path / "checkpoints" / "shop"
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that lives."""
+    with subprocess.Popen(["sleep", "600"]) as living:
+        yield living
+        living.kill()
 
 
 def newest(
@@ -246,27 +257,36 @@ def test_checkpoints_beyond_the_ledger_are_dropped(checkpoints, shop):
     assert checkpoints.drop_lost("elsewhere", lambda: (0, 0)) == 0
 
 
-def test_what_a_crash_left_is_removed(checkpoints, shop):
-    """Temporary files of a process that died do not pile up."""
+def test_what_a_crash_left_is_removed(checkpoints, shop, child):
+    """Temporary files of a process that died do not pile up, nor where others have its number now."""
     saved_twice(checkpoints)
-    left = [shop / f".new-{NOBODY}-0", shop / f".new-{os.getpid()}-77"]
+    left = [
+        shop / f".new-{pid}-1-{number}{writing}"
+        for pid in (NOBODY, os.getpid(), child.pid)
+        for number, writing in enumerate(("", ".writing"))
+    ]
     for path in left:
         path.write_text("half a model")
     checkpoints.save(model(), 3)
-    assert [path.exists() for path in left] == [False, False]
+    assert [path.name for path in left if path.exists()] == []
 
 
-def test_what_a_living_process_prepared_stays(checkpoints, shop, tmp_path):
+def test_what_a_living_process_prepared_stays(checkpoints, shop, child):
     """Neither a save nor a drop of one process removes what another, or itself, has yet to commit."""
     saved_twice(checkpoints)
-    others = shop / f".new-{os.getppid()}-0"
-    others.write_text("half a model")
     fresh = model(erasures=1)
     teach(fresh, 250)
     prepared = checkpoints.prepare(fresh)
+    others = [shop / f".new-{_process(child.pid)}-0{writing}" for writing in ("", ".writing")]
+    for path in others:
+        path.write_text("half a model")
     checkpoints.save(fresh, 3)
     checkpoints.drop_erased("shop", 1)
-    assert others.exists()
+    assert all(path.exists() for path in others)
+    child.kill()
+    child.wait()
+    checkpoints.save(fresh, 3)
+    assert not any(path.exists() for path in others)
     assert checkpoints.commit(prepared, 4).sequence == 250
     assert newest(checkpoints, erasures=1).refused == ()
 
@@ -300,6 +320,50 @@ def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
             checkpoints.drop_erased("shop", 1)
     assert set(shop.iterdir()) == before
     assert checkpoints.save(taught, 3).sequence == 300
+
+
+def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, shop, monkeypatch):
+    """Where another process holds the lock it returns, as long as every checkpoint knows of the erasures."""
+    monkeypatch.setattr("tilbud.bandit.checkpoints._LOCK_TRIES_MAX", 3)
+    checkpoints.save(model(erasures=1), 1)
+    with Checkpoints(shop.parent, generations=3)._alone():
+        assert checkpoints.drop_erased("shop", 1) == 0
+        assert checkpoints.drop_lost("shop", lambda: (0, 1)) == 0
+
+
+def test_what_the_ledger_lost_is_dropped_while_another_process_holds_the_lock(checkpoints, shop, monkeypatch):
+    """All processes of a service find it at their start, and none fails since another is at it."""
+    monkeypatch.setattr("tilbud.bandit.checkpoints._LOCK_TRIES_MAX", 3)
+    saved_twice(checkpoints)
+    with Checkpoints(shop.parent, generations=3)._alone():
+        assert checkpoints.drop_lost("shop", lambda: (150, 0)) == 1
+    assert newest(checkpoints).refused == ()
+
+
+def test_a_checkpoint_that_is_dropped_as_soon_as_it_is_saved_does_no_harm(checkpoints, shop, monkeypatch):
+    """One process saves at the erasures of before while another, which answered one, drops what it finds."""
+    taught = saved_twice(checkpoints)
+    teach(taught, 100)
+    other, real = Checkpoints(shop.parent, generations=3), checkpoints._alone
+
+    @contextmanager
+    def then_dropped() -> Iterator[None]:
+        with real():
+            yield
+        other.drop_erased("shop", 1)
+
+    monkeypatch.setattr(checkpoints, "_alone", then_dropped)
+    assert checkpoints.save(taught, 3).sequence == 300
+    assert list(shop.iterdir()) == []
+
+
+def test_the_newest_is_known_whoever_saved_it(checkpoints, shop):
+    """By its sequence, within a lineage."""
+    taught = saved_twice(checkpoints)
+    others = Checkpoints(shop.parent, generations=3)
+    assert others.newest_sequence("shop", taught.lineage) == 200
+    assert others.newest_sequence("shop", model(erasures=1).lineage) is None
+    assert others.newest_sequence("elsewhere", taught.lineage) is None
 
 
 def test_a_checkpoint_that_another_process_removed_is_not_told_of(checkpoints, shop, monkeypatch):
@@ -358,7 +422,7 @@ def test_erased_checkpoints_are_dropped_with_all_that_may_be_of_them(checkpoints
         checkpoints.save(fresh, 4)
     _garble(shop)
     (shop / f"{'0' * 12}-{7:015}-{'0' * 16}.model").write_text("a lone model")
-    (shop / f".new-{NOBODY}-0").write_text("half a model")
+    (shop / f".new-{NOBODY}-1-0").write_text("half a model")
     before = set(shop.iterdir())
     assert checkpoints.drop_erased("shop", 1) == 3
     left = set(shop.iterdir())

@@ -77,7 +77,7 @@ async def test_silence_earns_the_default_once(wired: Wired) -> None:
     await _decide(wired, "d")
     wired.clock.pass_s(71)
     await wired.learner.turn()
-    wired.serve()
+    await wired.serve()
     await wired.learner.turn()
     assert [each.reward for each in _settled(wired)] == [0.25]
     assert wired.served.model.sequence == 1
@@ -174,8 +174,8 @@ async def test_a_restart_learns_from_the_checkpoint_on(wired: Wired) -> None:
     decision = wired.ledger.find("c", "d49")
     assert decision is not None
     kept = wired.served.model.predict(decision.features, decision.offers)
-    assert wired.open().sequence == 26
-    wired.serve()
+    assert (await wired.open()).sequence == 26
+    await wired.serve()
     await wired.learner.turn()
     assert wired.served.model.sequence == 50
     assert wired.served.model.predict(decision.features, decision.offers) == kept
@@ -341,7 +341,7 @@ async def test_a_checkpoint_of_a_lost_ledger_is_never_loaded(wired: Wired, tmp_p
     anew.clock.pass_s(80)
     await anew.learner.turn()
     assert anew.served.model.sequence == 10
-    assert anew.open().sequence == 0
+    assert (await anew.open()).sequence == 0
 
 
 async def test_a_new_lineage_learns_from_all_that_happened(wired: Wired) -> None:
@@ -354,7 +354,7 @@ async def test_a_new_lineage_learns_from_all_that_happened(wired: Wired) -> None
     before = wired.served.model.lineage
     exploration = wired.campaign.exploration.model_copy(update={"preset": "epsilon_greedy"})
     wired.campaign = wired.campaign.model_copy(update={"exploration": exploration})
-    wired.serve()
+    await wired.serve()
     assert wired.served.model.lineage != before
     await wired.learner.turn()
     assert wired.served.model.sequence == 20

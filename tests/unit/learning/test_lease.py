@@ -256,7 +256,7 @@ async def test_a_model_opened_anew_counts_nothing_again(pair: tuple[Wired, Wired
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
     await _turns(one)
-    one.serve()
+    await one.serve()
     await _turns(one)
     assert _sequences(one) == [9]
     assert _counted(one) == [9]
@@ -300,6 +300,21 @@ async def test_who_takes_the_lease_over_begins_with_settling(
     assert other.metric("checkpoint_timestamp_seconds", campaign="c") > 0
 
 
+async def test_a_checkpoint_the_last_holder_did_not_come_to_is_written_by_the_next(
+    pair: tuple[Wired, Wired], clock: HandClock
+) -> None:
+    """It was due when the holder was killed: whoever takes over writes it, though nothing settles after."""
+    one, other = pair
+    await _decide(one, 0, 9)
+    other.learner._limits = replace(other.limits, checkpoint_every_settlements=5)
+    await _live(clock, one, other, seconds=DUE_S)
+    assert _sequences(other) == [9]
+    assert one.checkpoints.campaigns() == []
+    await _live(clock, other, seconds=2)
+    assert _holds(other) == [1]
+    assert one.checkpoints.newest_sequence("c", other.served.model.lineage) == 9
+
+
 async def test_a_checkpoint_of_a_holder_that_wakes_up_late_does_no_harm(
     pair: tuple[Wired, Wired], clock: HandClock
 ) -> None:
@@ -315,7 +330,7 @@ async def test_a_checkpoint_of_a_holder_that_wakes_up_late_does_no_harm(
     one.learner._lease._renew_at_us = clock.service_us + 1_000_000_000
     await one.learner.checkpoint_all()
     assert one.checkpoints.oldest_sequence("c", one.served.model.lineage) == 8
-    assert other.open().sequence == 20
+    assert (await other.open()).sequence == 20
     await other.learner.checkpoint_all()
     await _turns(one)
     assert _sequences(one, other) == [20, 20]

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.wiring import DRAW_KEY, Wired
 
+from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.context import Consent
@@ -189,7 +191,7 @@ async def test_after_an_erasure_the_model_is_one_that_never_met_the_customer(
     assert (wired.served.model.sequence, wired.served.model.erasures) == (300, 1)
     assert wired.served.model.lineage != before.model.lineage
     assert _alike(wired, others)
-    assert wired.open().sequence == 300
+    assert (await wired.open()).sequence == 300
 
 
 async def test_checkpoints_of_before_are_gone_also_of_unserved_campaigns(
@@ -384,12 +386,12 @@ async def test_running_outlives_any_surprise(
     await _erase(wired, "anna")
     real, surprises = loader._open_model, 0
 
-    def surprise(campaign: Campaign) -> Model:
+    async def surprise(campaign: Campaign) -> Model:
         nonlocal surprises
         surprises += 1
         if surprises < 3:
             raise AssertionError("for the test")
-        return real(campaign)
+        return await real(campaign)
 
     monkeypatch.setattr(loader, "_open_model", surprise)
     await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)
@@ -409,6 +411,53 @@ async def _running_until(
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
+    wired: Wired, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was held up meets a gap in the settlements, and goes on from the holder's checkpoint."""
+    (files / "c.yaml").write_text(CAMPAIGN)
+    replica = await Wired(CAMPAIGN, wired.checkpoints._directory, wired.ledger, clock=wired.clock).start()
+    loader = _loader(replica, files)
+    await _live(wired, 30)
+    await wired.learner.checkpoint_all()
+    wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_generations=1)
+    wired.learner._purge_at = 0.0
+    wired.clock.pass_s(5)
+    await wired.learner.turn()
+    assert wired.ledger.sequences("c") == (31, 30)
+    await _live(wired, 30, first=30)
+    with capture_logs() as logged:
+        await replica.learner.turn()
+    assert [each["event"] for each in logged] == ["learning_failed"]
+    assert replica.learner.behind() == ("c",)
+    await _running_until(loader, lambda: not replica.learner.behind(), monkeypatch)
+    await replica.learner.turn()
+    assert replica.served.model.sequence == 60
+    assert replica.metric("model_sequence", campaign="c") == 60
+    decision = wired.ledger.find("c", "d59")
+    assert decision is not None
+    scores = [each.served.model.predict(decision.features, decision.offers) for each in (wired, replica)]
+    assert scores[0] == scores[1]
+
+
+async def test_others_go_on_while_a_model_waits_for_another_process(
+    wired: Wired, loader: CampaignLoader
+) -> None:
+    """What opens a model and has checkpoints to drop waits for their lock beside the event loop."""
+    await _live(wired, 30)
+    await wired.learner.checkpoint_all()
+    await _erase(wired, "anna")
+    with capture_logs() as logged:
+        with Checkpoints(wired.checkpoints._directory, generations=3)._alone():
+            relearning = asyncio.create_task(loader.relearn())
+            async with asyncio.timeout(30):
+                while not wired.learner._turn.locked():  # noqa: ASYNC110 - gives way
+                    await asyncio.sleep(0)
+        await relearning
+    assert _saved_at(wired) == [wired.served.model.lineage]
+    assert "erased_checkpoints_stay" not in {each["event"] for each in logged}
 
 
 async def test_a_reload_learns_anew_what_is_behind(wired: Wired, loader: CampaignLoader) -> None:
