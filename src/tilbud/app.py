@@ -38,7 +38,7 @@ from tilbud.process import begin
 from tilbud.service.catalog import Catalog
 from tilbud.service.customers import CustomerService
 from tilbud.service.decide import DecideService
-from tilbud.service.ids import uuid7
+from tilbud.service.ids import Uuid7
 from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import ReportService
 from tilbud.service.switches import SwitchService
@@ -215,7 +215,7 @@ class Application:
             ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
             metrics=metrics,
             limits=limits,
-            new_id=uuid7,
+            new_id=Uuid7(),
         )
         report = ReportService(
             catalog=catalog,

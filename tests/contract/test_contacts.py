@@ -81,7 +81,7 @@ async def test_a_stale_contact_stores_nothing(ledger):
     before = ledger.customer(CUSTOMER)
     stale = theirs("d2", campaign="new")
     met = await ledger.record(
-        [decision("d3"), stale, replace(theirs("d4"), customer=SOMEONE_ELSE)],
+        [decision("d3"), stale, theirs("d4")._replace(customer=SOMEONE_ELSE)],
         at(1),
         [None, contact(before.version - 1, "new"), contact()],
     )
@@ -184,7 +184,7 @@ async def test_exposures_are_counted_by_scope_and_time(ledger):
         await record(
             ledger, f"d{number}", seconds=number, said={"scopes": (OFFER,) if number else (OFFER, WEB)}
         )
-    await ledger.record([replace(theirs("else"), customer=SOMEONE_ELSE)], at(), [contact()])
+    await ledger.record([theirs("else")._replace(customer=SOMEONE_ELSE)], at(), [contact()])
     assert exposed(ledger) == [3, 1]
     assert exposed(ledger, since_s=0.0) == [2, 0]
     assert exposed(ledger, since_s=2.0) == [0, 0]
@@ -454,7 +454,7 @@ async def test_a_decision_under_a_repeats_id_returns_what_that_stands_for(ledger
     repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
     await ledger.repeat([repeat], at(1))
     stored = await record(ledger, "again", seconds=1, said={"sticky": sticky})
-    assert stored == replace(first, fingerprint=repeat.fingerprint)
+    assert stored == first._replace(fingerprint=repeat.fingerprint)
     assert ledger.customer(CUSTOMER) == before
     assert exposed(ledger) == [1, 1]
 
@@ -464,7 +464,7 @@ async def test_an_anonymous_decision_under_a_repeats_id_returns_what_that_stands
     first = await record(ledger, "d1")
     repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
     await ledger.repeat([repeat], at(1))
-    stands_for = replace(first, fingerprint=repeat.fingerprint)
+    stands_for = first._replace(fingerprint=repeat.fingerprint)
     neighbours = [decision(f"n{number}", at(2)) for number in range(5)]
     taken = decision("again", at(2), drawn=2)
     assert await ledger.record([*neighbours[:2], taken, *neighbours[2:4]], at(2)) == [
@@ -494,7 +494,7 @@ def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
 async def test_a_repeat_in_a_channel_that_counts_is_counted_there_alone(ledger):
     """Each answer counts once more in the channel, never for the offer; a retry of its id does not."""
     first = await record(ledger, said={"sticky": True})
-    told = [replace(first, fingerprint=bytes(16))]
+    told = [first._replace(fingerprint=bytes(16))]
     assert await again(ledger, seconds=1) == told
     assert await again(ledger, "asked", seconds=2) == told
     assert exposed(ledger) == [1, 3]
@@ -523,7 +523,7 @@ async def test_a_repeat_that_counts_nowhere_changes_no_customer(ledger):
     """It is answered, its id stands for the decision, and who decides meanwhile need not do so again."""
     first = await record(ledger, said={"sticky": True})
     known = ledger.customer(CUSTOMER)
-    told = [replace(first, fingerprint=bytes(16))]
+    told = [first._replace(fingerprint=bytes(16))]
     assert await again(ledger, "asked", scopes=()) == told
     assert await again(ledger, scopes=()) == told
     assert [ledger.find(CAMPAIGN, "asked")] == told

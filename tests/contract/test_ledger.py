@@ -164,7 +164,7 @@ REPEAT = Repeat(CAMPAIGN, "again", bytes(16), "d1")
 async def test_a_repeat_is_found_as_what_it_stands_for(ledger):
     """The earlier decision, word for word, but with the fingerprint of the request that asked again."""
     await ledger.record([decision("d1")], at())
-    stands_for = replace(decision("d1"), fingerprint=REPEAT.fingerprint)
+    stands_for = decision("d1")._replace(fingerprint=REPEAT.fingerprint)
     assert await ledger.repeat([REPEAT], at(1)) == [stands_for]
     assert ledger.find(CAMPAIGN, "again") == stands_for
     assert ledger.find(CAMPAIGN, "d1") == decision("d1")
@@ -178,7 +178,7 @@ async def test_a_repeat_leaves_an_id_that_is_taken(ledger):
     assert await ledger.repeat([REPEAT], at(1)) == [decision("again", drawn=0)]
     once = replace(REPEAT, decision_id="once")
     twice = replace(once, stands_for="d2", fingerprint=bytes(range(1, 17)))
-    first = replace(decision("d1"), fingerprint=once.fingerprint)
+    first = decision("d1")._replace(fingerprint=once.fingerprint)
     assert await ledger.repeat([once, twice], at(1)) == [first, first]
     assert await ledger.repeat([twice], at(2)) == [first]
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
 
 from tilbud.domain.errors import ModelUnavailable
 
 _SCALE = 2.0**-53
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The drawn index and the probabilities it was drawn with."""
 
     drawn: int
@@ -72,15 +74,12 @@ def choose_always(index: int, eligible: int) -> Choice:
 
 
 def _pick(probabilities: tuple[float, ...], u: float) -> int:
-    reached = 0.0
-    last = 0
-    for index, probability in enumerate(probabilities):
-        if probability > 0.0:
-            reached += probability
-            last = index
-            if u < reached:
-                return index
-    return last  # rounding left the sum a hair below u
+    drawn = bisect_right(list(accumulate(probabilities)), u)  # never one of probability 0: it adds nothing
+    if drawn < len(probabilities):
+        return drawn
+    return max(
+        index for index, probability in enumerate(probabilities) if probability > 0.0
+    )  # sum < u, by a hair
 
 
 def keyed_uniform(key: bytes, domain: bytes, campaign: str, decision_id: str) -> float:
@@ -89,6 +88,12 @@ def keyed_uniform(key: bytes, domain: bytes, campaign: str, decision_id: str) ->
     `domain` (≤ 16 bytes) keeps the draw and the split apart: one shared number would tie the
     variant to the offer.
     """
-    text = f"{campaign}\0{decision_id}".encode()
-    digest = hashlib.blake2b(text, digest_size=8, key=key, person=domain).digest()
-    return (int.from_bytes(digest, "big") >> 11) * _SCALE
+    keyed = _keyed(key, domain).copy()
+    keyed.update(f"{campaign}\0{decision_id}".encode())
+    return (int.from_bytes(keyed.digest(), "big") >> 11) * _SCALE
+
+
+@lru_cache(maxsize=16)
+def _keyed(key: bytes, domain: bytes) -> hashlib.blake2b:
+    """Return the hash before anything was fed to it, to be copied: to make it takes longer than to use it."""
+    return hashlib.blake2b(digest_size=8, key=key, person=domain)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import IntEnum
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from tilbud.domain.errors import InvalidField
@@ -47,7 +49,7 @@ RECENCIES = {
 OLDER = "older"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_US_MAX = 253_370_764_800_000_000  # the start of year 9999, so that any time zone stays in range
-_NO_FEATURES: Mapping[str, FeatureValue] = {}
+_NO_FEATURES: Mapping[str, FeatureValue] = MappingProxyType({})
 
 
 class Consent(IntEnum):
@@ -58,8 +60,7 @@ class Consent(IntEnum):
     DENIED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ContextInput:
+class ContextInput(NamedTuple):
     """What the caller said, not yet checked; empty text and None mean nothing was said."""
 
     device: str = ""
@@ -70,7 +71,10 @@ class ContextInput:
     language: str = ""
     country: str = ""
     place: str = ""
-    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+    features: Mapping[str, FeatureValue] = _NO_FEATURES
+
+
+NOTHING_SAID = ContextInput()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from tilbud.domain.campaign import Campaign, Offer
 from tilbud.domain.context import Context
@@ -64,8 +65,7 @@ class Eligibility:
         return Eligibility(left, tuple(sorted((*self.removed, *removed))))
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerFacts:
+class CustomerFacts(NamedTuple):
     """What rules look at of the customer."""
 
     preferences: Preferences

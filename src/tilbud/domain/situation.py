@@ -9,8 +9,8 @@ rule removes which offer is `eligibility.py`'s business; no clock is read here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.contact import ContactPolicy
@@ -46,8 +46,7 @@ _PLAIN_KEPT_MAX = 1_024
 _MINUTE_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """The context of one decision, what of it was not used and why, and whether the customer wants quiet."""
 
     context: Context

@@ -44,7 +44,7 @@ SETTLEMENT_COLUMNS = (
     "s.sequence, s.decision_no, d.decision_id, d.variant, d.offer_id, d.device, d.channel, d.journey_stage, "
     "d.offers, d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, s.settled_us"
 )
-_ROWS_AT_ONCE_MAX = 64
+_ROWS_AT_ONCE_MAX = 128
 _INTO_DECISIONS = f"decisions (no, campaign_no, {DECISION_COLUMNS})"
 _INTO_ALL_OF_DECISIONS = f"decisions (no, campaign_no, {DECISION_COLUMNS}, {_RARER})"
 
@@ -80,19 +80,19 @@ def _digest(text: Text) -> int | None:
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Row], conflict: str = "") -> int:
     """Insert rows, all of one length, into a table; return how many were inserted or changed.
 
-    Many rows are one statement, in powers of two so that few statements are prepared: each one that runs
-    gives the GIL up and has to win it back from the loop.
+    As many rows as may be are one statement: each one that runs gives the GIL up and has to win it back from
+    the loop.
     """
     stored = start = 0
     while start < len(rows):
-        count = min(_ROWS_AT_ONCE_MAX, 1 << (len(rows) - start).bit_length() - 1)
+        count = min(_ROWS_AT_ONCE_MAX, len(rows) - start)
         values = [value for row in rows[start : start + count] for value in row]
         stored += connection.execute(_insert(into, conflict, len(rows[0]), count), values).rowcount
         start += count
     return stored
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _insert(into: str, conflict: str, columns: int, count: int) -> str:
     row = f"(?{', ?' * (columns - 1)})"
     return f"INSERT INTO {into} VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - only constants

@@ -5,7 +5,6 @@ What holds: nothing here can change the file; every read is of one moment and se
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
@@ -49,7 +48,7 @@ _EVERY_PAUSE = (
 def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
     """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint."""
     decision, fingerprint = records.decision(campaign, row[:-1]), row[-1]
-    return decision if fingerprint is None else replace(decision, fingerprint=fingerprint)
+    return decision if fingerprint is None else decision._replace(fingerprint=fingerprint)
 
 
 class SqliteReading(SqliteCustomersReading):

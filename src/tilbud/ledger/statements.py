@@ -7,10 +7,10 @@ are only campaign numbers and which texts are stored, both of committed transact
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from tilbud.domain.clock import Now
@@ -57,9 +57,17 @@ _END_DUE = (
     f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
     f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
 )
+_OPEN_WINDOWS = (
+    "INSERT INTO windows SELECT no, campaign_no, NOT deferred, deadline_us, closes_service_us, "
+    "due_service_us FROM decisions WHERE no >= ?"
+)
+_REPEATED = (
+    "SELECT campaign_no, decision_id FROM json_each(?) JOIN repeats ON "
+    "campaign_no = json_extract(value, '$[0]') AND decision_id = json_extract(value, '$[1]')"
+)
 _LAST_NO = (
-    "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value) FROM meta "
-    "WHERE key = 'removed_decision_no'"
+    "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value), (SELECT max(decision_no) FROM repeats) "
+    "FROM meta WHERE key = 'removed_decision_no'"
 )
 
 
@@ -131,16 +139,17 @@ class Statements:
     ) -> list[Decision | None]:
         """Store decisions, given with their rows; return the stored one of each id, None of a stale one."""
         if not any(contacts):
-            return [*self._insert(self._next_no(), decisions, rows, len(rows) * [None], now)]
+            first, repeats = self._next_no()
+            return [*self._insert(first, decisions, rows, len(rows) * [None], now, repeats=repeats)]
         campaign_nos = [self._campaign(decision.campaign) for decision in decisions]
         fates, customers = self._contacts.admit(decisions, contacts, campaign_nos, now)
 
         def admitted(said: Sequence[T]) -> list[T]:
             return [each for each, fate in zip(said, fates, strict=True) if fate is Fate.NEW]
 
-        first = self._next_no()
+        first, repeats = self._next_no()
         new = admitted(decisions)
-        stored = iter(self._insert(first, new, admitted(rows), admitted(customers), now))
+        stored = iter(self._insert(first, new, admitted(rows), admitted(customers), now, repeats=repeats))
         self._contacts.store(first, new, admitted(contacts), admitted(customers), now)
         return [
             next(stored)
@@ -151,10 +160,10 @@ class Statements:
             for decision, fate in zip(decisions, fates, strict=True)
         ]
 
-    def _next_no(self) -> int:
-        """Return a number that no decision ever had, nor one above it."""
-        [last] = self._connection.execute(_LAST_NO).fetchone()
-        return int(last) + 1
+    def _next_no(self) -> tuple[int, bool]:
+        """Return a number that no decision ever had, nor one above it; and whether there are any repeats."""
+        last, repeats = self._connection.execute(_LAST_NO).fetchone()
+        return int(last) + 1, repeats is not None
 
     def _insert(
         self,
@@ -163,6 +172,8 @@ class Statements:
         rows: Sequence[Row],
         customers: Sequence[int | None],
         now: Now,
+        *,
+        repeats: bool,
     ) -> list[Decision]:
         """Store decisions as `first` and on; return the stored one of each id."""
         self._texts.store(decisions, now)
@@ -170,13 +181,25 @@ class Statements:
             (no, self._new_campaign(decision.campaign), *row)
             for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), first)
         ]
-        if insert_decisions(self._connection, numbered, decisions, customers) == len(numbered):
+        free = numbered, decisions, customers
+        stored = insert_decisions(self._connection, *(self._free(*free) if repeats else free))
+        self._connection.execute(_OPEN_WINDOWS, (first,))
+        if stored == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
             return list(decisions)
         return [
             self._stored(decision, row[0], row[1]) for decision, row in zip(decisions, numbered, strict=True)
         ]
+
+    def _free(
+        self, numbered: Sequence[Row], decisions: Sequence[Decision], customers: Sequence[int | None]
+    ) -> tuple[Sequence[Row], Sequence[Decision], Sequence[int | None]]:
+        """Return the arguments without the decisions whose ids stand for earlier ones."""
+        ids = json.dumps([row[1:3] for row in numbered])
+        taken = set(self._connection.execute(_REPEATED, (ids,)))
+        free = [number for number, row in enumerate(numbered) if row[1:3] not in taken]
+        return ([numbered[at] for at in free], [decisions[at] for at in free], [customers[at] for at in free])
 
     def _stored(self, decision: Decision, no: int, campaign_no: int) -> Decision:
         """Return the decision if it was stored as `no`, or the one that its id stood for before."""
@@ -221,7 +244,7 @@ class Statements:
                 (self._campaign(repeat.campaign), repeat.decision_id, repeat.fingerprint, no),
             )
         earlier = self._find(repeat.campaign, repeat.stands_for)
-        return earlier and replace(earlier, fingerprint=repeat.fingerprint)
+        return earlier and earlier._replace(fingerprint=repeat.fingerprint)
 
     def pause(self, pause: Pause, now: Now) -> None:
         """Switch something off; replaces an earlier pause. Those that are over go."""

@@ -1,13 +1,14 @@
-"""Who asks, and what may be used of what is known of them.
+"""Who asks, what may be used of what is known of them, and which offers the rules leave.
 
 What holds: consent is resolved before anything else of a customer is read but their own word (consent
 and preferences); without it nothing of them reaches the model or the record. Reads only; each costs
-the same whatever a customer's history.
+the same whatever a customer's history. Questions that name nobody are looked into once a minute: rules and
+situations know no shorter time. Caps are `contacting.py`'s business.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import (
@@ -21,15 +22,16 @@ from tilbud.domain.customers import (
     resolve_consent,
 )
 from tilbud.domain.decisions import DecideRequest
-from tilbud.domain.eligibility import NOBODY, CustomerFacts
+from tilbud.domain.eligibility import NOBODY, CustomerFacts, Eligibility
 from tilbud.domain.limits import Limits
 from tilbud.domain.situation import Situation
 from tilbud.ledger.port import CustomersReading
-from tilbud.service.catalog import ServedCampaign
+from tilbud.service.catalog import EncodedContext, ServedCampaign
+
+_MINUTE_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(NamedTuple):
     """The one who asks, as far as it may be known, and the situation they are in."""
 
     key: CustomerKey  # ANONYMOUS without consent
@@ -39,13 +41,72 @@ class Asking:
     facts: CustomerFacts
 
 
+class Asked(NamedTuple):
+    """A question with all that is known before caps and the draw."""
+
+    asking: Asking
+    eligibility: Eligibility
+    encoded: EncodedContext
+    fingerprint: bytes
+
+
+class _Minute:
+    """What was asked of one campaign, as it is served, within a minute."""
+
+    __slots__ = ("asked", "minute", "served")
+
+    def __init__(self, served: ServedCampaign, minute: int) -> None:
+        self.served = served
+        self.minute = minute
+        self.asked: dict[tuple[object, ...], Asked] = {}
+
+
 class Askers:
-    """Finds out who asks."""
+    """Finds out who asks, and what they may see."""
 
     def __init__(self, *, customers: CustomersReading, ledger_key: bytes, limits: Limits) -> None:
         self._customers = customers
         self._key = ledger_key
         self._limits = limits
+        self._minutes: dict[str, _Minute] = {}
+
+    def known(
+        self, request: DecideRequest, served: ServedCampaign, now_us: int, off: frozenset[str]
+    ) -> Asked | None:
+        """Return what was found when somebody asked the same in the same minute, None where nobody did."""
+        if _is_own(request):
+            return None
+        return self._minute(served, now_us).asked.get(_question(request, off))
+
+    def ask(
+        self,
+        request: DecideRequest,
+        served: ServedCampaign,
+        now_us: int,
+        off: frozenset[str],
+        fingerprint: bytes,
+    ) -> Asked:
+        """Return who asks and what the rules leave them; `now_us` is the server's wall clock.
+
+        `off` are the switches that are off. Raises InvalidField.
+        """
+        asking = self.read(request, served, now_us)
+        context = asking.situation.context
+        eligibility = served.rules.check(
+            context, request.include_offers, request.exclude_offers, off, asking.facts
+        )
+        asked = Asked(asking, eligibility, served.encode(context), fingerprint)
+        if not _is_own(request):
+            known = self._minute(served, now_us).asked
+            if len(known) < self._limits.context_cache_entries_max:
+                known[_question(request, off)] = asked
+        return asked
+
+    def _minute(self, served: ServedCampaign, now_us: int) -> _Minute:
+        found = self._minutes.get(served.id)
+        if found is None or found.minute != now_us // _MINUTE_US or found.served is not served:
+            found = self._minutes[served.id] = _Minute(served, now_us // _MINUTE_US)
+        return found
 
     def read(self, request: DecideRequest, served: ServedCampaign, now_us: int) -> Asking:
         """Return who asks; `now_us` is the server's wall clock. Raises InvalidField."""
@@ -75,3 +136,20 @@ class Askers:
         if not customer.number or not served.situations.needs_history:
             return NOTHING_HAPPENED
         return self._customers.happened(customer.number, served.id)
+
+
+def _is_own(request: DecideRequest) -> bool:
+    """Say whether nobody else is likely to ask the same within the minute."""
+    said = request.context
+    return bool(
+        request.customer_id
+        or said.features
+        or said.time_us is not None
+        or request.include_offers
+        or request.exclude_offers
+    )
+
+
+def _question(request: DecideRequest, off: frozenset[str]) -> tuple[object, ...]:
+    """Return all that a question says which is not its own: its id and that it is a dry run are left out."""
+    return (*request.context[:8], request.consent, request.defer_activation, request.include_ranking, off)

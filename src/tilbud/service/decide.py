@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 from tilbud.domain.clock import Clock, Now
 from tilbud.domain.context import check_text
@@ -37,8 +38,7 @@ from tilbud.telemetry.metrics import Metrics
 Off = dict[str, frozenset[str]]  # by campaign: the offers that are off now, as a round found them
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A decision as it is answered."""
 
     decision: Decision
@@ -46,8 +46,7 @@ class Answer:
     include_ranking: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
+class _Drawn(NamedTuple):
     """A decision on its way to the ledger, with the moment it was asked."""
 
     request: DecideRequest
@@ -177,10 +176,12 @@ class DecideService:
     ) -> dict[int, _Prepared]:
         off: Off = {}
         prepared: dict[int, _Prepared] = {}
+        now = self._clock.now()
         for number in asked:
             if slices.over():
                 await slices.give_way()
-            prepared[number] = self._try_prepare(requests[number], deadlines_s[number], off)
+                now = self._clock.now()
+            prepared[number] = self._try_prepare(requests[number], now, deadlines_s[number], off)
         return prepared
 
     async def _finish(
@@ -213,12 +214,12 @@ class DecideService:
         return finished
 
     def _try_prepare(
-        self, request: DecideRequest | Exception, deadline_s: float | None, known_off: Off
+        self, request: DecideRequest | Exception, now: Now, deadline_s: float | None, known_off: Off
     ) -> _Prepared:
         if isinstance(request, Exception):
             return request
         try:
-            return self._prepare(request, self._clock.now(), deadline_s, known_off)
+            return self._prepare(request, now, deadline_s, known_off)
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
             return error
 
@@ -252,7 +253,11 @@ class DecideService:
     ) -> Answer | _Drawn | _Repeated:
         asked = perf_counter()
         served = self._catalog.get(self._check(request))
-        fingerprint = request.fingerprint(self._ledger_key)
+        off = known_off.get(served.id)
+        if off is None:
+            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
+        known = self._askers.known(request, served, now.wall_us, off)
+        fingerprint = known.fingerprint if known else request.fingerprint(self._ledger_key)
         if request.decision_id and not request.dry_run:
             # Before anything a changed campaign file could refuse: a retry is answered word for word.
             earlier = self._ledger.find(request.campaign, request.decision_id)
@@ -260,12 +265,8 @@ class DecideService:
                 if earlier.fingerprint != fingerprint:
                     raise IdReused("decision_id", request.decision_id)
                 return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
-        asking = self._askers.read(request, served, now.wall_us)
-        off = known_off.get(served.id)
-        if off is None:
-            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
-        eligibility = served.rules.check(
-            asking.situation.context, request.include_offers, request.exclude_offers, off, asking.facts
+        asking, eligibility, encoded, _ = known or self._askers.ask(
+            request, served, now.wall_us, off, fingerprint
         )
         channel = request.context.channel
         left_s = None if deadline_s is None else deadline_s - asked
@@ -280,6 +281,7 @@ class DecideService:
             served,
             request,
             situation=asking.situation,
+            encoded=encoded,
             eligibility=eligibility,
             customer=asking.key,
             now=now,
@@ -315,10 +317,8 @@ class DecideService:
         limits = self._limits
         check_id("decision_id", request.decision_id, limits)
         check_text("customer_id", request.customer_id, limits)
-        for field, ids in (
-            ("include_offers", request.include_offers),
-            ("exclude_offers", request.exclude_offers),
-        ):
-            if len(ids) > limits.offer_list_max:
-                raise InvalidField(field, f"at most {limits.offer_list_max} offers, got {len(ids)}")
+        if request.include_offers or request.exclude_offers:
+            for field in ("include_offers", "exclude_offers"):
+                if (count := len(getattr(request, field))) > limits.offer_list_max:
+                    raise InvalidField(field, f"at most {limits.offer_list_max} offers, got {count}")
         return check_id("campaign", request.campaign, limits, required=True)

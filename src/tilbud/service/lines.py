@@ -51,10 +51,7 @@ class Lines:
 
     @asynccontextmanager
     async def within(self, customer_id: str) -> AsyncIterator[None]:
-        """Enter, and leave at the end; "" has no line."""
-        if not customer_id:
-            yield
-            return
+        """Enter, and leave at the end."""
         await self.enter(customer_id)
         try:
             yield

@@ -14,7 +14,7 @@ from tilbud.domain.customers import CustomerKey
 from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Reason, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.situation import Situation
-from tilbud.service.catalog import ServedCampaign
+from tilbud.service.catalog import EncodedContext, ServedCampaign
 
 
 class Record:
@@ -38,6 +38,7 @@ class Record:
         request: DecideRequest,
         *,
         situation: Situation,
+        encoded: EncodedContext,
         eligibility: Eligibility,
         customer: CustomerKey,
         now: Now,
@@ -53,7 +54,7 @@ class Record:
         self._now = now
         self._fingerprint = fingerprint
         self.decision_id = request.decision_id or new_id(now.wall_us)
-        self.encoded = served.encode(situation.context)
+        self.encoded = encoded
 
     def drawn(self, reason: Reason, variant: str, offers: OfferSet, choice: Choice) -> Decision:
         """Return the record of an offer that was drawn from the eligible ones."""
@@ -88,32 +89,12 @@ class Record:
         reward = served.campaign.reward
         window_us = reward.activation_window_us if deferred else reward.window_us
         closes_service_us = now.service_us + window_us
-        return Decision(
-            campaign=served.id,
-            decision_id=self.decision_id,
-            fingerprint=self._fingerprint,
-            decided_us=now.wall_us,
-            variant=variant,
-            reason=reason,
-            offer_id=offer_id,
-            payload=payload,
-            probability=choice.probability,
-            offers=offers,
-            probabilities=choice.probabilities,
-            drawn=choice.drawn,
-            discovery=served.campaign.exploration.discovery,
-            lineage=served.model.lineage,
-            sequence=served.model.sequence,
-            features=self.encoded.features,
-            context=self.encoded.json,
-            device=context.device,
-            channel=context.channel,
-            journey_stage=context.journey_stage,
-            deferred=deferred,
-            deadline_us=now.wall_us + window_us,
-            closes_service_us=closes_service_us,
-            due_service_us=closes_service_us if deferred else closes_service_us + reward.grace_us,
-            customer=self._customer,
-            removed=removed,
-            dropped=served.dropped(self._situation.dropped),
-        )
+        return Decision(  # in order: twenty-seven names would cost as much as the prediction
+            served.id, self.decision_id, self._fingerprint, now.wall_us, variant, reason, offer_id, payload,
+            choice.probability, offers, choice.probabilities, choice.drawn,
+            served.campaign.exploration.discovery, served.model.lineage, served.model.sequence,
+            self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,
+            deferred, now.wall_us + window_us, closes_service_us,
+            closes_service_us if deferred else closes_service_us + reward.grace_us,
+            self._customer, removed, served.dropped(self._situation.dropped),
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 What holds: labels come from declared vocabularies only (campaigns, offers, outcomes, rules and the
 context words of the campaign files, plus `other` and `unknown`); ids never label anything; counters
 never fall, so rewards below zero have a counter of their own. Children are looked up once and
-kept: the path of a decision only increments.
+kept: the path of a decision only increments, and what it increments takes no lock (see `tallies.py`).
 """
 
 from __future__ import annotations
@@ -16,35 +16,36 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.switches import Pause
+from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
+_ENTROPY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
 
 @dataclass(slots=True)
 class _DecisionChildren:
-    decisions: Counter
-    context: Counter
-    duration: Histogram
-    drawn: Histogram
-    entropy: Histogram
+    decisions: Tally
+    context: Tally
+    duration: Spread
+    drawn: Spread
+    entropy: Spread
+    until_entropy: int = 0  # decisions that are passed over before the next whose entropy is observed
 
 
 @dataclass(slots=True)
 class _SettlementChildren:
-    settled: tuple[Counter, Counter]
-    gain: tuple[Counter, Counter]
-    loss: tuple[Counter, Counter]
+    settled: tuple[Tally, Tally]
+    gain: tuple[Tally, Tally]
+    loss: tuple[Tally, Tally]
 
 
 @dataclass(slots=True)
 class _Caches:
     decisions: dict[tuple[str, ...], _DecisionChildren] = field(default_factory=dict)
     settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
-    excluded: dict[tuple[str, str], Counter] = field(default_factory=dict)
-    rpcs: dict[tuple[str, str], Histogram] = field(default_factory=dict)
 
 
 class Metrics:
@@ -60,10 +61,16 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"tilbud_{name}", text, labels, buckets=buckets, registry=registry)
 
+        def tallies(name: str, text: str, *labels: str) -> Tallies:
+            return Tallies(f"tilbud_{name}", text, labels, registry)
+
+        def spreads(name: str, text: str, bounds: Sequence[float], *labels: str) -> Spreads:
+            return Spreads(f"tilbud_{name}", text, bounds, labels, registry)
+
         # Creation times double the samples and say nothing a scrape does not know.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
         self.registry = registry
-        self._decisions = counter(
+        self._decisions = tallies(
             "decisions",
             "Answered decisions, retries and dry runs left out",
             "campaign",
@@ -71,8 +78,8 @@ class Metrics:
             "reason",
             "offer",
         )
-        self._context_decisions = counter("context_decisions", "Answered decisions by context", *_CONTEXT)
-        self._excluded = counter(
+        self._context_decisions = tallies("context_decisions", "Answered decisions by context", *_CONTEXT)
+        self._excluded = tallies(
             "excluded_offers", "Offers a rule removed from a decision", "campaign", "rule"
         )
         self._outcomes = counter(
@@ -86,12 +93,12 @@ class Metrics:
         self._activations = counter("activations", "Activations: activated, void, repeated, refused",
                                     "campaign", "status")  # fmt: skip
         by_offer = ("campaign", "variant", "offer")
-        self._settlements = counter("settlements", "Decisions whose reward became final", *by_offer)
-        self._gain = counter("reward_gain", "Sum of the settled rewards above zero", *by_offer)
-        self._loss = counter("reward_loss", "Sum of the settled rewards below zero, sign turned", *by_offer)
-        self._context_settlements = counter("context_settlements", "Settled decisions by context", *_CONTEXT)
-        self._context_gain = counter("context_reward_gain", "Rewards above zero by context", *_CONTEXT)
-        self._context_loss = counter(
+        self._settlements = tallies("settlements", "Decisions whose reward became final", *by_offer)
+        self._gain = tallies("reward_gain", "Sum of the settled rewards above zero", *by_offer)
+        self._loss = tallies("reward_loss", "Sum of the settled rewards below zero, sign turned", *by_offer)
+        self._context_settlements = tallies("context_settlements", "Settled decisions by context", *_CONTEXT)
+        self._context_gain = tallies("context_reward_gain", "Rewards above zero by context", *_CONTEXT)
+        self._context_loss = tallies(
             "context_reward_loss", "Rewards below zero by context, sign turned", *_CONTEXT
         )
         self._clipped = counter("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
@@ -99,13 +106,13 @@ class Metrics:
             "expired_decisions", "Deferred decisions that were never activated", "campaign"
         )
         self._skipped = counter("skipped_settlements", "Settlements with nothing to learn", "campaign")
-        self._decide_duration = histogram(
+        self._decide_duration = spreads(
             "decide_duration_seconds",
             "Seconds from question to recorded answer; in a batch, with its wait",
             _FAST_S,
             "campaign",
         )
-        self._rpc_duration = histogram(
+        self._rpc_duration = spreads(
             "rpc_duration_seconds", "Seconds a call was handled, by its gRPC code", _FAST_S, "method", "code"
         )
         self._commit_duration = histogram(
@@ -118,11 +125,12 @@ class Metrics:
         self._learn_duration = histogram(
             "learn_duration_seconds", "Seconds of one slice of learning", _FAST_S, "campaign"
         )
-        self._drawn = histogram(
+        self._drawn = spreads(
             "probability_drawn", "Probability of the drawn offer", _SHARES, "campaign", "variant"
         )
-        self._entropy = histogram(
-            "policy_entropy_ratio", "Entropy of the probabilities over that of an even choice",
+        self._entropy = spreads(
+            "policy_entropy_ratio",
+            "Entropy of the probabilities over that of an even choice, of one decision in eight",
             (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "campaign",
         )  # fmt: skip
         self.settlement_lag = gauge(
@@ -169,8 +177,9 @@ class Metrics:
         )
         self.campaigns = gauge("campaigns", "Campaigns served")
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
-        build = gauge("build_info", "Versions, as labels; always 1", "version", "vw_version")
-        build.labels(version, vw_version).set(1)
+        gauge("build_info", "Versions, as labels; always 1", "version", "vw_version").labels(
+            version, vw_version
+        ).set(1)
         self._caches = _Caches()
         self._stall_longest_s = 0.0
 
@@ -187,7 +196,10 @@ class Metrics:
         if decision.drawn >= 0:
             children.drawn.observe(decision.probability)
             if decision.reason is Reason.PERSONALIZED:
-                children.entropy.observe(entropy_ratio(decision.probabilities))
+                children.until_entropy -= 1
+                if children.until_entropy < 0:
+                    children.until_entropy = _ENTROPY_EVERY - 1
+                    children.entropy.observe(entropy_ratio(decision.probabilities))
 
     def _decision_children(self, key: tuple[str, ...]) -> _DecisionChildren:
         campaign, variant = key[:2]
@@ -201,10 +213,7 @@ class Metrics:
 
     def excluded(self, campaign: str, rule: str, offers: int) -> None:
         """Count offers that a rule removed from one decision."""
-        child = self._caches.excluded.get((campaign, rule))
-        if child is None:
-            child = self._caches.excluded[campaign, rule] = self._excluded.labels(campaign, rule)
-        child.inc(offers)
+        self._excluded.labels(campaign, rule).inc(offers)
 
     def outcome(self, campaign: str, outcome: str, status: str) -> None:
         """Count one reported outcome; both names must be declared ones."""
@@ -264,10 +273,7 @@ class Metrics:
 
     def rpc(self, method: str, code: str, seconds: float) -> None:
         """Observe one call."""
-        child = self._caches.rpcs.get((method, code))
-        if child is None:
-            child = self._caches.rpcs[method, code] = self._rpc_duration.labels(method, code)
-        child.observe(seconds)
+        self._rpc_duration.labels(method, code).observe(seconds)
 
     def show_pauses(self, pauses: Iterable[Pause], now_us: int) -> None:
         """Show what is off now (wall clock, µs)."""

@@ -7,12 +7,12 @@ Answers become bytes, with payloads serialized once.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
-from tilbud.domain.context import Consent, ContextInput, FeatureValue
+from tilbud.domain.context import NOTHING_SAID, Consent, ContextInput, FeatureValue
 from tilbud.domain.decisions import DecideRequest, Text
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
@@ -27,22 +27,21 @@ _LIMITS = Limits()
 _NANOS = 1_000_000_000
 _CONSENTS = {int(consent): consent for consent in Consent}
 _PAYLOAD = decisions_pb2.DecideResponse.PAYLOAD_FIELD_NUMBER
-_NOTHING = ContextInput()
 
 
 def decide_request(message: decisions_pb2.DecideRequest) -> DecideRequest:
     """Return the question a message asks; raises InvalidField."""
     return DecideRequest(
-        campaign=message.campaign,
-        decision_id=message.decision_id,
-        customer_id=message.customer_id,
-        context=_context(message.context) if message.HasField("context") else _NOTHING,
-        consent=consent_of(message.consent),
-        include_offers=tuple(message.include_offers),
-        exclude_offers=tuple(message.exclude_offers),
-        defer_activation=message.defer_activation,
-        include_ranking=message.include_ranking,
-        dry_run=message.dry_run,
+        message.campaign,
+        message.decision_id,
+        message.customer_id,
+        _context(message.context) if message.HasField("context") else NOTHING_SAID,
+        consent_of(message.consent),
+        tuple(message.include_offers),
+        tuple(message.exclude_offers),
+        message.defer_activation,
+        message.include_ranking,
+        message.dry_run,
     )
 
 
@@ -55,23 +54,23 @@ def consent_of(number: int, name: str = "consent") -> Consent:
 
 
 def _context(said: decisions_pb2.Context) -> ContextInput:
-    if len(said.features) > _LIMITS.features_max:  # before each of them is read
-        problem = f"at most {_LIMITS.features_max} features, got {len(said.features)}"
-        raise InvalidField("context.features", problem)
     return ContextInput(
-        device=said.device,
-        channel=said.channel,
-        journey_stage=said.journey_stage,
-        time_us=microseconds("context.time", said.time) if said.HasField("time") else None,
-        time_zone=said.time_zone,
-        language=said.language,
-        country=said.country,
-        place=said.place,
-        features={
-            name: feature_value(f"context.features[{name[:64]}]", value)
-            for name, value in said.features.items()
-        },
+        said.device,
+        said.channel,
+        said.journey_stage,
+        microseconds("context.time", said.time) if said.HasField("time") else None,
+        said.time_zone,
+        said.language,
+        said.country,
+        said.place,
+        _features(said.features) if said.features else NOTHING_SAID.features,
     )
+
+
+def _features(said: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
+    if len(said) > _LIMITS.features_max:  # before each of them is read
+        raise InvalidField("context.features", f"at most {_LIMITS.features_max} features, got {len(said)}")
+    return {name: feature_value(f"context.features[{name[:64]}]", value) for name, value in said.items()}
 
 
 def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue:
@@ -118,22 +117,36 @@ def timestamp(time_us: int) -> timestamp_pb2.Timestamp:
 
 
 def decide_response(answer: Answer) -> bytes:
-    """Return a serialized DecideResponse."""
+    """Return a serialized DecideResponse: what is its own, then what it shares with others."""
     decision = answer.decision
     message = decisions_pb2.DecideResponse(
-        decision_id=decision.decision_id,
-        offer_id=decision.offer_id,
-        probability=decision.probability,
-        reason=int(decision.reason),  # type: ignore[arg-type]  # the domain's numbers are the contract's
-        variant=decision.variant,
-        model_version=f"{decision.lineage}.{decision.sequence}",
-        reward_deadline=timestamp(decision.deadline_us) if answer.recorded else None,
-        recorded=answer.recorded,
+        decision_id=decision.decision_id, probability=decision.probability, recorded=answer.recorded
     )
+    if answer.recorded:
+        seconds, micros = divmod(decision.deadline_us, 1_000_000)
+        message.reward_deadline.seconds, message.reward_deadline.nanos = seconds, micros * 1_000
     if answer.include_ranking:
         for offer_id, probability in decision.ranking():
             message.ranking.add(offer_id=offer_id, probability=probability)
-    return message.SerializeToString() + _payload(decision.payload)
+    return message.SerializeToString() + _shared(
+        decision.offer_id,
+        decision.payload,
+        int(decision.reason),
+        decision.variant,
+        f"{decision.lineage}.{decision.sequence}",
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _shared(offer_id: str, payload: Text, reason: int, variant: str, model_version: str) -> bytes:
+    """Return fields that many answers have in common, as they stand in a serialized DecideResponse."""
+    message = decisions_pb2.DecideResponse(
+        offer_id=offer_id,
+        reason=reason,  # type: ignore[arg-type]  # the domain's numbers are the contract's
+        variant=variant,
+        model_version=model_version,
+    )
+    return message.SerializeToString() + _payload(payload)
 
 
 @lru_cache(maxsize=1_000)

@@ -55,6 +55,8 @@ class DecisionHandlers:
 
     async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
         deadline_s = _deadline_s(context)
+        if not message.customer_id:
+            return await self._deciding.ask((message, deadline_s))
         async with self._decide.lines.within(message.customer_id):  # or it would hold the others' batch up
             return await self._deciding.ask((message, deadline_s))
 

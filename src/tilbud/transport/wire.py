@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -113,6 +114,7 @@ def field(number: int, content: bytes) -> bytes:
     return _encoded_varint(number << 3 | _BYTES) + _encoded_varint(len(content)) + content
 
 
+@lru_cache(maxsize=4_096)
 def _encoded_varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - seven bits a byte

@@ -221,7 +221,7 @@ def reasons_alone(rules: dict[str, Any], said: dict[str, Any], of: CustomerFacts
     for key, value in rules.items():
         if key in {"topics", "sensitive_topic"}:
             continue
-        alone = replace(of, preferences=NO_PREFERENCES, quiet=False)
+        alone = of._replace(preferences=NO_PREFERENCES, quiet=False)
         found |= {rule for _, rule in check([*({},) * number, {key: value}], said, alone).removed}
     topics: dict[str, Any] = {key: rules[key] for key in ("topics", "sensitive_topic") if key in rules}
     for wish in (
@@ -231,7 +231,7 @@ def reasons_alone(rules: dict[str, Any], said: dict[str, Any], of: CustomerFacts
     ):
         for quiet in {False, of.quiet}:
             offers: list[dict[str, Any]] = [*({},) * number, topics]
-            removed = check(offers, said, replace(of, preferences=wish, quiet=quiet)).removed
+            removed = check(offers, said, of._replace(preferences=wish, quiet=quiet)).removed
             found |= {rule for index, rule in removed if index == number}
     return found
 
@@ -258,7 +258,7 @@ def test_another_rule_never_brings_an_offer_back(offers, said, of, paused, data)
 @given(CATALOGUE, SAID, FACTS, PAUSED)
 def test_the_unknown_never_see_what_needs_to_know_them(offers, said, of, paused):
     """Nobody who is anonymous or without consent gets a sensitive offer, or one that requires an event."""
-    for anybody in (NOBODY, replace(of, known=False)):
+    for anybody in (NOBODY, of._replace(known=False)):
         for number in check(offers, said, anybody, paused).eligible:
             assert "sensitive_topic" not in offers[number]
             assert not offers[number].get("requires")
@@ -268,7 +268,7 @@ def test_the_unknown_never_see_what_needs_to_know_them(offers, said, of, paused)
 def test_what_is_blocked_never_passes(offers, said, of, paused):
     """Whatever else holds, nothing blocked or paused passes, and nothing at all in quiet hours."""
     channel, wishes = said.get("channel", ""), of.preferences
-    eligible = check(offers, said, replace(of, channel=channel), paused).eligible
+    eligible = check(offers, said, of._replace(channel=channel), paused).eligible
     for number in eligible:
         topics = {*offers[number].get("topics", ()), offers[number].get("sensitive_topic")}
         assert str(number) not in wishes.blocked_offers | paused

@@ -203,7 +203,7 @@ def test_an_effect_is_the_probability_with_minus_without():
     for name, effect in effects.items():
         if name not in ("part_of_day", "weekend"):  # time is always known
             assert effect == probability(known) - probability(without_value(known, name))
-    others = {factor.name: factor.effect for factor in story(replace(told, drawn=0), asked).factors}
+    others = {factor.name: factor.effect for factor in story(told._replace(drawn=0), asked).factors}
     assert others["device"] < 0 < effects["device"]
 
 
@@ -382,7 +382,7 @@ def test_a_campaign_without_explanations_tells_its_customers_nothing():
 def test_where_no_model_chose_nothing_spoke(said):
     """Control, another lineage and a single offer have no factors, and no model is asked."""
     asked, known = speaks_for(tier=3.0)
-    told = replace(decided(known, asked, drawn=0), **said)
+    told = decided(known, asked, drawn=0)._replace(**said)
     before = cast(Opinions, asked).asked
     explained = story(told, asked)
     assert (explained.factors, explained.factors_model_version) == ((), "")

@@ -216,7 +216,7 @@ async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) ->
     wired.clock.pass_s(80)
     await wired.learner.turn()
     await _decide(wired, "later")
-    await wired.ledger.record([replace(early, decision_id="overtaken")], wired.clock.now())
+    await wired.ledger.record([early._replace(decision_id="overtaken")], wired.clock.now())
     found = await _rebuild(wired, wired.campaign)
     assert (found.decisions_checked, found.decisions_passed_over) == (7, 0)
     assert found.agrees

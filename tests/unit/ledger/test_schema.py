@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,7 +94,7 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path):
     await ledger.start(lambda _seconds, _rows: None)
     assert version(path) == len(MIGRATIONS)
     assert ledger.find(CAMPAIGN, "d1") == made
-    assert ledger.find(CAMPAIGN, "d2") == replace(made, decision_id="d2")
+    assert ledger.find(CAMPAIGN, "d2") == made._replace(decision_id="d2")
     assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1"]
     assert (ledger.erasures(CAMPAIGN), ledger.pauses(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, (), 1)
     theirs = decision("d3", customer=CUSTOMER)

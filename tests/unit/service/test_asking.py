@@ -17,7 +17,9 @@ from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customers import ANONYMOUS
 from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason
 from tilbud.domain.errors import Overloaded
+from tilbud.domain.switches import Pause
 from tilbud.domain.updates import ProfileUpdate, TraitUpdate
+from tilbud.service.campaign_files import parse_campaign
 from tilbud.service.catalog import ServedCampaign
 from tilbud.service.customers import EventReport
 from tilbud.service.decide import Answer
@@ -236,3 +238,54 @@ async def test_a_repeat_is_a_contact_where_the_channel_has_caps(tmp_path: Path) 
     met = [(await each).decision for each in asyncio.as_completed(rivals)]
     assert sum(each.drawn >= 0 for each in met) == 2
     assert wired.metric("excluded_offers_total", rule="contact_policy") > 0
+
+
+ANYBODY = """
+campaign: c
+context: {channels: [web, push]}
+time_zone: UTC
+offers:
+  - {id: late, hours: "00:00-23:30", channels: [web]}
+  - {id: always}
+fallback: {id: none}
+reward: {outcomes: {click: 1}, window: 1h}
+consent: not_required
+"""
+
+
+async def eligible(wired: Wired, **said: Any) -> tuple[str, ...]:
+    """Ask as nobody in particular, twice, and return the offers that were eligible both times."""
+    asked = DecideRequest("c", context=ContextInput(channel="web"))._replace(**said)
+    first, again = [(await decided(wired, asked)).offers.ids for _ in range(2)]
+    assert first == again, "an equal question of the same minute"
+    return first
+
+
+async def test_questions_that_name_nobody_are_kept_apart_by_all_they_say(tmp_path: Path) -> None:
+    """What another anonymous question found is used for an equal one only."""
+    wired = await Wired(ANYBODY, tmp_path).start()
+    assert await eligible(wired) == ("late", "always")
+    assert await eligible(wired, context=ContextInput(channel="push")) == ("always",)
+    assert await eligible(wired, exclude_offers=("always",)) == ("late",)
+    assert await eligible(wired, context=ContextInput(channel="web", time_us=86_399_000_000)) == ("always",)
+    denied = DecideRequest("c", context=ContextInput(channel="web", place="clinic"))
+    assert "clinic" in (await decided(wired, denied)).context
+    assert "clinic" not in (await decided(wired, denied._replace(consent=Consent.DENIED))).context
+    assert "clinic" in (await decided(wired, denied)).context
+
+
+async def test_what_an_anonymous_question_found_holds_for_its_minute(tmp_path: Path) -> None:
+    """Hours end, switches act and campaigns are replaced, whatever was found just before."""
+    wired = await Wired(ANYBODY, tmp_path).start()
+    to_half_past_us = -wired.clock.wall_us % 86_400_000_000 - 1_800_000_000
+    wired.clock.pass_s(to_half_past_us / 1e6 - 1)
+    assert await eligible(wired) == ("late", "always")
+    wired.clock.pass_s(1)
+    assert await eligible(wired) == ("always",)
+    pause = Pause("c", "always", "", wired.clock.wall_us, None)
+    await wired.ledger.pause(pause, wired.clock.now())
+    assert await eligible(wired) == ()
+    await wired.ledger.resume("c", "always", wired.clock.now())
+    wired.campaign = parse_campaign(ANYBODY.replace("id: always", "id: new").encode(), "test.yaml")
+    wired.serve()
+    assert await eligible(wired) == ("new",)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import RFC_4122, UUID
 
-from tilbud.service.ids import uuid7
+from tilbud.service.ids import Uuid7
 
 
 def test_ids_are_uuid_version_7_in_order_of_time():
     """An id is a UUIDv7 (RFC 9562) whose first 48 bits are the milliseconds; later ones sort later."""
+    uuid7 = Uuid7()
     ids = [uuid7(1_790_000_000_000_000 + step * 1_000) for step in range(1_000)]
     for step, text in enumerate(ids):
         parsed = UUID(text)

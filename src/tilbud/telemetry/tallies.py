@@ -1,0 +1,117 @@
+"""Counters and histograms for the path of a decision: the loop's thread adds, a scrape reads.
+
+The client library takes a lock for every number and looks for a histogram's bucket one by one, which is
+a tenth of a decision. What holds: one thread adds, so that no lock is needed; a scrape in another may see
+one observation in a bucket and not yet in the sum, never a number that falls.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+Child = TypeVar("Child")
+
+
+class Tally:
+    """One number that grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, by: float = 1.0) -> None:
+        """Add what is not below 0."""
+        self.value += by
+
+
+class Spread:
+    """One histogram: how many observations fell up to each bound, and their sum."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
+class _Family(Collector, Generic[Child]):
+    """The children of one name, by their labels' values."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+        make: Callable[[], Child],
+    ) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._make = make
+        self._children: dict[tuple[str, ...], Child] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Child:
+        """Return the child with these labels' values, made at its first use."""
+        child = self._children.get(values)
+        if child is None:
+            assert len(values) == len(self._labels), (self._name, values)
+            child = self._children[values] = self._make()
+        return child
+
+    def _now(self) -> Iterable[tuple[tuple[str, ...], Child]]:
+        return list(self._children.items())  # in one step: the loop's thread may add a child
+
+
+class Tallies(_Family[Tally]):
+    """A counter."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        super().__init__(name, text, labels, registry, Tally)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counter as it is now."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, tally in self._now():
+            family.add_metric(values, tally.value)
+        yield family
+
+
+class Spreads(_Family[Spread]):
+    """A histogram; its bounds ascend."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        bounds: Sequence[float],
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+    ) -> None:
+        super().__init__(name, text, labels, registry, lambda: Spread(bounds))
+        self._words = [
+            floatToGoString(bound)  # type: ignore[no-untyped-call]  # the library's
+            for bound in (*bounds, float("inf"))
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the histogram as it is now."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, spread in self._now():
+            up_to = accumulate(list(spread.counts))
+            family.add_metric(values, list(zip(self._words, up_to, strict=True)), spread.total)
+        yield family
