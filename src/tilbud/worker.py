@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
+import uvloop
+
 from tilbud.app import Application
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
@@ -144,7 +146,7 @@ def work(settings: Settings, place: Place, pipe: Connection) -> None:
     """Serve at a place until told to stop: what the worker's process does."""
     configure(settings.log_level, pretty=sys.stderr.isatty())
     try:
-        asyncio.run(_work(settings, place, pipe))
+        uvloop.run(_work(settings, place, pipe))
     except (TilbudError, OSError) as error:
         _tell(pipe, Ended(str(error)))
         sys.exit(1)

@@ -287,5 +287,5 @@ async def test_what_an_anonymous_question_found_holds_for_its_minute(tmp_path: P
     assert await eligible(wired) == ()
     await wired.ledger.resume("c", "always", wired.clock.now())
     wired.campaign = parse_campaign(ANYBODY.replace("id: always", "id: new").encode(), "test.yaml")
-    wired.serve()
+    await wired.serve()
     assert await eligible(wired) == ("new",)
