@@ -26,7 +26,7 @@ from tilbud.ledger.port import Ledger
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]
-_ROWS = 256
+_ROWS = 64
 
 
 class Learned(Protocol):
@@ -98,11 +98,14 @@ async def catch_up(
     limits: Limits,
     on_learned: OnLearned | None = None,
     on_slice: OnSlice | None = None,
+    hurry: bool = False,
 ) -> int:
     """Learn every settlement after the model's sequence; return how many there were.
 
-    Gives way to other work after each slice of `limits.learn_slice_s`. Raises LedgerInvalid where the ledger
-    has forgotten the next one: such a model has to be opened anew.
+    Gives way to other work after each slice of `limits.learn_slice_s`; what is not a backlog is learned with
+    pauses between, in a quarter of the time there is, so that no call waits for a slice at its every step.
+    `hurry` says that it is one. Raises LedgerInvalid where the ledger has forgotten the next settlement:
+    such a model has to be opened anew.
     """
     learned = 0
     while rows := ledger.settlements(campaign, model.sequence, _ROWS):
@@ -117,7 +120,8 @@ async def catch_up(
             if spent >= limits.learn_slice_s:
                 if on_slice is not None:
                     on_slice(spent)
-                await asyncio.sleep(0)
+                backlog = hurry or learned + _ROWS > limits.learn_paced_rows
+                await asyncio.sleep(0 if backlog else limits.learn_pause_s)
                 started = perf_counter()
         if on_slice is not None:
             on_slice(perf_counter() - started)

@@ -74,6 +74,7 @@ class Learner:
         self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
         self._dropped: dict[str, int] = {}  # at which erasures old checkpoints were last dropped
         self._failing: set[str] = set()
+        self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
         self._purge_at = monotonic() + limits.purge_every_s
@@ -286,6 +287,7 @@ class Learner:
         oldest = self._ledger.oldest_due_service_us(campaign.id)
         lag_us = 0 if oldest is None else max(0, now.service_us - oldest)
         self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
+        self._lags_us[campaign.id] = lag_us
         token = self._lease.token
         if not token or oldest is None or oldest > now.service_us:
             return False
@@ -314,6 +316,7 @@ class Learner:
             limits=self._limits,
             on_learned=self._own.learned,
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
+            hurry=self._lags_us.get(campaign.id, 0) >= self._limits.learn_hurry_lag_s * 1e6,
         )
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
 

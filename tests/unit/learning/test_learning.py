@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -423,3 +424,26 @@ async def test_what_is_paused_is_shown(wired: Wired) -> None:
     wired.learner._heartbeat_at = 0.0
     await wired.learner.turn()
     assert wired.metric("paused", campaign="c") == 0
+
+
+@pytest.mark.parametrize(("late_s", "paused"), [(0.1, True), (10.0, False)])
+async def test_learning_leaves_pauses_unless_there_is_a_backlog(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch, late_s: float, paused: bool
+) -> None:
+    """Between slices calls get their turn for a while; what is long overdue is learned without a pause."""
+    limits = replace(wired.limits, learn_slice_s=0.0)
+    for number in range(5):
+        await _decide(wired, f"d{number}")
+    wired.clock.pass_s(70 + late_s)
+    pauses_s: list[float] = []
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float) -> None:
+        pauses_s.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(wired.learner, "_limits", limits)
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 5
+    assert (limits.learn_pause_s in pauses_s) is paused
