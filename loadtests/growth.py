@@ -178,7 +178,7 @@ def by_ledger(calls: int, rounds: int, sizes: Sequence[int]) -> Table:
         )
         with served(directory / "full", campaigns=campaigns) as full:
             for size in sizes:
-                fill(full, size - full.counted("tilbud_decisions_total") // FILL_BATCH * FILL_BATCH)
+                fill(full, max(0, size - full.counted("tilbud_decisions_total")) // FILL_BATCH * FILL_BATCH)
                 # A new empty one for each size, so that it is as empty at the last as at the first.
                 with served(directory / f"empty-{size}", campaigns=campaigns) as empty:
                     for what, measure in kinds:

@@ -6,7 +6,8 @@ Unary durable Decide at a fixed rate of arrivals, in shares of saturation, which
 run (h2load, 32 in flight, learning on). Calls are due at times known beforehand, by chance as customers come
 (Poisson, seeded) or evenly (`--even`), and a latency counts from when its call was due, whether or not the
 client could send it then. Every decision has a window of one second, so that as many settle and are learned
-meanwhile as are made.
+meanwhile as are made. A gRPC server that does nothing gets the same calls before: what it shows is the
+machine's share.
 
 The client runs in a process of its own on the same machine, and how late it sent is in the table; so is the
 service's own p99 of a call, which knows nothing of the time before it began to handle one. The service is
@@ -44,6 +45,7 @@ from serving import (
     SEED,
     Server,
     accounted,
+    echoing,
     framed,
     h2load,
     machine,
@@ -163,6 +165,16 @@ def row(table: Table, what: str, rate: float, lap: Lap) -> None:
     )
 
 
+def idle(table: Table, pool: ProcessPoolExecutor, rate: float, seconds: float, *, even: bool) -> None:
+    """Show the same calls of a server that does nothing: what gRPC and the machine take by themselves."""
+    due_s = arrivals(rate, seconds, SEED, even=even)
+    with echoing() as noop:
+        pool.submit(when_due, noop.port, DECIDE, [question().SerializeToString()], due_s[:WARM]).result()
+        calls = pool.submit(when_due, noop.port, DECIDE, [question().SerializeToString()], due_s).result()
+    latencies_ms = [float(np.quantile(calls.latency_s, share)) * 1e3 for share in (*QUANTILES, 1.0)]
+    table.add_row("the no-op", f"{rate:,.0f}", *(f"{each:.2f}" for each in latencies_ms))
+
+
 def stalls(server: Server) -> Seen:
     """Return how late the event loop was so far; nothing where the service does not export it."""
     return Seen.of(server.samples("tilbud_event_loop_stall_seconds_bucket"))
@@ -210,7 +222,13 @@ def main() -> None:
             highest = saturation(server, body, options.calls, options.rounds)
             all_learned(server)
             for share in options.shares:
-                runs(server, highest * share / 100, options.seconds, f"{share:g} %")
+                rate = highest * share / 100
+                idle(table, pool, rate, options.seconds, even=options.even)
+                try:
+                    runs(server, rate, options.seconds, f"{share:g} %")
+                except RuntimeError:  # gRPC drops what waits beyond a thousand calls of a connection
+                    table.add_row(f"{share:g} %", f"{rate:,.0f}", "overload")
+                    break
         if options.minutes:
             with served(directory / "long", campaigns=campaigns) as server:
                 before = stalls(server)

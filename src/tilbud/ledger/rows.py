@@ -45,6 +45,7 @@ SETTLEMENT_COLUMNS = (
     "d.offers, d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, s.settled_us"
 )
 _ROWS_AT_ONCE_MAX = 128
+_EVERY_NUMBER_UP_TO = 24
 _INTO_DECISIONS = f"decisions (no, campaign_no, {DECISION_COLUMNS})"
 _INTO_ALL_OF_DECISIONS = f"decisions (no, campaign_no, {DECISION_COLUMNS}, {_RARER})"
 
@@ -80,19 +81,21 @@ def _digest(text: Text) -> int | None:
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Row], conflict: str = "") -> int:
     """Insert rows, all of one length, into a table; return how many were inserted or changed.
 
-    As many rows as may be are one statement: each one that runs gives the GIL up and has to win it back from
-    the loop.
+    Many rows are one statement: each one that runs gives the GIL up and has to win it back from the loop. Of
+    more than a few they are powers of two, so that not too many statements are prepared.
     """
     stored = start = 0
     while start < len(rows):
-        count = min(_ROWS_AT_ONCE_MAX, len(rows) - start)
+        count = left = len(rows) - start
+        if left > _EVERY_NUMBER_UP_TO:
+            count = min(_ROWS_AT_ONCE_MAX, 1 << left.bit_length() - 1)
         values = [value for row in rows[start : start + count] for value in row]
         stored += connection.execute(_insert(into, conflict, len(rows[0]), count), values).rowcount
         start += count
     return stored
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _insert(into: str, conflict: str, columns: int, count: int) -> str:
     row = f"(?{', ?' * (columns - 1)})"
     return f"INSERT INTO {into} VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - only constants

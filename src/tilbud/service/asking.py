@@ -8,7 +8,8 @@ situations know no shorter time. Caps are `contacting.py`'s business.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import (
@@ -50,17 +51,6 @@ class Asked(NamedTuple):
     fingerprint: bytes
 
 
-class _Minute:
-    """What was asked of one campaign, as it is served, within a minute."""
-
-    __slots__ = ("asked", "minute", "served")
-
-    def __init__(self, served: ServedCampaign, minute: int) -> None:
-        self.served = served
-        self.minute = minute
-        self.asked: dict[tuple[object, ...], Asked] = {}
-
-
 class Askers:
     """Finds out who asks, and what they may see."""
 
@@ -68,7 +58,6 @@ class Askers:
         self._customers = customers
         self._key = ledger_key
         self._limits = limits
-        self._minutes: dict[str, _Minute] = {}
 
     def known(
         self, request: DecideRequest, served: ServedCampaign, now_us: int, off: frozenset[str]
@@ -76,7 +65,7 @@ class Askers:
         """Return what was found when somebody asked the same in the same minute, None where nobody did."""
         if _is_own(request):
             return None
-        return self._minute(served, now_us).asked.get(_question(request, off))
+        return _within_the_minute(served, now_us).get(_question(request, off))
 
     def ask(
         self,
@@ -97,16 +86,10 @@ class Askers:
         )
         asked = Asked(asking, eligibility, served.encode(context), fingerprint)
         if not _is_own(request):
-            known = self._minute(served, now_us).asked
+            known = _within_the_minute(served, now_us)
             if len(known) < self._limits.context_cache_entries_max:
                 known[_question(request, off)] = asked
         return asked
-
-    def _minute(self, served: ServedCampaign, now_us: int) -> _Minute:
-        found = self._minutes.get(served.id)
-        if found is None or found.minute != now_us // _MINUTE_US or found.served is not served:
-            found = self._minutes[served.id] = _Minute(served, now_us // _MINUTE_US)
-        return found
 
     def read(self, request: DecideRequest, served: ServedCampaign, now_us: int) -> Asking:
         """Return who asks; `now_us` is the server's wall clock. Raises InvalidField."""
@@ -136,6 +119,14 @@ class Askers:
         if not customer.number or not served.situations.needs_history:
             return NOTHING_HAPPENED
         return self._customers.happened(customer.number, served.id)
+
+
+def _within_the_minute(served: ServedCampaign, now_us: int) -> dict[Hashable, Any]:
+    """Return what was found for questions of this minute."""
+    minute = now_us // _MINUTE_US
+    if served.minute != minute:
+        served.minute, served.asked = minute, {}
+    return served.asked
 
 
 def _is_own(request: DecideRequest) -> bool:

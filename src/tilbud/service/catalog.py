@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,8 @@ class ServedCampaign:
             for name, rule in campaign.reward.outcomes.items()
             if rule.final and campaign.reward.learn == "on_settlement"
         )
+        self.minute = 0
+        self.asked: dict[Hashable, Any] = {}  # what `asking.py` found within that minute
         self._limits = limits
         self._encoded_offers = tuple(encode_offer(offer) for offer in campaign.offers)
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}

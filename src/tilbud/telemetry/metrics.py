@@ -20,7 +20,7 @@ from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
-_ENTROPY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
+ENTROPY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
@@ -32,7 +32,6 @@ class _DecisionChildren:
     duration: Spread
     drawn: Spread
     entropy: Spread
-    until_entropy: int = 0  # decisions that are passed over before the next whose entropy is observed
 
 
 @dataclass(slots=True)
@@ -181,7 +180,7 @@ class Metrics:
             version, vw_version
         ).set(1)
         self._caches = _Caches()
-        self._stall_longest_s = 0.0
+        self._stall_longest_s, self._passed_over = 0.0, 0
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count one answered decision that took `seconds`."""
@@ -196,9 +195,9 @@ class Metrics:
         if decision.drawn >= 0:
             children.drawn.observe(decision.probability)
             if decision.reason is Reason.PERSONALIZED:
-                children.until_entropy -= 1
-                if children.until_entropy < 0:
-                    children.until_entropy = _ENTROPY_EVERY - 1
+                self._passed_over += 1
+                if self._passed_over == ENTROPY_EVERY:
+                    self._passed_over = 0
                     children.entropy.observe(entropy_ratio(decision.probabilities))
 
     def _decision_children(self, key: tuple[str, ...]) -> _DecisionChildren:

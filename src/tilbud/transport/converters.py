@@ -128,17 +128,13 @@ def decide_response(answer: Answer) -> bytes:
     if answer.include_ranking:
         for offer_id, probability in decision.ranking():
             message.ranking.add(offer_id=offer_id, probability=probability)
-    return message.SerializeToString() + _shared(
-        decision.offer_id,
-        decision.payload,
-        int(decision.reason),
-        decision.variant,
-        f"{decision.lineage}.{decision.sequence}",
-    )
+    version = f"{decision.lineage}.{decision.sequence}"
+    shared = _shared(decision.offer_id, int(decision.reason), decision.variant, version)
+    return message.SerializeToString() + shared + _payload(decision.payload)
 
 
 @lru_cache(maxsize=1_000)
-def _shared(offer_id: str, payload: Text, reason: int, variant: str, model_version: str) -> bytes:
+def _shared(offer_id: str, reason: int, variant: str, model_version: str) -> bytes:
     """Return fields that many answers have in common, as they stand in a serialized DecideResponse."""
     message = decisions_pb2.DecideResponse(
         offer_id=offer_id,
@@ -146,7 +142,7 @@ def _shared(offer_id: str, payload: Text, reason: int, variant: str, model_versi
         variant=variant,
         model_version=model_version,
     )
-    return message.SerializeToString() + _payload(payload)
+    return message.SerializeToString()
 
 
 @lru_cache(maxsize=1_000)

@@ -7,7 +7,6 @@ observed once with its code. It knows no method by name.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -70,8 +69,6 @@ class Rpc:
                 answer = await answer_to(message, context)
                 code = _OK
                 return answer  # noqa: TRY300 - the happy way, the shortest
-            except asyncio.CancelledError:
-                raise
             except Exception as error:  # noqa: BLE001 - the outermost wrapper maps everything
                 refusal = self._refusal(name, error)
                 code = refusal[0].name

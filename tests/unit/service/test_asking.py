@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.wiring import Wired
+from tests.wiring import DRAW_KEY, Wired
 
 from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
@@ -289,3 +289,37 @@ async def test_what_an_anonymous_question_found_holds_for_its_minute(tmp_path: P
     wired.campaign = parse_campaign(ANYBODY.replace("id: always", "id: new").encode(), "test.yaml")
     await wired.serve()
     assert await eligible(wired) == ("new",)
+
+
+SAID: dict[str, Any] = {
+    "device": "mobile", "channel": "push", "journey_stage": "retention", "time_us": 0,
+    "time_zone": "Europe/Rome", "language": "da", "country": "DK", "place": "shop",
+}  # fmt: skip
+OTHERWISE: dict[str, list[Any]] = {
+    "context": [ContextInput()._replace(**{name: said}) for name, said in SAID.items()],
+    "consent": [Consent.GRANTED, Consent.DENIED],
+    "defer_activation": [True],
+    "include_ranking": [True],
+    "include_offers": [("late",)],
+    "exclude_offers": [("late",)],
+    "customer_id": ["anna"],
+}  # fmt: skip
+
+
+async def test_no_two_questions_are_taken_for_one(tmp_path: Path) -> None:
+    """Whatever two questions differ in, each has its own fingerprint; equal ones were looked into once."""
+    assert {*OTHERWISE, "campaign", "decision_id", "dry_run"} == set(DecideRequest._fields)
+    assert {*SAID, "features"} == set(ContextInput._fields)
+    wired = await Wired(ANYBODY, tmp_path).start()
+    plain = DecideRequest("c")
+    asked = [plain, *(plain._replace(**{name: said}) for name, every in OTHERWISE.items() for said in every)]
+    decisions = [await decided(wired, each) for each in (*asked, *asked)]
+    fingerprints = [decision.fingerprint for decision in decisions]
+    assert fingerprints[: len(asked)] == fingerprints[len(asked) :]
+    assert len(set(fingerprints)) == len(asked)
+    assert fingerprints[0] == plain.fingerprint(DRAW_KEY)
+    alike = [each for each in asked if not each.customer_id and each.context.time_us is None]
+    assert len(wired.served.asked) == len(alike) - 2, "what narrows the offers is a question of its own"
+    wired.clock.pass_s(60)
+    await decided(wired, plain)
+    assert len(wired.served.asked) == 1, "a minute later nothing of it holds"

@@ -11,6 +11,7 @@ from grpc import StatusCode
 
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
+from tilbud.supervisor import WorkerEnded
 from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
 
 M = TypeVar("M", bound=Message)
@@ -48,12 +49,8 @@ def detail(status: status_pb2.Status, kind: type[M]) -> M:
     return message
 
 
-OPERATORS_ONLY = {errors.CheckpointInvalid, errors.LeaseLost, errors.LedgerInvalid}
-CALLERS = [
-    kind
-    for kind in concrete(TilbudError)
-    if kind.__module__ == errors.__name__ and kind not in OPERATORS_ONLY
-]
+OPERATORS_ONLY = {errors.CheckpointInvalid, errors.LeaseLost, errors.LedgerInvalid, WorkerEnded}
+CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY]
 
 
 @pytest.mark.parametrize("kind", CALLERS, ids=lambda kind: kind.__name__)
