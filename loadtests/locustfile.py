@@ -70,6 +70,7 @@ class Shopper(User):
     """Somebody who visits the shop again and again."""
 
     wait_time = between(0.001, 0.02)
+    _state: Any  # locust's; said here for whoever checks types without it
 
     def on_start(self) -> None:
         """Connect: each user has a connection, as each server of a shop would."""
