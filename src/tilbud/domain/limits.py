@@ -63,7 +63,7 @@ class Limits:
     lease_s: float = 1.2  # with a turn, well below the 2 s within which another process goes on
     lease_renew_every_s: float = 0.3
     turn_overdue_s: float = 15.0
-    learn_slice_s: float = 0.0003  # a call comes to the loop about eight times, behind one slice each time
+    learn_slice_s: float = 0.0003  # a call comes to the loop several times, perhaps behind one each time
     learn_pause_s: float = 0.001  # after a slice, unless there is a backlog
     learn_hurry_lag_s: float = 0.3  # of settling, from which it is a backlog
     learn_paced_rows: int = 512  # at once, beyond which it is one too
