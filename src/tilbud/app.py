@@ -42,6 +42,7 @@ from tilbud.service.ids import Uuid7
 from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import ReportService
 from tilbud.service.switches import SwitchService
+from tilbud.telemetry.disk import Disk
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.telemetry.stalls import watch_stalls
@@ -163,6 +164,12 @@ class Application:
         settings, place, limits = self._settings, self._place, self._settings.limits
         self._undo.callback(hold(settings.data, shared=place is not None).close)
         metrics = Metrics(CollectorRegistry(), version=version("tilbud"), vw_version=version("vowpalwabbit"))
+        ledger_file = settings.data / LEDGER_FILE
+        Disk(
+            settings.data,
+            {"database": ledger_file, "log": Path(f"{ledger_file}-wal")},
+            registry=metrics.registry,
+        )
         self._start_http(metrics)
 
         ledger = ledger_at(settings.data, settings)
@@ -237,10 +244,12 @@ class Application:
             limits=limits,
             relearn=loader.relearn,
         )
+        rpc = Rpc(metrics=metrics, limits=limits, log=self._logger("transport"))
+        metrics.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)
         server = GrpcServer(
             listen=place.listen if place else settings.listen,
             shared=place is not None,
-            rpc=Rpc(metrics=metrics, limits=limits, log=self._logger("transport")),
+            rpc=rpc,
             handlers={
                 "DecisionService": {
                     **DecisionHandlers(decide, report, limits).by_name(),

@@ -9,10 +9,17 @@ kept: the path of a decision only increments, and what it increments takes no lo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.switches import Pause
@@ -20,7 +27,10 @@ from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
-ENTROPY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
+_SMALL_SHARES = (
+    0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+)  # fmt: skip
+POLICY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
@@ -32,6 +42,7 @@ class _DecisionChildren:
     duration: Spread
     drawn: Spread
     entropy: Spread
+    smallest: Spread
 
 
 @dataclass(slots=True)
@@ -50,7 +61,9 @@ class _Caches:
 class Metrics:
     """The metrics of one process, in one registry."""
 
-    def __init__(self, registry: CollectorRegistry, *, version: str, vw_version: str) -> None:
+    def __init__(  # noqa: PLR0915 - a statement for each metric
+        self, registry: CollectorRegistry, *, version: str, vw_version: str
+    ) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"tilbud_{name}", text, labels, registry=registry)
 
@@ -69,6 +82,7 @@ class Metrics:
         # Creation times double the samples and say nothing a scrape does not know.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's
         self.registry = registry
+        ProcessCollector(registry=registry)
         self._decisions = tallies(
             "decisions",
             "Answered decisions, retries and dry runs left out",
@@ -132,6 +146,12 @@ class Metrics:
             "Entropy of the probabilities over that of an even choice, of one decision in eight",
             (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "campaign",
         )  # fmt: skip
+        self._smallest = spreads(
+            "policy_probability_min",
+            "Probability of the least likely eligible offer, of the same decisions",
+            _SMALL_SHARES,
+            "campaign",
+        )
         self.settlement_lag = gauge(
             "settlement_lag_seconds", "Seconds by which the oldest due decision is overdue", "campaign"
         )
@@ -176,6 +196,10 @@ class Metrics:
         )
         self.campaigns = gauge("campaigns", "Campaigns served")
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
+        for result in ("loaded", "refused"):
+            self.reloads.labels(result)  # at 0 from the start: Prometheus sees no rise in what was not there
+        self._in_flight = gauge("calls_in_flight", "Calls being answered now")
+        self._in_flight_max = gauge("calls_in_flight_max", "Calls in flight beyond which more are refused")
         gauge("build_info", "Versions, as labels; always 1", "version", "vw_version").labels(
             version, vw_version
         ).set(1)
@@ -196,9 +220,10 @@ class Metrics:
             children.drawn.observe(decision.probability)
             if decision.reason is Reason.PERSONALIZED:
                 self._passed_over += 1
-                if self._passed_over == ENTROPY_EVERY:
+                if self._passed_over == POLICY_EVERY:
                     self._passed_over = 0
                     children.entropy.observe(entropy_ratio(decision.probabilities))
+                    children.smallest.observe(min(decision.probabilities))
 
     def _decision_children(self, key: tuple[str, ...]) -> _DecisionChildren:
         campaign, variant = key[:2]
@@ -208,6 +233,7 @@ class Metrics:
             duration=self._decide_duration.labels(campaign),
             drawn=self._drawn.labels(campaign, variant),
             entropy=self._entropy.labels(campaign),
+            smallest=self._smallest.labels(campaign),
         )
 
     def excluded(self, campaign: str, rule: str, offers: int) -> None:
@@ -273,6 +299,11 @@ class Metrics:
     def rpc(self, method: str, code: str, seconds: float) -> None:
         """Observe one call."""
         self._rpc_duration.labels(method, code).observe(seconds)
+
+    def watch_calls(self, in_flight: Callable[[], int], in_flight_max: int) -> None:
+        """Show how many calls there are at each scrape, which asks from a thread of its own."""
+        self._in_flight.set_function(in_flight)
+        self._in_flight_max.set(in_flight_max)
 
     def show_pauses(self, pauses: Iterable[Pause], now_us: int) -> None:
         """Show what is off now (wall clock, µs)."""

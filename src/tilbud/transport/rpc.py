@@ -43,6 +43,11 @@ class Rpc:
         self._log = log
         self._in_flight = 0
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are being answered now."""
+        return self._in_flight
+
     def service(
         self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handle]
     ) -> grpc.GenericRpcHandler:
