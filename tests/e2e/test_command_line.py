@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES
+from tests.e2e.customers import until
 
 from tilbud.config import SAMPLES
 
@@ -19,10 +20,12 @@ HILLSTROM = Path(__file__).parents[3] / "shared" / "data" / "hillstrom.csv"
 TILBUD = [sys.executable, "-m", "tilbud"]
 
 
-def _run(*words: str | Path, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+def _run(
+    *words: str | Path, timeout_s: float = 120.0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*TILBUD, *map(str, words)], check=False, capture_output=True, text=True, timeout=timeout_s,
-        env={"COLUMNS": "100"},
+        env={"COLUMNS": "100", **environment},
     )  # fmt: skip
 
 
@@ -84,6 +87,8 @@ def test_the_schema_is_json_schema() -> None:
         (["serve", "--campaigns", "/nowhere"], "/nowhere: there is no such file or directory"),
         (["rebuild", "--data", "/nowhere"], "/nowhere has no ledger.sqlite3"),
         (["rebuild", "--campaign", "none"], "no campaign 'none'"),
+        (["backup", "--data", "/nowhere", "--to", "/elsewhere"], "--data: /nowhere has no ledger.sqlite3"),
+        (["health", "--listen", "nonsense"], "--listen: 'nonsense' is not HOST:PORT"),
         (["simulate", "--target", "127.0.0.1:1"], "127.0.0.1:1"),
         (
             ["replay", "nowhere.csv", "--campaign", "x", "--offer-column", "a", "--outcome-column", "b"],
@@ -99,6 +104,27 @@ def test_mistakes_are_sentences(words: list[str], said: str, tmp_path: Path) -> 
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(serve: Serve) -> None:
+    """Asked where `serve` listens, also where that is every address, and never through a proxy."""
+    service = serve(RULES, options=("--drain-notice-s", "60"))
+    everywhere = f"0.0.0.0:{service.target.rpartition(':')[2]}"
+    ran = _run("health", TILBUD_LISTEN=everywhere, http_proxy="http://127.0.0.1:9")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{everywhere}: SERVING\n", "")
+    at = ["--listen", service.target]
+    assert _run("health", *at, "--service", "tilbud.v1.DecisionService").returncode == 0
+    unknown = _run("health", *at, "--service", "tilbud.v1.Nothing")
+    assert (unknown.returncode, unknown.stdout) == (1, f"{service.target}: NOT_FOUND: \n")
+    service.process.send_signal(signal.SIGTERM)
+    until(lambda: bool(service.events("draining")))
+    drains = _run("health", *at)
+    assert (drains.returncode, drains.stdout) == (1, f"{service.target}: NOT_SERVING\n")
+    service.kill()
+    gone = _run("health", *at, "--timeout", "5")
+    assert gone.returncode == 1
+    assert re.fullmatch(rf"{service.target}: UNAVAILABLE: .*\n", gone.stdout)
+    assert "Traceback" not in gone.stderr
 
 
 def test_an_interrupted_simulation_still_shows_its_table(serve: Serve) -> None:

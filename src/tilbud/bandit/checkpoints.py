@@ -208,6 +208,11 @@ class Checkpoints:
             return []
         return sorted(path.name for path in self._directory.iterdir() if path.is_dir())
 
+    def manifests(self, campaign: str) -> list[tuple[Path, Manifest]]:
+        """Return every manifest of the campaign that can be read, of any lineage, and where it is."""
+        found = [(path, _read_or_none(path)) for path, _ in _manifests(self._directory / campaign)]
+        return [(path, manifest) for path, manifest in found if manifest is not None]
+
     def drop_erased(self, campaign: str, erasures: int) -> int:
         """Remove checkpoints, of any lineage, saved at fewer erasures; return how many.
 

@@ -1,0 +1,112 @@
+"""A backup: the data directory of a service, copied while it serves.
+
+What holds: every decision and outcome acknowledged before it began is in the copy, and the copy is of one
+moment, so that serving from it is a restart. The source is only read, and no lock is taken that anybody waits
+for. The copy comes into being whole, on disk, or not at all.
+
+What only processes that run need is not copied: the lock, and the file that tells them of switches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilbud.app import CHECKPOINTS_DIRECTORY, LEDGER_FILE, checkpoints_at
+from tilbud.bandit.checkpoint_copies import copy_checkpoints
+from tilbud.config import Settings
+from tilbud.domain.errors import TilbudError
+from tilbud.ledger.copying import Copied, Progress, at_this_moment
+
+_TRIES_MAX = 5
+
+
+class BackupRefused(TilbudError):
+    """What was asked for cannot be done; nothing was copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What a backup has."""
+
+    ledger: Copied
+    checkpoints: int
+    size_bytes: int
+
+
+def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
+    """Copy a data directory to a new one; `progress` hears of (pages done, all pages) of the ledger.
+
+    Raises BackupRefused, LedgerInvalid, LedgerUnavailable, or OSError where the copy cannot be written.
+    """
+    data, to = data.resolve(), to.resolve()
+    _check(data, to)
+    try:
+        making = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+    except OSError as error:
+        raise BackupRefused(
+            f"--to: no directory can be made in {to.parent}: {error.strerror}; choose another place"
+        ) from error
+    try:
+        copied, checkpoints = _copy(data, making, progress)
+        size_bytes = _sync(making)
+        try:
+            making.rename(to)
+        except OSError as error:
+            raise BackupRefused(
+                f"--to: {to} cannot be made: {error.strerror}; name a directory that is not there yet"
+            ) from error
+        _sync_one(to.parent)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return BackedUp(copied, checkpoints, size_bytes)
+
+
+def _check(data: Path, to: Path) -> None:
+    if not (data / LEDGER_FILE).is_file():
+        raise BackupRefused(f"--data: {data} has no {LEDGER_FILE}; name the data directory of a service")
+    if to.is_relative_to(data):
+        raise BackupRefused(f"--to: {to} is in the data directory; choose another place")
+    if not to.parent.is_dir():
+        raise BackupRefused(f"--to: there is no directory {to.parent}; make it, or mount it, first")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise BackupRefused(f"--to: {to} is there already; name a new directory, or an empty one")
+
+
+def _copy(data: Path, to: Path, progress: Progress) -> tuple[Copied, int]:
+    """Copy checkpoints and ledger of one moment; why in this order, checkpoint_copies.py says."""
+    checkpoints, directory = checkpoints_at(data, Settings(data=data)), to / CHECKPOINTS_DIRECTORY
+    tries = 0
+    while True:
+        tries += 1
+        listed = [each for name in checkpoints.campaigns() for each in checkpoints.manifests(name)]
+        with at_this_moment(data / LEDGER_FILE) as ledger:
+            try:
+                copied = copy_checkpoints(
+                    listed, directory, ledger.stands, pass_over_gone=tries == _TRIES_MAX
+                )
+            except FileNotFoundError:  # removed since it was listed, and the ledger may have gone on too
+                shutil.rmtree(directory, ignore_errors=True)
+            else:
+                return ledger.copy_to(to / LEDGER_FILE, progress), copied
+
+
+def _sync(directory: Path) -> int:
+    """Wait until all below a directory is on disk; return the bytes of its files."""
+    size_bytes = 0
+    for where, _, names in os.walk(directory, topdown=False):
+        for path in [*(Path(where, name) for name in names), Path(where)]:
+            _sync_one(path)
+            size_bytes += path.stat().st_size if path.is_file() else 0
+    return size_bytes
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

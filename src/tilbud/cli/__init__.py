@@ -1,0 +1,48 @@
+"""The command line: `tilbud serve`, `health`, `check`, `simulate`, `replay`, `rebuild`, `backup`.
+
+What holds: every option is also an environment variable `TILBUD_…`; what a person reads goes to
+standard output, logs go to standard error as JSON lines; a mistake ends with a sentence that says how to
+mend it and a non-zero status. Commands parse and print; the work is done in the rooms.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tilbud.cli.checking import check
+from tilbud.cli.driving import replay, simulate
+from tilbud.cli.keeping import backup, rebuild
+from tilbud.cli.serving import health, serve
+
+cli = typer.Typer(
+    name="tilbud",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"auto_envvar_prefix": "TILBUD", "help_option_names": ["-h", "--help"]},
+)
+for command in (serve, health, check, simulate, replay, rebuild, backup):
+    cli.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tilbud {version('tilbud')} (Vowpal Wabbit {version('vowpalwabbit')})")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Which offer should this customer see, here and now? Serve, check, try out and audit campaigns."""

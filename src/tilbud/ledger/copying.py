@@ -1,0 +1,84 @@
+"""A ledger's file copied as it is at one moment, while a service goes on writing it.
+
+What holds: the source is only read, and never waited for; the copy has every commit of before the moment and
+none of after, and SQLite finds it sound. SQLite's online backup alone begins anew at each commit of another
+process, so under load it would never end: a read transaction around it keeps the moment. While it does, the
+source's log grows and is not shortened (wal.py), so a moment is not to be kept longer than a copy takes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
+from tilbud.ledger.schema import check_current, connect
+
+Progress = Callable[[int, int], None]
+_STEP_PAGES = 1_024  # of 4 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How many rows a copy has."""
+
+    decisions: int
+    outcomes: int
+    settlements: int
+
+
+class LedgerMoment:
+    """A ledger's file as it is at one moment; made by `at_this_moment`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        rows = connection.execute("SELECT id, last_sequence, erasures FROM campaigns")
+        self.stands: Mapping[str, tuple[int, int]] = {name: (last, gone) for name, last, gone in rows}
+        """(last sequence, erasures) by campaign."""
+
+    def copy_to(self, path: Path, progress: Progress) -> Copied:
+        """Copy to a new file; `progress` hears of (pages done, all pages).
+
+        Raises LedgerUnavailable where it cannot be written, LedgerInvalid where the copy is not sound.
+        """
+        path.touch(mode=0o600)  # before SQLite would make it readable to others
+        try:
+            with closing(connect(path)) as copy:
+                self._connection.backup(
+                    copy, pages=_STEP_PAGES, progress=lambda _, left, pages: progress(pages - left, pages)
+                )
+                faults = [text for (text,) in copy.execute("PRAGMA quick_check")]
+                if faults != ["ok"]:
+                    raise LedgerInvalid(f"the ledger is damaged ({faults[0]}): restore an earlier backup")
+                return Copied(
+                    *(
+                        copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
+                        for table in ("decisions", "outcomes", "settlements")
+                    )
+                )
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger cannot be copied: {error}") from error
+
+
+@contextmanager
+def at_this_moment(path: Path) -> Iterator[LedgerMoment]:
+    """Keep the ledger as it is now, for reading, while the context lasts.
+
+    Raises LedgerInvalid where it is of another version or no ledger, LedgerUnavailable where it cannot be
+    read.
+    """
+    try:
+        connection = connect(path, read_only=True)
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
+    with closing(connection):
+        try:
+            connection.execute("BEGIN")
+            check_current(connection)  # with the first read the moment is there
+            moment = LedgerMoment(connection)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
+        yield moment

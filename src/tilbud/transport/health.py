@@ -1,0 +1,28 @@
+"""Asks a running service how it is, as a load balancer would (grpc.health.v1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where a service listens, not this
+SERVING = "SERVING"
+
+
+def ask_health(listen: str, service: str, timeout_s: float) -> str:
+    """Return the status that who listens at HOST:PORT gives of a service ("": of all), or why there is none.
+
+    Where it listens on every address, it is asked on loopback. Never through a proxy.
+    """
+    host, _, port = listen.rpartition(":")
+    target = f"{_EVERY_ADDRESS.get(host, host)}:{port}"
+    with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types know no methods
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return status
