@@ -13,7 +13,7 @@ INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports contract proto tools clean
+.PHONY: help run watch test check lint types imports contract proto tools prometheus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,10 @@ run: $(INSTALLED) ## serve the sample campaigns; ARGS="--durability power" adds 
 	@mkdir -p $(DATA)
 	$(BIN)/tilbud serve --campaigns src/tilbud/samples --data $(DATA) $(ARGS)
 
-test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) ## run every test; ARGS="-k ledger" selects
+watch: $(INSTALLED_DEV) prometheus ## samples, visitors, Prometheus and pictures of the dashboards; ARGS="--seconds 60" ends it
+	$(BIN)/python deploy/grafana/watch.py $(ARGS)
+
+test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus ## run every test; ARGS="-k ledger" selects
 	$(BIN)/python -m pytest -q $(ARGS)
 
 check: $(INSTALLED_DEV) $(INSTALLED_TOOLS) ## lint, types, imports and contract, without the other tests
@@ -47,8 +50,21 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1 from proto/
 
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 
+# Debian's package, unpacked into the venv: that needs no root and starts no service. The lists of what there is
+# are the venv's own too, since those of the system may be missing and are root's.
+APT := $(VENV)/apt
+APT_GET := timeout 120 apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Timeout=10 \
+	-o Dir::State::lists=$(abspath $(APT))/lists -o Dir::Cache=$(abspath $(APT))/cache
+
+prometheus: | $(BIN)/python ## get prometheus and promtool for the tests, where they are missing
+	@(for tool in prometheus promtool; do test -x $(BIN)/$$tool || command -v $$tool || exit 1; done) > /dev/null || { \
+	rm -rf $(APT) && mkdir -p $(APT)/lists/partial $(APT)/cache/archives/partial && cd $(APT) && \
+	$(APT_GET) update && $(APT_GET) download prometheus && dpkg-deb -x prometheus_*.deb ../prometheus && \
+	ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ && rm -rf ../apt; } || \
+	echo "prometheus could not be had; what needs it is skipped"
+
 clean: ## remove .venv, .data, builds and caches
-	rm -rf .venv tilbud-data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv tilbud-data tilbud-pictures build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests proto -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -59,7 +75,7 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(INSTALLED_DEV): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[dev]'
+	$(PIP) install --editable '.[dev,watch]'
 	@touch $@ $(INSTALLED)
 
 $(INSTALLED_TOOLS): proto/requirements.txt | $(BIN)/python
