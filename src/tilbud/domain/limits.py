@@ -42,6 +42,7 @@ class Limits:
     pause_reason_chars_max: int = 500
 
     # In flight
+    listeners: int = 16  # on the one address of gRPC, see transport/server.py
     calls_in_flight_max: int = 4_096
     ledger_queue_rows_max: int = 50_000
     ledger_batch_rows_max: int = 2_000
