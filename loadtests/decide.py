@@ -5,7 +5,8 @@
 All durable, 10 offers, no rules; one table for each group, medians over rounds that take turns:
 
  * unary: Decide beside a no-op grpc.aio echo of the same messages, driven by h2load (Debian:
-   nghttp2-client), 1 and 32 calls in flight; both may use every core, as the client does.
+   nghttp2-client), 1 and 32 calls in flight, over 8 connections and over one; all may use every core, as the
+   client does. A second no-op listens as often as the service does, and in its event loop.
  * batch: BatchDecide of 1, 10, 100 and 1,000, driven by h2load; the server is held on one core.
  * outcomes: ReportOutcome, and BatchReportOutcomes of 100, each outcome for a decision of its own. h2load
    sends one body only, so a Python client in a process of its own sends them; its CPU stands beside.
@@ -59,6 +60,8 @@ from serving import (
 from tilbud.v1 import decisions_pb2 as pb
 
 IN_FLIGHT = 32
+UNARY = ((1, 1, 4), (IN_FLIGHT, 8, 1), (IN_FLIGHT, 1, 1))
+"""Calls in flight, connections, and the calls of --calls that one is sent for."""
 OFFERS = 10
 WARM_UP_CALLS = 2_000
 BATCHES = ((1, 1, 32), (10, 4, 16), (100, 10, BATCH_IN_FLIGHT), (1_000, 10, BATCH_IN_FLIGHT))
@@ -124,23 +127,30 @@ def shop(window: str = "1d", cores: Sequence[int] | None = None) -> Iterator[tup
 
 
 def unary(calls: int, rounds: int) -> Table:
-    """Measure Decide and the no-op in turn."""
+    """Measure Decide and the no-ops in turn."""
     table = Table(
-        "what", "in flight", "a second", "CPU µs each", "of the no-op", title="Decide, beside a no-op"
-    )
-    with shop() as (service, directory), echoing() as noop:
+        "what", "in flight", "connections", "a second", "CPU µs each", "of the no-op",
+        title="Decide, beside a no-op",
+    )  # fmt: skip
+    with shop() as (service, directory), echoing() as plain, echoing("--like-service") as alike:
         body = framed(QUESTION, directory)
-        for in_flight, each in ((1, max(1, calls // 4)), (IN_FLIGHT, calls)):
-            echo, decide = Measured(), Measured()
-            for server in (noop, service):
-                h2load(server.port, DECIDE, body, WARM_UP_CALLS, in_flight)
-            for _ in turns(f"Decide, {in_flight} in flight", rounds):
-                for server, row in ((noop, echo), (service, decide)):
-                    load = partial(h2load, server.port, DECIDE, body, each, in_flight)
-                    row.add(server, each, load, Decide=each, decisions=each)
-            ratio = statistics.median(a / b for a, b in zip(decide.rates, echo.rates, strict=True))
-            table.add_row("no-op echo", str(in_flight), *echo.cells(), "1")
-            table.add_row("Decide", str(in_flight), *decide.cells(), f"{ratio:.2f}")
+        servers = {"no-op echo": plain, "no-op, listening as often": alike, "Decide": service}
+        for in_flight, connections, each in UNARY:
+            rows = {what: Measured() for what in servers}
+            sent = calls // each
+            loads = {
+                what: partial(h2load, server.port, DECIDE, body, sent, in_flight, connections=connections)
+                for what, server in servers.items()
+            }
+            for server in servers.values():
+                h2load(server.port, DECIDE, body, WARM_UP_CALLS, in_flight, connections=connections)
+            for _ in turns(f"Decide, {in_flight} in flight over {connections}", rounds):
+                for what, server in servers.items():
+                    rows[what].add(server, sent, loads[what], Decide=sent, decisions=sent)
+            for what, row in rows.items():
+                ratios = [a / b for a, b in zip(row.rates, rows["no-op echo"].rates, strict=True)]
+                share = f"{statistics.median(ratios):.2f}"
+                table.add_row(what, str(in_flight), str(connections), *row.cells(), share)
     return table
 
 

@@ -1,7 +1,8 @@
 """The no-op that Decide is measured against: a grpc.aio server that answers, and does nothing else.
 
 It reads the same messages and writes an answer as long as the service's own. Prints where it listens and
-serves until it is ended; `serving.echoing` starts it.
+serves until it is ended; `serving.echoing` starts it. `--like-service`: it listens as often on its address as
+the service does, and runs in the same event loop (uvloop), which a plain one does not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import sys
 
 import grpc
+import uvloop
 
+from tilbud.domain.limits import Limits
 from tilbud.v1 import decisions_pb2 as pb
 
 
@@ -30,7 +33,7 @@ def an_answer() -> pb.DecideResponse:
     return answer
 
 
-async def echo() -> None:
+async def echo(listeners: int) -> None:
     """Serve on any free port."""
     answer = an_answer()
 
@@ -42,16 +45,22 @@ async def echo() -> None:
         request_deserializer=pb.DecideRequest.FromString,
         response_serializer=pb.DecideResponse.SerializeToString,
     )
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", {"Decide": method}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    port, servers = 0, []
+    for _ in range(listeners):
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 1),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", {"Decide": method}),)
+        )
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        servers.append(server)  # one that nobody holds is ended
     sys.stdout.write(f"127.0.0.1:{port}\n")
     sys.stdout.flush()
-    await server.wait_for_termination()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(echo())
+    if "--like-service" in sys.argv:
+        uvloop.run(echo(Limits().listeners))
+    else:
+        asyncio.run(echo(1))

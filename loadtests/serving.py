@@ -202,9 +202,9 @@ def served(
 
 
 @contextlib.contextmanager
-def echoing(cores: Collection[int] | None = None) -> Iterator[Server]:
+def echoing(*options: str) -> Iterator[Server]:
     """Serve the no-op: the same messages as Decide's, read and written, and nothing between."""
-    with running([sys.executable, str(Path(__file__).with_name("echo.py"))], cores) as server:
+    with running([sys.executable, str(Path(__file__).with_name("echo.py")), *options], None) as server:
         yield server
 
 

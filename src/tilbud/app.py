@@ -16,7 +16,7 @@ import gc
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.config import Place, Settings, host_and_port
+from tilbud.config import Place, Settings, host_and_port, split_address
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.errors import TilbudError
@@ -51,8 +51,9 @@ from tilbud.transport.customers import customer_handlers
 from tilbud.transport.decisions import DecisionHandlers
 from tilbud.transport.explaining import explain_handler
 from tilbud.transport.http_side import HttpSide
+from tilbud.transport.port import reserve
 from tilbud.transport.rpc import Rpc
-from tilbud.transport.server import GrpcServer
+from tilbud.transport.server import AddressRefused, GrpcServer
 
 LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "serving.lock"
@@ -117,6 +118,17 @@ def lock_as(lock: IO[bytes], data: Path, *, shared: bool) -> None:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         raise OSError(f"another process serves {data}; stop it, or choose another --data") from None
+
+
+@contextlib.contextmanager
+def reserved(listen: str) -> Iterator[int]:
+    """Keep an address for one service, port 0: any; give the port. Raises AddressRefused."""
+    with contextlib.ExitStack() as undo:
+        try:
+            sockets = [undo.enter_context(each) for each in reserve(*host_and_port(listen))]
+        except OSError as error:
+            raise AddressRefused(listen) from error
+        yield int(sockets[0].getsockname()[1])
 
 
 class Application:
@@ -246,9 +258,9 @@ class Application:
         )
         rpc = Rpc(metrics=metrics, limits=limits, log=self._logger("transport"))
         metrics.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)
+        listen = place.listen if place else self._reserved()
         server = GrpcServer(
-            listen=place.listen if place else settings.listen,
-            shared=place is not None,
+            listen=listen,
             rpc=rpc,
             handlers={
                 "DecisionService": {
@@ -265,12 +277,18 @@ class Application:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS_MAX)
-        self.grpc_port = await server.start()
+        await server.start()
+        self.grpc_port = split_address(listen)[1]
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
         await server.set_serving(serving=True)
         self._watch_stalls(metrics)
         self._ready = True
         self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
+
+    def _reserved(self) -> str:
+        """Keep the address for as long as this lives; return it with its port."""
+        listen = self._settings.listen
+        return f"{split_address(listen)[0]}:{self._undo.enter_context(reserved(listen))}"
 
     def _start_http(self, metrics: Metrics) -> None:
         address = self._place.http if self._place else self._settings.http

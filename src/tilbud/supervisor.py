@@ -17,19 +17,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import signal
-import socket
 from time import monotonic
-from typing import Any
 
-from tilbud.app import behind_us, hold, ledger_at, lock_as
-from tilbud.config import Place, Settings, host_and_port, split_address
+from tilbud.app import behind_us, hold, ledger_at, lock_as, reserved
+from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
 from tilbud.process import begin
 from tilbud.service.campaign_files import load_campaigns
 from tilbud.telemetry.log import logger
-from tilbud.transport.server import AddressRefused
 from tilbud.worker import Reloaded, Serving, Word, Worker
 
 _PAUSE_MIN_S = 0.1
@@ -37,8 +33,6 @@ _PAUSE_MAX_S = 5.0
 _SERVED_A_WHILE_S = 10.0
 _KILLED_AFTER_S = 2.0  # beyond the time after which a worker gives up by itself
 _PORT_MAX = 65_535
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
-_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family
 
 
 class WorkerEnded(TilbudError):
@@ -95,7 +89,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, which may be inherited, it hides ends
         lock = self._undo.enter_context(hold(settings.data))
         await asyncio.to_thread(load_campaigns, settings.campaigns, settings.limits)
-        self.grpc_port = self._reserve_port()
+        self.grpc_port = self._undo.enter_context(reserved(settings.listen))
         http_addresses = self._http_addresses()
         clock_behind_us = await self._open_ledger()
         lock_as(lock, settings.data, shared=True)
@@ -106,16 +100,6 @@ class Supervisor:
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         await self._complete
         self._log.info("serving", grpc_port=self.grpc_port, http_ports=self.http_ports)
-
-    def _reserve_port(self) -> int:
-        listen = self._settings.listen
-        try:
-            reserved = reserve(*host_and_port(listen))
-        except OSError as error:
-            raise AddressRefused(listen) from error
-        for each in reserved:
-            self._undo.enter_context(each)
-        return int(reserved[0].getsockname()[1])
 
     def _http_addresses(self) -> list[str]:
         host, port = split_address(self._settings.http)
@@ -189,60 +173,3 @@ class Supervisor:
                     worker.signal(signal.SIGKILL)
                 await asyncio.wait(hanging)
         self._undo.close()
-
-
-def reserve(host: str, port: int) -> list[socket.socket]:
-    """Return sockets bound to an address (port 0: any) that share it with workers, and listen to nothing.
-
-    Of a name's addresses those that this machine has, as gRPC does. Raises OSError where it has none of them,
-    and where somebody listens there already: sharing would let even them in.
-    """
-    with contextlib.ExitStack() as undo:
-        reserved: list[socket.socket] = []
-        missing = OSError(errno.EADDRNOTAVAIL, f"{host} has no address here")
-        for family, address in _addresses(host):
-            try:
-                each = undo.enter_context(_reserved(family, (address[0], port, *address[2:])))
-            except OSError as error:
-                if error.errno not in _MISSING:
-                    raise
-                missing = error
-                continue
-            reserved.append(each)
-            port = each.getsockname()[1]
-        if not reserved:
-            raise missing
-        undo.pop_all()
-        return reserved
-
-
-def _addresses(host: str) -> list[tuple[int, tuple[Any, ...]]]:
-    """Return family and address of all that a host's name stands for; to gRPC a wildcard is one of both."""
-    found = [
-        (family, address)
-        for name in (_WILDCARDS if host in _WILDCARDS else (host,))
-        for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _reserved(family: int, address: tuple[Any, ...]) -> socket.socket:
-    _bound(family, address, socket.SO_REUSEADDR).close()
-    try:
-        return _bound(family, address, socket.SO_REUSEPORT)
-    except OSError:  # connections of an earlier service have yet to time out
-        return _bound(family, address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
-
-
-def _bound(family: int, address: tuple[Any, ...], *options: int) -> socket.socket:
-    unbound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        for option in options:
-            unbound.setsockopt(socket.SOL_SOCKET, option, 1)
-        if family == socket.AF_INET6:
-            unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        unbound.bind(address)
-    except OSError:
-        unbound.close()
-        raise
-    return unbound

@@ -20,11 +20,14 @@ from tests.e2e.campaigns import RULES, SLOW
 from tests.running import Service
 
 from tilbud.config import SAMPLES
+from tilbud.domain.limits import Limits
 from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)(\{(?P<labels>.*)\})? ")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 PATIENCE_S = 60.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
 DESIGNED = {
     "decisions_total": {"campaign", "variant", "reason", "offer"},
     "context_decisions_total": {"campaign", "variant", "channel", "device", "journey_stage"},
@@ -55,8 +58,8 @@ DESIGNED = {
 }
 
 
-def _health(service: Service, name: str = "") -> int:
-    check = service.channel.unary_unary(
+def _health(service: Service, name: str = "", channel: grpc.Channel | None = None) -> int:
+    check = (channel or service.channel).unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -118,24 +121,39 @@ def test_health_and_readiness_follow_the_service(serve: Serve) -> None:
     """SERVING overall and for each service, /livez and /readyz 200; unknown services NOT_FOUND."""
     service = serve(SLOW)
     for name in ("", "tilbud.v1.DecisionService", "tilbud.v1.CampaignService"):
-        assert _health(service, name) == health_pb2.HealthCheckResponse.SERVING
+        assert _health(service, name) == SERVING
     assert service.get("/livez") == (200, "alive\n")
     assert service.get("/readyz") == (200, "ready\n")
     assert service.get("/nothing")[0] == 404
 
 
+def test_every_connection_meets_the_same_service(serve: Serve) -> None:
+    """Whichever listener has it: the service is healthy there, and a retry is the same decision."""
+    service = serve(SLOW)
+    request = pb.DecideRequest(campaign="slow", decision_id="one")
+    answer = service.decisions.Decide(request)
+    for _ in range(4 * Limits().listeners):
+        with service.dial() as channel:
+            assert _health(service, "tilbud.v1.DecisionService", channel) == SERVING
+            assert DecisionServiceStub(channel).Decide(request) == answer
+
+
 def test_sigterm_drains_without_losing_a_call(serve: Serve) -> None:
-    """SIGTERM under load: callers that retry lose nothing, the process ends with 0, and ids answer again."""
+    """SIGTERM under load: callers that retry lose nothing, the process ends with 0, and ids answer again.
+
+    Each caller has a connection of its own, so that several of the listeners have calls in flight.
+    """
     service = serve(SLOW)
     acknowledged: list[str] = []
     retried: list[str] = []
     stopping = threading.Event()
 
     def ask() -> None:
+        decisions = DecisionServiceStub(service.dial())
         for number in range(100_000):
             name = f"drain-{threading.get_ident()}-{number}"
             try:
-                service.decisions.Decide(pb.DecideRequest(campaign="slow", decision_id=name))
+                decisions.Decide(pb.DecideRequest(campaign="slow", decision_id=name))
             except (grpc.RpcError, ValueError) as error:
                 code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.CANCELLED
                 assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}, code

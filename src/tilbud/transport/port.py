@@ -1,0 +1,72 @@
+"""The port of a service: its own, and shared by all who listen on it for that service.
+
+What holds: while it is reserved, whoever shares it may listen, and nobody else's service begins there. It
+listens to nothing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from typing import Any
+
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
+_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family
+
+
+def reserve(host: str, port: int) -> list[socket.socket]:
+    """Return sockets bound to an address (port 0: any) that share it with listeners, and listen to nothing.
+
+    Of a name's addresses those that this machine has, as gRPC does. Raises OSError where it has none of them,
+    and where somebody listens there already: sharing would let even them in.
+    """
+    with contextlib.ExitStack() as undo:
+        reserved: list[socket.socket] = []
+        missing = OSError(errno.EADDRNOTAVAIL, f"{host} has no address here")
+        for family, address in _addresses(host):
+            try:
+                each = undo.enter_context(_reserved(family, (address[0], port, *address[2:])))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                missing = error
+                continue
+            reserved.append(each)
+            port = each.getsockname()[1]
+        if not reserved:
+            raise missing
+        undo.pop_all()
+        return reserved
+
+
+def _addresses(host: str) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return family and address of all that a host's name stands for; to gRPC a wildcard is one of both."""
+    found = [
+        (family, address)
+        for name in (_WILDCARDS if host in _WILDCARDS else (host,))
+        for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _reserved(family: int, address: tuple[Any, ...]) -> socket.socket:
+    _bound(family, address, socket.SO_REUSEADDR).close()
+    try:
+        return _bound(family, address, socket.SO_REUSEPORT)
+    except OSError:  # connections of an earlier service have yet to time out
+        return _bound(family, address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def _bound(family: int, address: tuple[Any, ...], *options: int) -> socket.socket:
+    unbound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            unbound.setsockopt(socket.SOL_SOCKET, option, 1)
+        if family == socket.AF_INET6:
+            unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        unbound.bind(address)
+    except OSError:
+        unbound.close()
+        raise
+    return unbound
