@@ -46,7 +46,6 @@ class Limits:
     calls_in_flight_max: int = 4_096
     ledger_queue_rows_max: int = 50_000
     ledger_batch_rows_max: int = 2_000
-    ledger_loop_rows_max: int = 4  # that the loop commits itself, see ledger/writer.py
     service_clock_written_every_s: float = 0.1
     retry_after_s: float = 0.25
     decide_time_left_min_s: float = 0.003

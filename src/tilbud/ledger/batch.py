@@ -16,7 +16,6 @@ from typing import Any
 from tilbud.domain.clock import Now
 from tilbud.domain.decisions import Contact, Decision
 from tilbud.domain.errors import LedgerUnavailable
-from tilbud.ledger.schema import BUSY_TIMEOUT_S
 from tilbud.ledger.statements import Statements
 
 # What one call can cause by what it carries. Any other error of SQLite is the store's.
@@ -42,44 +41,25 @@ class Work:
 
 
 class Batches:
-    """Commits batches on one connection; for one thread at a time."""
+    """Commits batches on one connection; for one thread."""
 
     def __init__(self, connection: sqlite3.Connection, statements: Statements) -> None:
         self._connection = connection
         self._statements = statements
-        self._patience_s = -1.0
 
     def commit(self, calls: Sequence[Recording | Work]) -> list[Any]:
         """Return each call's result, or the exception it shall raise."""
-        self._be_patient(BUSY_TIMEOUT_S)
         try:
-            return self._commit(calls)
+            try:
+                return self._transaction(calls, self._together)
+            except sqlite3.Error as error:
+                if not isinstance(error, _OF_THE_CALL):
+                    raise
+            except Exception:  # noqa: BLE001, S110 - some call is at fault: the second try tells which
+                pass
+            return self._transaction(calls, self._one_by_one)
         except sqlite3.Error as error:
             return [LedgerUnavailable(f"the ledger cannot commit: {error}") for _ in calls]
-
-    def commit_now(self, calls: Sequence[Recording | Work]) -> list[Any] | None:
-        """Do the same without waiting for another process that writes; return None where one does."""
-        self._be_patient(0.0)
-        try:
-            return self._commit(calls)
-        except sqlite3.Error:
-            return None
-
-    def _be_patient(self, seconds: float) -> None:
-        if seconds != self._patience_s:
-            self._connection.execute(f"PRAGMA busy_timeout = {seconds * 1e3:.0f}")
-            self._patience_s = seconds
-
-    def _commit(self, calls: Sequence[Recording | Work]) -> list[Any]:
-        """Commit; raises sqlite3.Error where the store cannot, and has done nothing."""
-        try:
-            return self._transaction(calls, self._together)
-        except sqlite3.Error as error:
-            if not isinstance(error, _OF_THE_CALL):
-                raise
-        except Exception:  # noqa: BLE001, S110 - some call is at fault: the second try tells which
-            pass
-        return self._transaction(calls, self._one_by_one)
 
     def _transaction(
         self, calls: Sequence[Recording | Work], run: Callable[[Sequence[Recording | Work]], list[Any]]

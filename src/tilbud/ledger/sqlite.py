@@ -1,6 +1,6 @@
 """The Ledger, and Customers, in one SQLite file, for one process or several on one machine.
 
-What holds: all writes go through one writer, many to a commit; reads go through a connection of their
+What holds: all writes go through one thread, many to a commit; reads go through a connection of their
 own that cannot write, on the loop's thread, and see every commit before them. Everything is in the
 file: nothing a decision has met is remembered here. It does not learn, and reads no clock but to
 measure its commits.
@@ -70,13 +70,7 @@ class SqliteLedger(SqliteReading):
         self._read_from(reading)
         self._opened = _Opened(
             writing,
-            Writer(
-                batches.commit,
-                observe_commit,
-                self._limits,
-                # With POWER a commit waits for the disk, which the loop must never do.
-                batches.commit_now if self._durability is Durability.PROCESS else None,
-            ),
+            Writer(batches.commit, observe_commit, self._limits),
             WalKeeper(self._path),
         )
         return info
@@ -204,7 +198,7 @@ class SqliteLedger(SqliteReading):
     async def update_customer(
         self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
     ) -> Profile:
-        """Replace a profile by `change` of it, which runs in the writer, perhaps more than once."""
+        """Replace a profile by `change` of it, which runs in the writer's thread, perhaps more than once."""
         stored: Profile = await self._submit(
             Work(lambda statements: statements.customers.update(key, change, now), now), 1
         )
@@ -226,8 +220,7 @@ class SqliteLedger(SqliteReading):
         the rows are gone for whoever reads; the log is emptied as soon as it is free.
         """
         erased: Erased = await self._submit(
-            Work(lambda statements: statements.customers.erase(key, now), now),
-            self._limits.purge_batch_rows_max,  # as an estimate
+            Work(lambda statements: statements.customers.erase(key, now), now), 1
         )
         if self._opened is not None:  # else it was closed meanwhile, which empties the log
             await asyncio.to_thread(self._opened.wal.empty, _EMPTIED_WITHIN_S)

@@ -1,4 +1,4 @@
-"""The writer: batches, bounds, who commits, and who hears of a failure."""
+"""The writer thread: batches, bounds, and who hears of a failure."""
 
 from __future__ import annotations
 
@@ -112,79 +112,3 @@ async def test_stopping_commits_what_waits_and_then_refuses():
     assert not writer._thread.is_alive()
     with pytest.raises(LedgerUnavailable):
         writer.submit("b", 1)
-
-
-class Committers:
-    """A store that notes what was committed at once, on the loop, and what in the writer's thread."""
-
-    def __init__(self) -> None:
-        self.committed: list[tuple[str, list[Any]]] = []
-        self.free = True
-
-    def commit(self, works: Sequence[Any]) -> list[Any]:
-        """Commit in the thread."""
-        self.committed.append(("thread", list(works)))
-        return list(works)
-
-    def commit_now(self, works: Sequence[Any]) -> list[Any] | None:
-        """Commit on the loop, unless somebody else writes."""
-        if not self.free:
-            return None
-        self.committed.append(("loop", list(works)))
-        return list(works)
-
-
-async def test_few_rows_are_committed_by_the_loop_and_many_by_the_thread():
-    """Each in one batch, in the order they came, and everyone hears of theirs."""
-    store, seen = Committers(), list[int]()
-    limits = replace(Limits(), ledger_loop_rows_max=3)
-    writer = Writer(store.commit, lambda _s, rows: seen.append(rows), limits, store.commit_now)
-    few = await asyncio.gather(*(writer.submit(each, 1) for each in "abc"))
-    many = await asyncio.gather(*(writer.submit(each, 1) for each in "defg"))
-    assert await writer.submit("h", 1) == "h"
-    assert [*few, *many] == list("abcdefg")
-    assert store.committed == [("loop", list("abc")), ("thread", list("defg")), ("loop", ["h"])]
-    await writer.stop()
-    assert seen == [3, 4, 1]
-
-
-async def test_the_loop_commits_nothing_while_the_thread_does():
-    """What comes meanwhile waits for its turn, be it ever so little."""
-    store, gated = Committers(), Store()
-    gated.gate.clear()
-    limits = replace(Limits(), ledger_loop_rows_max=1)
-    writer = Writer(gated.commit, lambda _s, _r: None, limits, store.commit_now)
-    both = [writer.submit("many", 2)]
-    await asyncio.sleep(0)
-    both.append(writer.submit("few", 1))
-    await asyncio.sleep(0)
-    assert not store.committed
-    gated.gate.set()
-    assert await asyncio.gather(*both) == ["many", "few"]
-    assert (gated.batches, store.committed) == ([["many"]], [("loop", ["few"])])
-    await writer.stop()
-
-
-async def test_where_the_loop_would_have_to_wait_the_thread_commits():
-    """Another process writes: the loop goes on, and the call is answered all the same."""
-    store = Committers()
-    store.free = False
-    writer = Writer(store.commit, lambda _s, _r: None, Limits(), store.commit_now)
-    assert await writer.submit("a", 1) == "a"
-    assert store.committed == [("thread", ["a"])]
-    await writer.stop()
-
-
-async def test_a_mistake_on_the_loop_reaches_its_caller_and_ends_nothing():
-    """As one in the thread does."""
-
-    def commit_now(works: Sequence[Any]) -> list[Any]:
-        if works == ["bad"]:
-            raise ZeroDivisionError("ours")
-        return list(works)
-
-    writer = Writer(Store().commit, lambda _s, _r: None, Limits(), commit_now)
-    with pytest.raises(ZeroDivisionError):
-        await writer.submit("bad", 1)
-    assert await writer.submit("fine", 1) == "fine"
-    await writer.stop()
