@@ -1,0 +1,339 @@
+"""The dashboard *Service*: is it up, is it fast, and what is it running out of?
+
+What holds: what is an event loop's, a file's or a process's own is shown by process; what every process knows
+of the same ledger is taken once, by `max`.
+"""
+
+from __future__ import annotations
+
+from panels import PER_SECOND, Dashboard, Panel, Query, Row, stat
+from queries import (
+    INSTANCE,
+    JOB,
+    PROCESSES,
+    SCRAPES,
+    heat,
+    mean,
+    or_zero,
+    quantile,
+    quantiles,
+    rate,
+    share,
+)
+
+BAD = 'code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|RESOURCE_EXHAUSTED"'
+FAST = 'method="Decide", code="OK"'
+SLO_LATENCY_S = "0.01"
+
+
+def board() -> Dashboard:
+    """Is it up, is it fast, and what is it running out of?"""
+    calls = "tilbud_rpc_duration_seconds"
+    decide = "tilbud_decide_duration_seconds"
+    commit = "tilbud_ledger_commit_duration_seconds"
+    decisions = rate("tilbud_decisions_total", PROCESSES, "campaign")
+    fallback = rate("tilbud_decisions_total", f'{PROCESSES}, reason=~"fallback.*"', "campaign")
+    now = Row(
+        "Now",
+        [
+            stat(
+                "Processes up",
+                "Processes that answered the last scrape.",
+                "none",
+                f"sum(up{{{PROCESSES}}})",
+                red_below=1,
+            ),
+            stat(
+                "Calls",
+                "Calls answered a second, by all processes; a batch is one call.",
+                "reqps",
+                rate(f"{calls}_count", PROCESSES),
+                decimals=1,
+            ),
+            stat(
+                "Availability",
+                "Share of the calls that the service did not fail. What a caller got wrong, or gave up on, "
+                "is not counted as failed.",
+                "percentunit",
+                "1 - "
+                + share(rate(f"{calls}_count", f"{PROCESSES}, {BAD}"), rate(f"{calls}_count", PROCESSES)),
+                decimals=3,
+                red_below=0.999,
+            ),
+            stat(
+                "Decide within 10 ms",
+                "Share of the Decide calls that were handled within the goal of 10 ms.",
+                "percentunit",
+                share(
+                    rate(f"{calls}_bucket", f'{PROCESSES}, {FAST}, le="{SLO_LATENCY_S}"'),
+                    rate(f"{calls}_count", f"{PROCESSES}, {FAST}"),
+                ),
+                decimals=2,
+                red_below=0.99,
+            ),
+            stat(
+                "Processes that settle",
+                "Exactly one process of a service turns due decisions into rewards. None for a moment is a "
+                "change of hands; none for longer means that nothing is learned.",
+                "none",
+                f"sum(tilbud_settling_lease{{{PROCESSES}}})",
+                red_below=1,
+                red_from=2,
+            ),
+            stat(
+                "Alerts firing",
+                "Alerts of this service that fire now; RUNBOOK.md says what to do about each.",
+                "none",
+                'count(ALERTS{alertname=~"Tilbud.*", alertstate="firing"}) or vector(0)',
+                red_from=1,
+            ),
+        ],
+    )
+    traffic = Row(
+        "Traffic and errors",
+        [
+            Panel(
+                "Calls by method",
+                "Calls answered a second; a batch is one call.",
+                "reqps",
+                [Query(rate(f"{calls}_count", PROCESSES, "method"), "{{method}}")],
+            ),
+            Panel(
+                "Calls by process",
+                "Calls answered a second by each process. Connections are spread, not calls: few clients "
+                "may load one process alone.",
+                "reqps",
+                [Query(rate(f"{calls}_count", PROCESSES, "instance"), "{{instance}}")],
+            ),
+            Panel(
+                "Calls that were not OK",
+                "By method and gRPC code. INVALID_ARGUMENT and NOT_FOUND are a caller's mistake, "
+                "RESOURCE_EXHAUSTED is shed load, UNAVAILABLE a ledger that cannot commit.",
+                "reqps",
+                [
+                    Query(
+                        or_zero(rate(f"{calls}_count", f'{PROCESSES}, code!="OK"', "method", "code"), "code"),
+                        "{{method}} {{code}}",
+                    )
+                ],
+            ),
+            Panel(
+                "Decisions by campaign",
+                "Answered decisions a second, retries and dry runs left out.",
+                PER_SECOND,
+                [Query(decisions, "{{campaign}}")],
+                stacked=True,
+            ),
+            Panel(
+                "Answered with the fallback",
+                "Share of a campaign's decisions that were its fallback, for whatever reason; the dashboard "
+                "Campaign tells the reasons.",
+                "percentunit",
+                [Query(f"({fallback} or 0 * {decisions}) / ({decisions} > 0)", "{{campaign}}")],
+                maximum=1,
+            ),
+            Panel(
+                "Customers",
+                "Customer events a second by status, customers erased, and decisions made again since the "
+                "customer changed meanwhile.",
+                PER_SECOND,
+                [
+                    Query(rate("tilbud_customer_events_total", PROCESSES, "status"), "event {{status}}"),
+                    Query(rate("tilbud_erasures_total", PROCESSES), "erased"),
+                    Query(rate("tilbud_redecided_decisions_total", PROCESSES), "decided again"),
+                ],
+            ),
+        ],
+    )
+    latency = Row(
+        "Latency",
+        [
+            Panel(
+                "Decision",
+                "Seconds from the question to the recorded answer, all campaigns; in a batch, with its "
+                "wait. Read from buckets, so between two bounds it is a guess.",
+                "s",
+                quantiles(decide, PROCESSES),
+            ),
+            Panel(
+                "Calls, 99 % below",
+                "Seconds within which 99 of 100 calls of a method were handled.",
+                "s",
+                [Query(quantile(0.99, calls, PROCESSES, "method"), "{{method}}")],
+            ),
+            Panel(
+                "Where decisions fall",
+                "How many decisions took how long: two bands are two kinds of decisions, which one line "
+                "would hide.",
+                "s",
+                heat(decide, PROCESSES),
+                kind="heatmap",
+            ),
+        ],
+    )
+    saturation = Row(
+        "Saturation",
+        [
+            Panel(
+                "CPU",
+                "Cores a process uses. A process that answers cannot use much more than one.",
+                "none",
+                [Query(f"rate(process_cpu_seconds_total{{{PROCESSES}}}[{SCRAPES}])", "{{instance}}")],
+            ),
+            Panel(
+                "Memory",
+                "Resident memory of each process.",
+                "bytes",
+                [Query(f"process_resident_memory_bytes{{{PROCESSES}}}", "{{instance}}")],
+            ),
+            Panel(
+                "Calls in flight",
+                "Calls that are being answered at the moment of the scrape.",
+                "none",
+                [Query(f"tilbud_calls_in_flight{{{PROCESSES}}}", "{{instance}}")],
+            ),
+            Panel(
+                "Event-loop stalls",
+                "Seconds by which a task that only sleeps woke up late: no call waited longer for its turn "
+                "than this. 99 % below, and the mean.",
+                "s",
+                [
+                    Query(
+                        quantile(0.99, "tilbud_event_loop_stall_seconds", PROCESSES, "instance"),
+                        "{{instance}} 99 % below",
+                    ),
+                    Query(
+                        mean("tilbud_event_loop_stall_seconds", PROCESSES, "instance"), "{{instance}} mean"
+                    ),
+                ],
+            ),
+            Panel(
+                "Longest stall",
+                "The longest stall since the process began to serve; it only grows.",
+                "s",
+                [Query(f"tilbud_event_loop_stall_max_seconds{{{PROCESSES}}}", "{{instance}}")],
+            ),
+            Panel(
+                "Used of what there is",
+                "File descriptors that are open, of those a process may open; calls in flight, of the number "
+                "above which calls are refused.",
+                "percentunit",
+                [
+                    Query(
+                        f"process_open_fds{{{PROCESSES}}} / process_max_fds", "{{instance}} file descriptors"
+                    ),
+                    Query(
+                        f"tilbud_calls_in_flight{{{PROCESSES}}} / tilbud_calls_in_flight_max",
+                        "{{instance}} calls",
+                    ),
+                ],
+            ),
+        ],
+    )
+    ledger = Row(
+        "Ledger and disk",
+        [
+            Panel(
+                "Group commit",
+                "Seconds of one commit of the ledger. Every recorded decision waits for one.",
+                "s",
+                quantiles(commit, PROCESSES),
+            ),
+            Panel(
+                "Commits",
+                "Group commits a second, by process, and those that failed.",
+                PER_SECOND,
+                [
+                    Query(rate(f"{commit}_count", PROCESSES, "instance"), "{{instance}}"),
+                    Query(rate("tilbud_ledger_commit_errors_total", PROCESSES), "failed"),
+                ],
+            ),
+            Panel(
+                "Rows a commit",
+                "Mean number of rows in one commit: it grows with load, and makes each row cheaper.",
+                "none",
+                [Query(mean("tilbud_ledger_commit_rows", PROCESSES, "instance"), "{{instance}}")],
+            ),
+            Panel(
+                "Free disk",
+                "Free share of the file system that has the data directory.",
+                "percentunit",
+                [
+                    Query(
+                        f"min by (job) (tilbud_data_free_bytes{{{PROCESSES}}} / tilbud_data_size_bytes)",
+                        "{{job}}",
+                    )
+                ],
+                maximum=1,
+            ),
+            Panel(
+                "Ledger",
+                "Bytes of the ledger's database and of its write-ahead log. The log is emptied again and "
+                "again; one that only grows has a reader that does not end.",
+                "bytes",
+                [Query(f"max by (job, file) (tilbud_ledger_bytes{{{PROCESSES}}})", "{{job}} {{file}}")],
+            ),
+            Panel(
+                "What fails behind the calls",
+                "A second: turns of settling or learning, by campaign (or what else a turn does), "
+                "checkpoints not written or loaded, campaign files refused.",
+                PER_SECOND,
+                [
+                    Query(
+                        or_zero(rate("tilbud_learning_errors_total", PROCESSES, "campaign")),
+                        "learning {{campaign}}",
+                    ),
+                    Query(or_zero(rate("tilbud_checkpoint_errors_total", PROCESSES)), "checkpoints"),
+                    Query(
+                        or_zero(rate("tilbud_campaign_reloads_total", f'{PROCESSES}, result="refused"')),
+                        "files refused",
+                    ),
+                ],
+            ),
+        ],
+    )
+    campaigns = Row(
+        "Campaigns and versions",
+        [
+            Panel(
+                "Settlement lag",
+                "Seconds by which a campaign's oldest due decision is overdue.",
+                "s",
+                [Query(f"max by (campaign) (tilbud_settlement_lag_seconds{{{PROCESSES}}})", "{{campaign}}")],
+            ),
+            Panel(
+                "Pending decisions",
+                "Decisions that wait for activation or for the end of their window.",
+                "short",
+                [Query(f"max by (campaign) (tilbud_pending_decisions{{{PROCESSES}}})", "{{campaign}}")],
+            ),
+            Panel(
+                "Campaigns served",
+                "Campaigns each process serves. They differ while files are being loaded.",
+                "none",
+                [Query(f"tilbud_campaigns{{{PROCESSES}}}", "{{instance}}")],
+                width=4,
+            ),
+            Panel(
+                "Versions",
+                "What each process runs.",
+                "none",
+                [
+                    Query(
+                        f"count by (instance, version, vw_version) (tilbud_build_info{{{PROCESSES}}})",
+                        "{{instance}}",
+                    )
+                ],
+                kind="table",
+                width=4,
+            ),
+        ],
+    )
+    return Dashboard(
+        uid="tilbud-service",
+        title="Tilbud: Service",
+        description="Is it up, is it fast, and what is it running out of?",
+        variables=[JOB, INSTANCE],
+        rows=[now, traffic, latency, saturation, ledger, campaigns],
+        span="1h",
+    )
