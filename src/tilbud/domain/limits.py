@@ -44,6 +44,7 @@ class Limits:
     # In flight
     listeners: int = 16  # on the one address of gRPC, see transport/server.py
     calls_in_flight_max: int = 4_096
+    gathered_every_s: float = 0.001  # batches of calls that came one by one
     ledger_queue_rows_max: int = 50_000
     ledger_batch_rows_max: int = 2_000
     service_clock_written_every_s: float = 0.1

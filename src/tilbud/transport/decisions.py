@@ -19,7 +19,7 @@ from tilbud.service.decide import Answer, DecideService
 from tilbud.service.report import ReportService
 from tilbud.service.slices import Slices
 from tilbud.transport.converters import decide_request, decide_response, outcome_report, timestamp
-from tilbud.transport.gathering import Gathering
+from tilbud.transport.gathering import AnswerAll, Gathering, Question, Reply
 from tilbud.transport.rpc import Context, Handle
 from tilbud.transport.status import status_of
 from tilbud.transport.wire import field
@@ -39,9 +39,16 @@ class DecisionHandlers:
         self._decide = decide
         self._report = report
         self._limits = limits
-        waiting_max = limits.calls_in_flight_max
-        self._deciding = Gathering(self._decide_all, batch_max=_GATHERED_MAX, waiting_max=waiting_max)
-        self._reporting = Gathering(self._report_all, batch_max=_GATHERED_MAX, waiting_max=waiting_max)
+        self._deciding = self._gathering(self._decide_all)
+        self._reporting = self._gathering(self._report_all)
+
+    def _gathering(self, answer_all: AnswerAll[Question, Reply]) -> Gathering[Question, Reply]:
+        return Gathering(
+            answer_all,
+            batch_max=_GATHERED_MAX,
+            waiting_max=self._limits.calls_in_flight_max,
+            every_s=self._limits.gathered_every_s,
+        )
 
     def by_name(self) -> Mapping[str, Handle]:
         """Return the handlers by the method's name."""

@@ -3,7 +3,8 @@
 Between two calls gRPC's own work leaves none of our code in the processor's caches, so that one call
 alone costs about three times what it costs amid others. Under load, calls that arrive while others
 are answered wait for them and are then one batch: read, decided, recorded in one transaction, and
-written in one go. A call that comes alone is answered at once.
+written in one go. Batches begin at most so often, since short ones one after another keep the process busy
+with few calls; a call that comes after a pause is answered at once.
 
 What holds: each question gets its own answer or error; who left before a batch began is not answered,
 who leaves later takes nothing from the others; an unexpected error of a batch reaches everyone in it;
@@ -13,8 +14,10 @@ the queue is bounded.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Generic, TypeVar
 
 from tilbud.domain.errors import Overloaded
@@ -22,16 +25,29 @@ from tilbud.domain.errors import Overloaded
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
 _RETRY_AFTER_S = 0.25
+_TURN_S = 0.0002  # not worth a timer, which is good to a millisecond
 AnswerAll = Callable[[Sequence[Question]], Awaitable[Sequence[Reply | Exception]]]
 
 
 class Gathering(Generic[Question, Reply]):
-    """Answers questions in batches of at most `batch_max`, one at a time; `waiting_max` may wait."""
+    """Answers questions in batches of at most `batch_max`, one at a time; `waiting_max` may wait.
 
-    def __init__(self, answer_all: AnswerAll[Question, Reply], *, batch_max: int, waiting_max: int) -> None:
+    A batch begins `every_s` after the one before, or later.
+    """
+
+    def __init__(
+        self,
+        answer_all: AnswerAll[Question, Reply],
+        *,
+        batch_max: int,
+        waiting_max: int,
+        every_s: float = 0.0,
+    ) -> None:
         self._answer_all = answer_all
         self._batch_max = batch_max
         self._waiting_max = waiting_max
+        self._every_s = every_s
+        self._began_s = -math.inf
         self._waiting: deque[tuple[Question, asyncio.Future[Reply]]] = deque()
         self._batch: asyncio.Task[None] | None = None
         self._busy = False
@@ -40,15 +56,23 @@ class Gathering(Generic[Question, Reply]):
         """Return the future answer; raises Overloaded where too many wait."""
         if len(self._waiting) >= self._waiting_max:
             raise Overloaded("the queue of calls", _RETRY_AFTER_S)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._begin)  # with all that comes in this turn of the loop
+            self._begin_soon()
         return future
 
+    def _begin_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = self._began_s + self._every_s - perf_counter()
+        if left_s > _TURN_S:
+            loop.call_later(left_s, self._begin)
+        else:
+            loop.call_soon(self._begin)  # with all that comes in this turn of the loop
+
     def _begin(self) -> None:
+        self._began_s = perf_counter()
         batch: list[tuple[Question, asyncio.Future[Reply]]] = []
         while self._waiting and len(batch) < self._batch_max:
             question, future = self._waiting.popleft()
@@ -59,7 +83,7 @@ class Gathering(Generic[Question, Reply]):
 
     def _end(self, _: asyncio.Task[None]) -> None:
         if self._waiting:
-            self._begin()
+            self._begin_soon()
         else:
             self._busy = False
 

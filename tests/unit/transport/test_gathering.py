@@ -44,6 +44,19 @@ async def test_what_comes_together_is_one_batch_and_what_comes_later_the_next(an
     assert answering.batches == [[1, 2], [3, 4, 5], [6]]
 
 
+async def test_batches_begin_at_most_so_often(answering: _Answering) -> None:
+    """What comes soon after a batch, though not together, is one batch."""
+    gathering = Gathering(answering, batch_max=3, waiting_max=9, every_s=0.3)
+    answering.open.set()
+    assert await gathering.ask(1) == 2
+    soon = [gathering.ask(2)]
+    for _ in range(5):
+        await asyncio.sleep(0.0)
+    soon.append(gathering.ask(3))
+    assert await asyncio.gather(*soon) == [4, 6]
+    assert answering.batches == [[1], [2, 3]]
+
+
 async def test_each_gets_its_own_error(answering: _Answering) -> None:
     """An error in one place is that caller's alone."""
     gathering = Gathering(answering, batch_max=3, waiting_max=9)
