@@ -1,14 +1,16 @@
 """A backup: the data directory of a service, copied while it serves.
 
 What holds: every decision and outcome acknowledged before it began is in the copy, and the copy is of one
-moment, so that serving from it is a restart. The source is only read, and no lock is taken that anybody waits
-for. The copy comes into being whole, on disk, or not at all.
+moment, so that serving from it is a restart. The source is only read; while its ledger is copied its log
+cannot be shortened, and commits may wait 20 ms now and then where that is tried (ledger/wal.py). The copy
+comes into being whole, on disk, or not at all.
 
 What only processes that run need is not copied: the lock, and the file that tells them of switches.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,7 +21,7 @@ from tilbud.app import CHECKPOINTS_DIRECTORY, LEDGER_FILE, checkpoints_at
 from tilbud.bandit.checkpoint_copies import copy_checkpoints
 from tilbud.config import Settings
 from tilbud.domain.errors import TilbudError
-from tilbud.ledger.copying import Copied, Progress, at_this_moment
+from tilbud.ledger.copying import Copied, Progress, at_this_moment, check_copy
 
 _TRIES_MAX = 5
 
@@ -51,7 +53,8 @@ def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
             f"--to: no directory can be made in {to.parent}: {error.strerror}; choose another place"
         ) from error
     try:
-        copied, checkpoints = _copy(data, making, progress)
+        checkpoints = _copy(data, making, progress)
+        copied = check_copy(making / LEDGER_FILE)
         size_bytes = _sync(making)
         try:
             making.rename(to)
@@ -74,10 +77,33 @@ def _check(data: Path, to: Path) -> None:
         raise BackupRefused(f"--to: there is no directory {to.parent}; make it, or mount it, first")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise BackupRefused(f"--to: {to} is there already; name a new directory, or an empty one")
+    # On a disk that the copy filled, where the service's is the same, its commits would fail.
+    free_bytes, needed_bytes = shutil.disk_usage(to.parent).free, _size_bytes(data)
+    if free_bytes < needed_bytes:
+        raise BackupRefused(
+            f"--to: {to.parent} has {free_bytes:,} bytes free, and the copy may take {needed_bytes:,}; "
+            f"make room, or choose another place"
+        )
 
 
-def _copy(data: Path, to: Path, progress: Progress) -> tuple[Copied, int]:
-    """Copy checkpoints and ledger of one moment; why in this order, checkpoint_copies.py says."""
+def _size_bytes(data: Path) -> int:
+    """Return the bytes of what is copied, and of the log, whose pages the copy may have too."""
+    size_bytes = 0
+    for path in (
+        data / LEDGER_FILE,
+        data / f"{LEDGER_FILE}-wal",
+        *(data / CHECKPOINTS_DIRECTORY).rglob("*"),
+    ):
+        with contextlib.suppress(FileNotFoundError):  # a running service removes what it needs no longer
+            size_bytes += path.stat().st_size
+    return size_bytes
+
+
+def _copy(data: Path, to: Path, progress: Progress) -> int:
+    """Copy checkpoints and ledger of one moment; return how many checkpoints.
+
+    Why in this order, checkpoint_copies.py says.
+    """
     checkpoints, directory = checkpoints_at(data, Settings(data=data)), to / CHECKPOINTS_DIRECTORY
     tries = 0
     while True:
@@ -91,7 +117,8 @@ def _copy(data: Path, to: Path, progress: Progress) -> tuple[Copied, int]:
             except FileNotFoundError:  # removed since it was listed, and the ledger may have gone on too
                 shutil.rmtree(directory, ignore_errors=True)
             else:
-                return ledger.copy_to(to / LEDGER_FILE, progress), copied
+                ledger.copy_to(to / LEDGER_FILE, progress)
+                return copied
 
 
 def _sync(directory: Path) -> int:

@@ -109,13 +109,15 @@ def test_mistakes_are_sentences(words: list[str], said: str, tmp_path: Path) -> 
 def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(serve: Serve) -> None:
     """Asked where `serve` listens, also where that is every address, and never through a proxy."""
     service = serve(RULES, options=("--drain-notice-s", "60"))
-    everywhere = f"0.0.0.0:{service.target.rpartition(':')[2]}"
-    ran = _run("health", TILBUD_LISTEN=everywhere, http_proxy="http://127.0.0.1:9")
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{everywhere}: SERVING\n", "")
+    for host in ("0.0.0.0", "[::]"):  # noqa: S104 - what is asked, nobody listens there
+        everywhere = f"{host}:{service.target.rpartition(':')[2]}"
+        ran = _run("health", TILBUD_LISTEN=everywhere, http_proxy="http://127.0.0.1:9")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{everywhere}: SERVING\n", "")
     at = ["--listen", service.target]
     assert _run("health", *at, "--service", "tilbud.v1.DecisionService").returncode == 0
     unknown = _run("health", *at, "--service", "tilbud.v1.Nothing")
-    assert (unknown.returncode, unknown.stdout) == (1, f"{service.target}: NOT_FOUND: \n")
+    assert unknown.returncode == 1
+    assert unknown.stdout == f"{service.target}: NOT_FOUND: it has no service 'tilbud.v1.Nothing'\n"
     service.process.send_signal(signal.SIGTERM)
     until(lambda: bool(service.events("draining")))
     drains = _run("health", *at)

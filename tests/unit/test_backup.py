@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.unit.bandit.samples import model, teach
@@ -123,8 +125,9 @@ def test_one_that_is_interrupted_leaves_nothing(data: Path, tmp_path: Path) -> N
     assert not any((tmp_path / "copy").iterdir())
 
 
-def test_one_that_is_told_to_end_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    """SIGTERM in the middle, where it reads a model: what was begun is removed, and the status tells."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_told_to_end_leaves_nothing(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle, where it reads a model: what was begun is removed, and the status tells."""
     (tmp_path / "backups").mkdir()
     [model_file] = (data / CHECKPOINTS_DIRECTORY).rglob("*.model")
     model_file.unlink()
@@ -139,16 +142,18 @@ def test_one_that_is_told_to_end_leaves_nothing(data: Path, tmp_path: Path) -> N
         "--to",
         str(tmp_path / "backups/copy"),
     ]
+    ours = signal.signal(number, lambda *_: None)  # else it would ignore what we ignore, under nohup
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as backup:
+        signal.signal(number, ours)
         try:
             writing = _reached(model_file, backup)
             assert len(list((tmp_path / "backups").iterdir())) == 1
-            backup.send_signal(signal.SIGTERM)
+            backup.send_signal(number)
             _, errors = backup.communicate(timeout=60)
             os.close(writing)
         finally:
             backup.kill()
-    assert backup.returncode == 128 + signal.SIGTERM, errors
+    assert backup.returncode == 128 + number, errors
     assert "Traceback" not in errors
     assert list((tmp_path / "backups").iterdir()) == []
 
@@ -172,6 +177,31 @@ def test_a_target_that_cannot_be_is_refused(data: Path, tmp_path: Path, to: str,
     with pytest.raises(BackupRefused, match=f"^--to: .*{said}"):
         back_up(data, tmp_path / to, lambda *_: None)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_target_without_room_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less than ledger, log and checkpoints have: nothing is written; as much is enough."""
+    (data / f"{LEDGER_FILE}-wal").write_bytes(bytes(1_000))
+    has_bytes = sum(path.stat().st_size for path in data.rglob("*") if path.name != CHECKPOINTS_DIRECTORY)
+    free_bytes = has_bytes - 1
+    asked: list[Path] = []
+
+    def disk_usage(path: Path) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(free=free_bytes)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        BackupRefused, match=f"^--to: .* {free_bytes:,} bytes free, .* {has_bytes:,}; make room"
+    ):
+        back_up(data, tmp_path / "copy", lambda *_: None)
+    assert sorted(tmp_path.rglob("*")) == before
+    free_bytes += 1
+    assert back_up(data, tmp_path / "copy", lambda *_: None).checkpoints == 1
+    assert asked == [tmp_path, tmp_path]
 
 
 def test_what_is_no_data_directory_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ forgotten by then, those that are still there need nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from tilbud.bandit.checkpoints import Manifest
@@ -49,8 +47,7 @@ def copy_checkpoints(
 def _write(directory: Path, manifest: Manifest, model: bytes) -> None:
     for each in (directory.parent, directory):  # `parents` would make them readable to others
         each.mkdir(mode=0o700, exist_ok=True)
-    text = json.dumps(asdict(manifest), indent=1) + "\n"
-    for name, content in ((manifest.model_name, model), (manifest.name, text.encode())):
+    for name, content in ((manifest.model_name, model), (manifest.name, manifest.text().encode())):
         file = directory / name
         file.touch(mode=0o600)
         file.write_bytes(content)

@@ -78,6 +78,10 @@ class Manifest:
         """The manifest's own file."""
         return f"{self.lineage}-{self.sequence:015}.json"
 
+    def text(self) -> str:
+        """What that file holds."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -150,7 +154,7 @@ class Checkpoints:
             with self._alone():
                 prepared.temporary.rename(directory / manifest.model_name)
                 _sync(directory)
-                prepared.temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+                prepared.temporary.write_text(manifest.text())
                 _sync(prepared.temporary)
                 prepared.temporary.rename(directory / manifest.name)
                 _sync(directory)

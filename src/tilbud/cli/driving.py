@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from tilbud.cli.endings import fail, finished
+from tilbud.cli.options import LISTEN
 
 Target = Annotated[
     str, typer.Option("--target", envvar="TILBUD_TARGET", help="The running service, HOST:PORT.")
@@ -18,7 +19,7 @@ Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Another
 
 
 def simulate(
-    target: Target = "127.0.0.1:50051",
+    target: Target = LISTEN,
     campaign: Annotated[str, typer.Option(help="A campaign that takes purchase and leave.")] = "shop",
     decisions: Annotated[int, typer.Option(min=1, help="How many decisions to ask for.")] = 30_000,
     seed: Seed = 1,
@@ -67,7 +68,7 @@ def replay(
     campaign: Annotated[str, typer.Option(help="A campaign with the CSV's offers.")],
     offer_column: Annotated[str, typer.Option(help="Column of the offer that was really shown.")],
     outcome_column: Annotated[str, typer.Option(help="Column that is 1 where the outcome came, else 0.")],
-    target: Target = "127.0.0.1:50051",
+    target: Target = LISTEN,
     rename: Annotated[
         list[str] | None,
         typer.Option(metavar="FEATURE=COLUMN", help="A feature whose column has another name; repeatable."),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tilbud.learning.rebuild import Rebuilt
     from tilbud.service.campaign_files import CampaignFile
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a supervisor, a connection that drops
 
 
 def rebuild(
@@ -119,6 +121,13 @@ def _show(console: Console, result: Rebuilt) -> None:
     console.print(table)
 
 
+def _end(number: int, _frame: object) -> NoReturn:
+    """End, which removes what is half made, and nothing more that comes keeps it from that."""
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def backup(
     to: Annotated[
         Path, typer.Option("--to", help="Directory to make, not there yet or empty; its parent is there.")
@@ -135,8 +144,9 @@ def backup(
     from tilbud.backup import back_up
 
     began_s = monotonic()
-    # What is half made is removed then too, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for each in _ENDING:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(each, _end)
     console = Console(stderr=True)
     with mistakes_told(), Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         made = back_up(data, to, _shown(bar, "ledger"))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tilbud.config import Settings
+
 Data = Annotated[
     Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")
 ]
@@ -20,5 +22,6 @@ Campaigns = Annotated[
 ]
 Listen = Annotated[str, typer.Option("--listen", envvar="TILBUD_LISTEN", help="gRPC address, HOST:PORT.")]
 
-DATA = Path("tilbud-data")
-LISTEN = "127.0.0.1:50051"
+DEFAULTS = Settings()
+DATA = DEFAULTS.data
+LISTEN = DEFAULTS.listen

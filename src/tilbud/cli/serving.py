@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tilbud.cli.endings import fail, finished
-from tilbud.cli.options import DATA, LISTEN, Campaigns, Data, Listen
+from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
 from tilbud.config import SAMPLES, WORKERS_MAX, Settings, host_and_port, split_address
 from tilbud.domain.limits import Limits
 from tilbud.ledger.port import Durability
@@ -23,7 +23,7 @@ def serve(
     listen: Listen = LISTEN,
     http: Annotated[
         str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")
-    ] = "127.0.0.1:8080",
+    ] = DEFAULTS.http,
     durability: Annotated[
         Durability,
         typer.Option(

@@ -1,15 +1,17 @@
 """A ledger's file copied as it is at one moment, while a service goes on writing it.
 
-What holds: the source is only read, and never waited for; the copy has every commit of before the moment and
-none of after, and SQLite finds it sound. SQLite's online backup alone begins anew at each commit of another
-process, so under load it would never end: a read transaction around it keeps the moment. While it does, the
-source's log grows and is not shortened (wal.py), so a moment is not to be kept longer than a copy takes.
+What holds: the source is only read; the copy has every commit of before the moment and none of after, and
+`check_copy` tells whether SQLite finds it sound. SQLite's online backup alone begins anew at each commit of
+another process, so under load it would never end: a read transaction around it keeps the moment. While it
+does, the source's log grows and is not shortened, and commits may wait a little where that is tried (wal.py):
+so a moment is not to be kept longer than a copy takes, and the copy is checked when it was let go.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +41,10 @@ class LedgerMoment:
         self.stands: Mapping[str, tuple[int, int]] = {name: (last, gone) for name, last, gone in rows}
         """(last sequence, erasures) by campaign."""
 
-    def copy_to(self, path: Path, progress: Progress) -> Copied:
+    def copy_to(self, path: Path, progress: Progress) -> None:
         """Copy to a new file; `progress` hears of (pages done, all pages).
 
-        Raises LedgerUnavailable where it cannot be written, LedgerInvalid where the copy is not sound.
+        Raises LedgerUnavailable where it cannot be written.
         """
         path.touch(mode=0o600)  # before SQLite would make it readable to others
         try:
@@ -50,17 +52,37 @@ class LedgerMoment:
                 self._connection.backup(
                     copy, pages=_STEP_PAGES, progress=lambda _, left, pages: progress(pages - left, pages)
                 )
-                faults = [text for (text,) in copy.execute("PRAGMA quick_check")]
-                if faults != ["ok"]:
-                    raise LedgerInvalid(f"the ledger is damaged ({faults[0]}): restore an earlier backup")
-                return Copied(
-                    *(
-                        copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
-                        for table in ("decisions", "outcomes", "settlements")
-                    )
-                )
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the ledger cannot be copied: {error}") from error
+
+
+def check_copy(path: Path) -> Copied:
+    """Read all of a copy, and count; what a signal raises meanwhile ends it at once.
+
+    Raises LedgerInvalid where it is not sound, LedgerUnavailable where it cannot be read.
+    """
+    try:
+        # Signals are heard between two statements of Python, and one of SQLite may take minutes: so it is not
+        # the thread that hears them which waits in it.
+        with closing(connect(path)) as copy, ThreadPoolExecutor(1) as thread:
+            try:
+                return thread.submit(_check, copy).result()
+            finally:
+                copy.interrupt()
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"the copy of the ledger cannot be read: {error}") from error
+
+
+def _check(copy: sqlite3.Connection) -> Copied:
+    faults = [text for (text,) in copy.execute("PRAGMA quick_check")]
+    if faults != ["ok"]:
+        raise LedgerInvalid(f"the ledger is damaged ({faults[0]}): restore an earlier backup")
+    return Copied(
+        *(
+            copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
+            for table in ("decisions", "outcomes", "settlements")
+        )
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where a service listens, not this
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "localhost"}  # noqa: S104 - where a service listens, not this
 SERVING = "SERVING"
 
 
@@ -23,6 +23,8 @@ def ask_health(listen: str, service: str, timeout_s: float) -> str:
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:  # of which grpcio tells no more
+                return f"NOT_FOUND: it has no service {service!r}"
             return f"{error.code().name}: {error.details()}"
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return status

@@ -1,7 +1,10 @@
-"""The port of a service: its own, and shared by all who listen on it for that service.
+"""The port of a service, shared by all who listen on it for that service.
 
-What holds: while it is reserved, whoever shares it may listen, and nobody else's service begins there. It
-listens to nothing itself.
+What holds: while it is reserved, whoever reserves it too, as every Tilbud does, is refused, and whoever
+shares it may listen. It listens to nothing itself.
+
+What it does not do: keep out another server of the same user that shares ports, as those of grpcio do by
+default.
 """
 
 from __future__ import annotations

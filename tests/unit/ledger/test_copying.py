@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +15,8 @@ from tests.unit.ledger.opened import ignore_commit, make
 
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.ledger.copying import Copied, at_this_moment
+from tilbud.ledger import copying
+from tilbud.ledger.copying import Copied, at_this_moment, check_copy
 from tilbud.ledger.schema import connect
 from tilbud.ledger.sqlite_reading import SqliteReading
 
@@ -42,7 +46,8 @@ async def test_a_copy_is_of_one_moment_however_much_is_written_meanwhile(tmp_pat
             writing.execute("DELETE FROM decisions WHERE decision_id = ?", (f"d{len(steps)}",))
             assert len(steps) < ROWS, "it begins anew and anew"
 
-        assert ledger.copy_to(copy, write) == Copied(decisions=ROWS, outcomes=1, settlements=0)
+        ledger.copy_to(copy, write)
+    assert check_copy(copy) == Copied(decisions=ROWS, outcomes=1, settlements=0)
     assert len(steps) > 3
     assert steps == sorted(set(steps))
     assert steps[-1][0] == steps[-1][1]
@@ -62,11 +67,40 @@ async def test_a_damaged_ledger_is_not_copied(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek((root - 1) * 4_096)
         file.write(bytes(4_096))
-    with (
-        at_this_moment(path) as ledger,
-        pytest.raises((LedgerInvalid, LedgerUnavailable), match=r"damaged|malformed"),
-    ):
+    with at_this_moment(path) as ledger:
         ledger.copy_to(tmp_path / "copy", lambda *_: None)
+    with pytest.raises((LedgerInvalid, LedgerUnavailable), match=r"damaged|malformed"):
+        check_copy(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_statement_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """What its handler raises comes out as it is, and nothing of SQLite's goes on."""
+    ended: list[str] = []
+
+    def endless(copy: sqlite3.Connection) -> None:
+        copy.create_function("kill", 0, lambda: os.kill(os.getpid(), number))
+        try:
+            copy.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT iif(i = 9, kill(), 0) + i + 1 FROM n) "
+                "SELECT max(i) FROM n"
+            )
+        except sqlite3.OperationalError as error:
+            ended.append(str(error))
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(number)
+
+    monkeypatch.setattr(copying, "_check", endless)
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(SystemExit, match=str(int(number))):
+            check_copy(tmp_path / "copy")
+    finally:
+        signal.signal(number, before)
+    assert ended == ["interrupted"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The port that a service's listeners share is that one service's own."""
+"""A port that a service's listeners share is refused to all who would reserve it too."""
 
 from __future__ import annotations
 
