@@ -20,9 +20,7 @@ JOB = Variable("job", "Job", "label_values(tilbud_build_info, job)", many=True)
 INSTANCE = Variable(
     "instance", "Process", 'label_values(tilbud_build_info{job=~"$job"}, instance)', many=True
 )
-ONE_CAMPAIGN = Variable(
-    "campaign", "Campaign", 'label_values(tilbud_pending_decisions{job=~"$job"}, campaign)'
-)
+ONE_CAMPAIGN = Variable("campaign", "Campaign", 'label_values(tilbud_decisions_total{job=~"$job"}, campaign)')
 OVER = Variable("window", "Rewards over", words=("5m", "30m", "1h", "6h", "1d"))
 
 

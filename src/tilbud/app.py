@@ -127,7 +127,7 @@ def reserved(listen: str) -> Iterator[int]:
         try:
             sockets = [undo.enter_context(each) for each in reserve(*host_and_port(listen))]
         except OSError as error:
-            raise AddressRefused(listen) from error
+            raise AddressRefused(listen, error.strerror or str(error)) from error
         yield int(sockets[0].getsockname()[1])
 
 
@@ -279,9 +279,9 @@ class Application:
         gc.set_threshold(_YOUNG_OBJECTS_MAX)
         await server.start()
         self.grpc_port = split_address(listen)[1]
+        self._watch_stalls(metrics)  # before the drain, to end after it: who drains does not hang
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
         await server.set_serving(serving=True)
-        self._watch_stalls(metrics)
         self._ready = True
         self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
 

@@ -127,9 +127,20 @@ def test_health_and_readiness_follow_the_service(serve: Serve) -> None:
     assert service.get("/nothing")[0] == 404
 
 
+def _listening(port: int) -> int:
+    """How many sockets listen on a port, as Linux tells (proc_pid_net(5))."""
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")  # grpcio takes an IPv4 address for one of IPv6
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
 def test_every_connection_meets_the_same_service(serve: Serve) -> None:
     """Whichever listener has it: the service is healthy there, and a retry is the same decision."""
     service = serve(SLOW)
+    assert _listening(int(service.target.rpartition(":")[2])) == Limits().listeners
     request = pb.DecideRequest(campaign="slow", decision_id="one")
     answer = service.decisions.Decide(request)
     for _ in range(4 * Limits().listeners):
@@ -225,7 +236,7 @@ def test_a_taken_address_is_a_sentence(serve: Serve, tmp_path: Path) -> None:
         check=False, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert "cannot listen on" in ended.stderr
+    assert f"cannot listen on {service.target}: Address already in use; choose another" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
