@@ -72,11 +72,18 @@ def board() -> Dashboard:
                 red_below=0.99,
             ),
             stat(
+                "Processes that are ready",
+                "Processes that serve as they should; what is wrong with another one, its /readyz says.",
+                "none",
+                f"sum(tilbud_ready{{{PROCESSES}}})",
+                red_below=1,
+            ),
+            stat(
                 "Processes that settle",
                 "Exactly one process of a service turns due decisions into rewards. None for a moment is a "
                 "change of hands; none for longer means that nothing is learned.",
                 "none",
-                f"sum(tilbud_settling_lease{{{PROCESSES}}})",
+                'sum(tilbud_settling_lease{job=~"$job"})',
                 red_below=1,
                 red_from=2,
             ),
@@ -84,7 +91,7 @@ def board() -> Dashboard:
                 "Alerts firing",
                 "Alerts of this service that fire now; RUNBOOK.md says what to do about each.",
                 "none",
-                'count(ALERTS{alertname=~"Tilbud.*", alertstate="firing"}) or vector(0)',
+                'count(ALERTS{alertname=~"Tilbud.*", job=~"$job|", alertstate="firing"}) or vector(0)',
                 red_from=1,
             ),
         ],

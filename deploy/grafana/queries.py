@@ -16,7 +16,7 @@ WINDOW = "$window"  # rewards are rare: the reader says over what to average
 SETTLEMENTS_MIN = 50
 PERSONALIZED, CONTROL = 'variant="personalized"', 'variant="control"'
 
-JOB = Variable("job", "Job", "label_values(tilbud_build_info, job)", many=True)
+JOB = Variable("job", "Job", "label_values(tilbud_build_info, job)")
 INSTANCE = Variable(
     "instance", "Process", 'label_values(tilbud_build_info{job=~"$job"}, instance)', many=True
 )

@@ -22,7 +22,7 @@ from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 CAMPAIGN = "homepage-hero"
 CUSTOMERS = 300
-EARLIER_MAX = 200
+EARLIER_MAX = 1_000
 UNKNOWN_DECISION = "nobody-knows"
 _DEVICES = ("mobile", "mobile", "desktop", "tablet", "fridge", "")
 _CHANNELS = ("web", "web", "app", "email", "push", "call_center", "fax", "")

@@ -182,6 +182,7 @@ class Application:
             {"database": ledger_file, "log": Path(f"{ledger_file}-wal")},
             registry=metrics.registry,
         )
+        metrics.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 
         ledger = ledger_at(settings.data, settings)

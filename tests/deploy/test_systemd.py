@@ -65,17 +65,18 @@ def test_systemd_takes_the_unit(analyze: str, tmp_path: Path):
 
 def test_hardened(analyze: str):
     """Systemd's own measure of what a unit may do to its host stays low."""
+    if "--offline" not in run(analyze, "--help"):
+        pytest.skip("this systemd cannot judge a unit that is not installed; from 250 on it can")
     run(analyze, "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE_MAX}", UNIT)
 
 
 def test_options():
     """Every option that the unit writes or tells of is one of `tilbud serve`."""
     text = UNIT.read_text()
-    written = set(re.findall(r" (--[a-z-]+)", said("ExecStart")[0])) | set(
-        re.findall(r"TILBUD_[A-Z_]+", text)
-    )
-    assert {"--campaigns", "--data", "TILBUD_DRAIN_GRACE_S"} <= written
+    written = set(re.findall(r"TILBUD_[A-Z_]+", text))
+    assert {"TILBUD_CAMPAIGNS", "TILBUD_DATA", "TILBUD_DRAIN_GRACE_S"} <= written
     assert written <= options()
+    assert "--" not in said("ExecStart")[0], "an option on the command line overrides the environment's"
 
 
 def test_drains():

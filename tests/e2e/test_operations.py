@@ -51,6 +51,7 @@ DESIGNED = {
     "ledger_bytes": {"file"},
     "data_free_bytes": set(),
     "calls_in_flight": set(),
+    "ready": set(),
     "excluded_offers_total": {"campaign", "rule"},
     "event_loop_stall_seconds_count": set(),
     "event_loop_stall_max_seconds": set(),

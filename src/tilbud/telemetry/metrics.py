@@ -198,6 +198,7 @@ class Metrics:
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
         for result in ("loaded", "refused"):
             self.reloads.labels(result)  # at 0 from the start: Prometheus sees no rise in what was not there
+        self._ready = gauge("ready", "1 while the process serves as it should, as /readyz says; else 0")
         self._in_flight = gauge("calls_in_flight", "Calls being answered now")
         self._in_flight_max = gauge("calls_in_flight_max", "Calls in flight beyond which more are refused")
         gauge("build_info", "Versions, as labels; always 1", "version", "vw_version").labels(
@@ -299,6 +300,10 @@ class Metrics:
     def rpc(self, method: str, code: str, seconds: float) -> None:
         """Observe one call."""
         self._rpc_duration.labels(method, code).observe(seconds)
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Show at each scrape, which asks from its own thread, whether the process serves as it should."""
+        self._ready.set_function(ready)
 
     def watch_calls(self, in_flight: Callable[[], int], in_flight_max: int) -> None:
         """Show how many calls there are at each scrape, which asks from a thread of its own."""
