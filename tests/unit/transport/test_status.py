@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
+from tilbud.backup import BackupRefused
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
 from tilbud.supervisor import WorkerEnded
@@ -49,7 +50,13 @@ def detail(status: status_pb2.Status, kind: type[M]) -> M:
     return message
 
 
-OPERATORS_ONLY = {errors.CheckpointInvalid, errors.LeaseLost, errors.LedgerInvalid, WorkerEnded}
+OPERATORS_ONLY = {
+    BackupRefused,
+    errors.CheckpointInvalid,
+    errors.LeaseLost,
+    errors.LedgerInvalid,
+    WorkerEnded,
+}
 CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY]
 
 
