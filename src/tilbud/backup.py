@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tilbud.app import CHECKPOINTS_DIRECTORY, LEDGER_FILE, checkpoints_at
 from tilbud.bandit.checkpoint_copies import copy_checkpoints
+from tilbud.bandit.checkpoints import sync
 from tilbud.config import Settings
 from tilbud.domain.errors import TilbudError
 from tilbud.ledger.copying import Copied, Progress, at_this_moment, check_copy
@@ -55,14 +56,14 @@ def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
     try:
         checkpoints = _copy(data, making, progress)
         copied = check_copy(making / LEDGER_FILE)
-        size_bytes = _sync(making)
+        size_bytes = _sync_all(making)
         try:
             making.rename(to)
         except OSError as error:
             raise BackupRefused(
                 f"--to: {to} cannot be made: {error.strerror}; name a directory that is not there yet"
             ) from error
-        _sync_one(to.parent)
+        sync(to.parent)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return BackedUp(copied, checkpoints, size_bytes)
@@ -121,19 +122,11 @@ def _copy(data: Path, to: Path, progress: Progress) -> int:
                 return copied
 
 
-def _sync(directory: Path) -> int:
+def _sync_all(directory: Path) -> int:
     """Wait until all below a directory is on disk; return the bytes of its files."""
     size_bytes = 0
     for where, _, names in os.walk(directory, topdown=False):
         for path in [*(Path(where, name) for name in names), Path(where)]:
-            _sync_one(path)
+            sync(path)
             size_bytes += path.stat().st_size if path.is_file() else 0
     return size_bytes
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -150,14 +150,14 @@ class Checkpoints:
                 saved_us=saved_us,
                 erasures=prepared.erasures,
             )
-            _sync(prepared.temporary)
+            sync(prepared.temporary)
             with self._alone():
                 prepared.temporary.rename(directory / manifest.model_name)
-                _sync(directory)
+                sync(directory)
                 prepared.temporary.write_text(manifest.text())
-                _sync(prepared.temporary)
+                sync(prepared.temporary)
                 prepared.temporary.rename(directory / manifest.name)
-                _sync(directory)
+                sync(directory)
                 with suppress(OSError):  # it is safe; what was not removed is removed after the next
                     self._prune(directory, manifest)
         finally:
@@ -203,7 +203,7 @@ class Checkpoints:
             if manifest is not None:
                 path.with_name(manifest.model_name).unlink(missing_ok=True)
         if lost:
-            _sync(directory)
+            sync(directory)
         return len(lost)
 
     def campaigns(self) -> list[str]:
@@ -233,7 +233,7 @@ class Checkpoints:
             for path in (*stale, *others):  # the models after the manifests that name them
                 path.unlink(missing_ok=True)
             if stale or others:
-                _sync(directory)
+                sync(directory)
         return len(stale)
 
     def _erased(self, directory: Path, erasures: int) -> tuple[list[Path], list[Path]]:
@@ -415,7 +415,7 @@ def _lock(descriptor: int) -> None:
     raise TimeoutError("another process has held the lock of the checkpoints for too long")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a directory's names, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

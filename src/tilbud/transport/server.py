@@ -6,8 +6,7 @@ told, loopback by default.
 
 A server of grpcio takes in one call each time the loop comes round (`_server_main_loop` in its Cython), so
 that under load calls wait outside, where none of our code can answer them together. So there are several
-servers on the one address, and the kernel gives each connection to one of them. With sixteen, eight
-connections are answered about a third faster than with one.
+servers on the one address, and the kernel gives each connection to one of them.
 """
 
 from __future__ import annotations

@@ -482,7 +482,7 @@ def test_a_drop_is_on_disk_when_it_returns(checkpoints, shop, monkeypatch):
     saved_twice(checkpoints)
     synced: list[tuple[Path, int]] = []
     monkeypatch.setattr(
-        "tilbud.bandit.checkpoints._sync", lambda path: synced.append((path, len(list(path.iterdir()))))
+        "tilbud.bandit.checkpoints.sync", lambda path: synced.append((path, len(list(path.iterdir()))))
     )
     checkpoints.drop_erased("shop", 1)
     assert synced == [(shop, 0)]
