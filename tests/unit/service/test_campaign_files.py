@@ -654,3 +654,30 @@ def test_long_values_are_cut_in_messages():
     """A message shows enough of a value to recognise it, not all of it."""
     [problem] = refused(small(more=f"time_zone: [{'x' * 10_000}]"))
     assert len(problem.problem) < 200
+
+
+MANY = "campaign: x\npayload:\n" + "".join(f"  key-{number}: {number}\n" for number in range(20_000))
+
+
+def test_a_large_file_that_is_no_yaml_is_told_where():
+    """Also where it is too large to be read twice: the line, behind letters of several bytes, and why."""
+    for end, problem in (("a: [\n", "not valid YAML"), ("æøå: \x07\n", "remove the character #x07")):
+        [told] = refused(MANY + "  ø: æ\n" + end)
+        assert told.line in {20_004, 20_005}
+        assert problem in told.problem
+
+
+def test_too_many_values_are_refused_before_the_rest_is_read():
+    """What comes behind the last value there may be costs nothing: it is not even known to be no YAML."""
+    text = "a: [" + "1, " * 500_000 + "}"
+    [told] = refused(text)
+    assert "more than 200000 values" in told.problem
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
+def test_the_quick_reader_reads_as_the_other(file, monkeypatch):
+    """A campaign is the same without libyaml."""
+    quick = parse(file.read_text())
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert parse(file.read_text()) == quick
