@@ -224,6 +224,7 @@ class Application:
             limits=limits,
             log=self._logger("campaigns"),
         )
+        self._undo.push_async_callback(loader.stop)
         await loader.reload()
         await self._start_learning()
 
@@ -309,6 +310,7 @@ class Application:
         async def stop_learning() -> None:
             relearning.cancel()
             await asyncio.wait([relearning])
+            await self._loader.stop()
             self._learner.stop()
             done, _ = await asyncio.wait([learning], timeout=self._settings.drain_grace_s)
             if done:

@@ -5,7 +5,8 @@ running campaigns stay exactly as they are. A changed file keeps its model as lo
 the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
 the old model answers until the new one has learned all but what was erased; so it does where a model fell so
 far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
-call, a crash — is begun again, by `run` or at the next start.
+call, a crash — is begun again, by `run` or at the next start. A reload is the loader's own task: it outlives
+whoever asked for it, and whoever asks meanwhile joins the next one.
 """
 
 from __future__ import annotations
@@ -66,17 +67,51 @@ class CampaignLoader:
         self._limits = limits
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None  # a reload that has not begun
+        self._reloads: set[asyncio.Task[None]] = set()
         self._unfinished = False  # checkpoints may be left that learned what was erased
 
     async def reload(self) -> Changes:
-        """Read the files and serve what they say; raises CampaignInvalid and changes nothing."""
-        async with self._one_at_a_time:
-            try:
-                return await self._reload()
-            except TilbudError as error:
-                self._metrics.reloads.labels("refused").inc()
-                self._log.error("campaigns_refused", problems=str(error).splitlines())
-                raise
+        """Read the files and serve what they say; raises CampaignInvalid and changes nothing.
+
+        Returns what is served otherwise than when it was called. Being cancelled ends the waiting and not the
+        work. Calls that come while another's work goes on wait for it, then read the files once for all.
+        """
+        before = self._files()
+        if self._next is None:
+            self._next = task = asyncio.create_task(self._reload_next(), name="reload")
+            self._reloads.add(task)
+            task.add_done_callback(self._over)
+        await asyncio.shield(self._next)
+        return _changes(before, self._files())
+
+    async def stop(self) -> None:
+        """End reloads that are under way; what they would have changed stays as it is."""
+        for task in self._reloads:
+            task.cancel()
+        if self._reloads:
+            await asyncio.wait(self._reloads)
+
+    def _files(self) -> dict[str, CampaignFile]:
+        return {served.id: served.file for served in self._catalog.all()}
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled():
+            task.exception()  # it was logged; perhaps nobody waits for it any more
+
+    async def _reload_next(self) -> None:
+        try:
+            async with self._one_at_a_time:
+                self._next = None
+                await self._reload()
+        except TilbudError as error:
+            self._metrics.reloads.labels("refused").inc()
+            self._log.error("campaigns_refused", problems=str(error).splitlines())
+            raise
+        except Exception as error:
+            self._log.error("reload_failed", error=str(error), kind=type(error).__name__)
+            raise
 
     async def relearn(self) -> tuple[str, ...]:
         """Learn anew, from what the ledger still has, every model that is behind; return their campaigns.
@@ -136,7 +171,7 @@ class CampaignLoader:
             lineage=after.model.lineage,
         )
 
-    async def _reload(self) -> Changes:
+    async def _reload(self) -> None:
         loaded = await asyncio.to_thread(load_campaigns, self._paths, self._limits)
         before = {served.id: served for served in self._catalog.all()}
         after = []
@@ -148,9 +183,7 @@ class CampaignLoader:
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()
-        changes = _changes(before, {served.id: served for served in after})
-        self._announce(changes)
-        return changes
+        self._announce(_changes({name: served.file for name, served in before.items()}, self._files()))
 
     async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
         erasures = self._ledger.erasures(file.campaign.campaign)
@@ -219,11 +252,11 @@ def _same(before: CampaignFile, after: CampaignFile) -> bool:
     return (before.sha256, before.contact) == (after.sha256, after.contact)
 
 
-def _changes(before: dict[str, ServedCampaign], after: dict[str, ServedCampaign]) -> Changes:
+def _changes(before: Mapping[str, CampaignFile], after: Mapping[str, CampaignFile]) -> Changes:
     both = sorted(before.keys() & after.keys())
     return Changes(
         added=tuple(sorted(after.keys() - before.keys())),
-        changed=tuple(name for name in both if not _same(before[name].file, after[name].file)),
+        changed=tuple(name for name in both if not _same(before[name], after[name])),
         removed=tuple(sorted(before.keys() - after.keys())),
-        unchanged=tuple(name for name in both if _same(before[name].file, after[name].file)),
+        unchanged=tuple(name for name in both if _same(before[name], after[name])),
     )

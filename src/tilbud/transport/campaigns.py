@@ -12,7 +12,7 @@ from tilbud.domain.decisions import check_id
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.service.catalog import Catalog
-from tilbud.service.reload import CampaignLoader
+from tilbud.service.reload import CampaignLoader, Changes
 from tilbud.service.switches import SwitchService
 from tilbud.transport.converters import campaign_message, microseconds
 from tilbud.transport.rpc import Context, Handle
@@ -39,9 +39,13 @@ def campaign_handlers(
             campaign=campaign_message(served, switches.pauses(served.id))
         )
 
-    async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
+    async def reload() -> Changes:
         changes = await loader.reload()
         reloaded()
+        return changes
+
+    async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
+        changes = await shield(reload())  # it goes on where the caller's time is over
         return campaigns_pb2.ReloadCampaignsResponse(
             added=changes.added,
             changed=changes.changed,

@@ -125,6 +125,57 @@ async def test_another_contact_policy_makes_every_campaign_anew(wired: Wired, fi
     assert wired.served.model is before.model
 
 
+async def test_a_reload_outlives_its_caller(wired: Wired, files: Path) -> None:
+    """Who asked gives up while the new model learns; it goes on, and who asks again hears what it changed."""
+    for number in range(300):
+        await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
+    wired.clock.pass_s(20)
+    while await wired.learner.turn():
+        pass
+    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
+    before, loader = wired.served, _loader(wired, files)
+    loader._limits = replace(wired.limits, learn_slice_s=0.0)
+    impatient = asyncio.create_task(loader.reload())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    assert impatient.cancelled()
+    assert wired.served is before
+    patient = [asyncio.create_task(loader.reload()) for _ in range(5)]
+    assert {(await each).changed for each in patient} == {("c",)}
+    assert wired.served.model.sequence == 300
+    assert wired.metric("campaign_reloads_total", result="loaded") == 2
+
+
+async def test_a_reload_that_nobody_waits_for_any_more_fails_quietly(wired: Wired, files: Path) -> None:
+    """Its problems are in the log and the metric, and the next reload is none the worse."""
+    (files / "c.yaml").write_text("nothing: good\n")
+    loader = _loader(wired, files)
+    with capture_logs() as logged:
+        impatient = asyncio.create_task(loader.reload())
+        await asyncio.sleep(0)
+        impatient.cancel()
+        async with asyncio.timeout(30):
+            while not wired.metric("campaign_reloads_total", result="refused"):  # noqa: ASYNC110 - gives way
+                await asyncio.sleep(0.001)
+    assert [each["event"] for each in logged] == ["campaigns_refused"]
+    (files / "c.yaml").write_text(CAMPAIGN)
+    assert (await loader.reload()).changed == ("c",)
+
+
+async def test_a_stop_ends_a_reload(wired: Wired, files: Path) -> None:
+    """A service that drains waits for no model; what was served stays as it was."""
+    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
+    before, loader = wired.served, _loader(wired, files)
+    asked = [asyncio.create_task(loader.reload()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await loader.stop()
+    await asyncio.wait(asked)
+    assert all(each.cancelled() for each in asked)
+    assert wired.served is before
+
+
 CUSTOMERS = ("", "anna", "bo")
 
 
