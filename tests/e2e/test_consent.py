@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from hashlib import blake2b
 
 import grpc
 import pytest
@@ -160,6 +163,97 @@ def test_without_consent_nothing_personal_is_stored_logged_or_labelled(service: 
     service.stop()
     assert found(words, service.data, service.log) == {}
     service.start()
+
+
+def _rows(service: Service) -> dict[str, dict[str, object]]:
+    """Return the decisions in the ledger's file, by id, with every column."""
+    with closing(sqlite3.connect(service.data / "ledger.sqlite3")) as file:
+        file.row_factory = sqlite3.Row
+        return {row["decision_id"]: dict(row) for row in file.execute("SELECT * FROM decisions")}
+
+
+def _hashes(service: Service, guesses: Iterable[str]) -> set[bytes]:
+    """Return what the key in the data directory makes of guesses, at every length that is kept."""
+    with closing(sqlite3.connect(service.data / "ledger.sqlite3")) as file:
+        [[key]] = file.execute("SELECT value FROM meta WHERE key = 'draw_key'").fetchall()
+    made = set()
+    for text in guesses:
+        for person in (b"", b"tilbud customer", b"\1", b"\2"):
+            for size in (8, 16, 32):
+                for keyed in (key, b""):
+                    made.add(blake2b(text.encode(), digest_size=size, key=keyed, person=person).digest())
+    return made
+
+
+@pytest.mark.parametrize("campaign", ["required", "free"])
+def test_refusals_of_one_person_are_tied_by_nothing_that_can_be_computed(
+    service: Service, campaign: str
+) -> None:
+    """Equal refusals are told apart by each value of the ledger or share it with everybody's.
+
+    Who has the data directory, with its key, and guesses the person finds the guess in no column: neither
+    their customer's hash, nor that of their whole question, by itself or under each decision's id.
+    """
+    refusals, others = [f"{campaign}-anna-{n}" for n in range(3)], [f"{campaign}-bob-{n}" for n in range(3)]
+    service.decisions.BatchDecide(pb.BatchDecideRequest(requests=[
+        question(campaign, person, consent=DENIED, decision_id=decision_id, context=_personal())
+        for person, ids in (("anna", refusals), ("bob", others)) for decision_id in ids
+    ]))  # fmt: skip
+    rows = _rows(service)
+    tied = [
+        column
+        for column in rows[refusals[0]]
+        if len({rows[each][column] for each in refusals}) == 1
+        and {rows[each][column] for each in refusals}.isdisjoint(rows[each][column] for each in others)
+    ]
+    assert tied == []
+    features = [("note", "str", NOTE)]
+    place, language, country = PERSONAL.values()
+    said = ("mobile", "app", "", None, "", language, country, place, features)
+    whole = ("anna", *said, int(DENIED), (), (), False, False)  # what was hashed once, without the id
+    kept = (campaign, None, (), (), int(DENIED), False, False)
+    full = (kept, ("anna", "mobile", "app", "", "", language, country, place, features))
+    guesses = ["anna", PERSONAL["place"], NOTE, repr(whole), f"{campaign}anna"]
+    guesses += [f"{each!r}\0{decision_id}" for decision_id in refusals for each in (whole, full)]
+    hashes = _hashes(service, guesses)
+    stored = [bytes(value) for each in refusals for value in rows[each].values() if isinstance(value, bytes)]
+    assert not [value for value in stored if len(value) > 1 and not hashes.isdisjoint((value, value[1:]))]
+    service.decisions.Decide(question(campaign, "anna", consent=GRANTED, context=_personal()))
+    with closing(sqlite3.connect(service.data / "ledger.sqlite3")) as file:
+        customers = {key for [key] in file.execute("SELECT key FROM customers")}
+    assert not hashes.isdisjoint(customers), "the guesses do find whom the ledger may know"
+
+
+def test_what_a_customer_forbade_is_not_kept_of_their_refusal(service: Service) -> None:
+    """A fallback for want of consent says so of every offer, whatever the profile blocks."""
+    update(service, customer("choosy", preferences=cpb.Preferences(blocked_offers=["two"])))
+    refusal = decide(service, "required", "choosy")
+    assert refusal.reason == NO_CONSENT
+    fates = {
+        fate.offer_id: fate.removed_by for fate in explain(service, "required", refusal.decision_id).offers
+    }
+    assert fates == {"one": "no_consent", "two": "no_consent"}
+
+
+@pytest.mark.parametrize("campaign", ["required", "free"])
+def test_a_retry_is_answered_whatever_became_of_consent_meanwhile(service: Service, campaign: str) -> None:
+    """The answer under an id is word for word the first, and of what was kept another is ALREADY_EXISTS."""
+    customer_id = f"turncoat-{campaign}"
+    grant(service, customer_id)
+    asked = question(campaign, customer_id, decision_id=f"granted-{campaign}", context=_personal())
+    granted = service.decisions.Decide(asked)
+    deny(service, customer_id)
+    assert service.decisions.Decide(asked) == granted
+    other = question(campaign, "somebody else", decision_id=asked.decision_id, context=_personal())
+    assert refused(lambda: service.decisions.Decide(other))[0] == grpc.StatusCode.ALREADY_EXISTS
+    asked.decision_id = f"denied-{campaign}"
+    denied = service.decisions.Decide(asked)
+    grant(service, customer_id)
+    assert service.decisions.Decide(asked) == denied
+    asked.context.place = "another place, which was not kept"
+    assert service.decisions.Decide(asked) == denied
+    asked.context.device = "desktop"
+    assert refused(lambda: service.decisions.Decide(asked))[0] == grpc.StatusCode.ALREADY_EXISTS
 
 
 def test_withdrawal_voids_what_is_pending(service: Service) -> None:

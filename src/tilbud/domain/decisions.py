@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from tilbud.domain.context import NOTHING_SAID, Consent, ContextInput
+from tilbud.domain.context import NOTHING_SAID, OTHER, UNKNOWN, Consent, ContextInput, FeatureValue
 from tilbud.domain.customers import ANONYMOUS, CustomerKey
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 
 _ID = re.compile(r"[A-Za-z0-9._:-]*")
+_FINGERPRINT_BYTES = 16
+_EVERYTHING, _WHAT_IS_KEPT = b"\1", b"\2"  # the forms of a fingerprint, its first byte
+FORGOTTEN = bytes(_FINGERPRINT_BYTES)
+"""Stands where a ledger of before had a fingerprint that could be tied to a person."""
 
 
 class Reason(IntEnum):
@@ -61,20 +65,84 @@ class DecideRequest(NamedTuple):
     include_ranking: bool = False
     dry_run: bool = False
 
-    def fingerprint(self, key: bytes) -> bytes:
-        """Return 16 bytes that tell this question from any other; the id itself does not count."""
+    def question(self, key: bytes, *, consented: bool) -> Question:
+        """Return what tells this question from any other, apart from its id.
+
+        Without consent nothing enters that may not be kept: neither who asks, nor where, nor what else was
+        said of them. Device, channel and journey stage are held against the record itself, which has the
+        campaign's words for them.
+        """
+        flags = (int(self.consent), self.defer_activation, self.include_ranking)
+        kept = (self.campaign, self.context.time_us, self.include_offers, self.exclude_offers, *flags)
+        form, asked = (_EVERYTHING, (kept, self._said())) if consented else (_WHAT_IS_KEPT, (kept, ()))
+        text = f"{asked!r}\0".encode("utf-8", "surrogatepass")
+        return Question(form, hashlib.blake2b(text, digest_size=_FINGERPRINT_BYTES, key=key, person=form))
+
+    def asked_before(self, decision_id: str, earlier: Decision, key: bytes) -> bool:
+        """Say whether a decision, found under this id, answered this question, as far as was kept of it.
+
+        What is known of consent may have changed since: it is asked as it was asked then.
+        """
+        form, then = earlier.fingerprint[:1], earlier.fingerprint
+        if form in (_EVERYTHING, _WHAT_IS_KEPT) and len(then) > _FINGERPRINT_BYTES:
+            question = self.question(key, consented=form == _EVERYTHING)
+            same = question.fingerprint(decision_id) == then
+            return same and (form == _EVERYTHING or self._fits(earlier))
+        if then == FORGOTTEN:
+            return self._fits(earlier) and earlier.deferred == self.defer_activation
+        return then == self._fingerprint_before(key)
+
+    def _said(self) -> tuple[object, ...]:
+        said = self.context
+        return (
+            self.customer_id, said.device, said.channel, said.journey_stage, said.time_zone,
+            said.language, said.country, said.place, _in_order(said.features),
+        )  # fmt: skip
+
+    def _fits(self, earlier: Decision) -> bool:
+        """Say whether a record has the campaign's words for what this question says."""
+        said = self.context
+        words = (
+            (said.device, earlier.device),
+            (said.channel, earlier.channel),
+            (said.journey_stage, earlier.journey_stage),
+        )
+        return all(kept in (text, OTHER if text else UNKNOWN) for text, kept in words)
+
+    def _fingerprint_before(self, key: bytes) -> bytes:
+        """Return what ledgers of before kept of a customer's question; its id did not count."""
         said = self.context
         asked = (
             self.customer_id,
             said.device, said.channel, said.journey_stage, said.time_us, said.time_zone,
-            said.language, said.country, said.place,
-            sorted((name, type(value).__name__, value) for name, value in said.features.items())
-            if said.features else [],
+            said.language, said.country, said.place, _in_order(said.features),
             int(self.consent), self.include_offers, self.exclude_offers,
             self.defer_activation, self.include_ranking,
         )  # fmt: skip
         text = repr(asked).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=16, key=key).digest()
+        return hashlib.blake2b(text, digest_size=_FINGERPRINT_BYTES, key=key).digest()
+
+
+def _in_order(features: Mapping[str, FeatureValue]) -> list[tuple[str, str, FeatureValue]]:
+    if not features:
+        return []
+    return sorted((name, type(value).__name__, value) for name, value in features.items())
+
+
+class Question(NamedTuple):
+    """A question without its id, hashed under the ledger's key."""
+
+    form: bytes  # one byte: whether everything that was said is in it, or only what may be kept
+    hashed: hashlib.blake2b
+
+    def fingerprint(self, decision_id: str) -> bytes:
+        """Return 17 bytes that tell this question under this id from any other, under this id or another.
+
+        So nobody can tell from two records that they answered the same question.
+        """
+        hashed = self.hashed.copy()
+        hashed.update(decision_id.encode())
+        return self.form + hashed.digest()
 
 
 def _digest(text: str) -> int:
@@ -125,7 +193,7 @@ class Decision(NamedTuple):
 
     campaign: str
     decision_id: str
-    fingerprint: bytes  # 16 bytes, see DecideRequest.fingerprint
+    fingerprint: bytes  # see Question.fingerprint
     decided_us: int
     variant: str
     reason: Reason

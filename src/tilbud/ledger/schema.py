@@ -153,6 +153,10 @@ MIGRATIONS: tuple[Step, ...] = (
         "DROP TRIGGER decision_opens_window",
         "DROP TRIGGER repeat_takes_id",
     ),
+    (
+        # Of nobody's decisions, also of those who refused, it told which were one person's: see FORGOTTEN.
+        "UPDATE decisions SET fingerprint = zeroblob(16) WHERE customer_no IS NULL",
+    ),
 )
 
 

@@ -22,7 +22,7 @@ from tilbud.domain.customers import (
     customer_key,
     resolve_consent,
 )
-from tilbud.domain.decisions import DecideRequest
+from tilbud.domain.decisions import DecideRequest, Question
 from tilbud.domain.eligibility import NOBODY, CustomerFacts, Eligibility
 from tilbud.domain.limits import Limits
 from tilbud.domain.situation import Situation
@@ -38,6 +38,7 @@ class Asking(NamedTuple):
     key: CustomerKey  # ANONYMOUS without consent
     customer: Customer
     refused: bool  # the campaign requires consent, and there is none
+    consented: bool  # what was said of them may be used, and kept
     situation: Situation
     facts: CustomerFacts
 
@@ -48,7 +49,7 @@ class Asked(NamedTuple):
     asking: Asking
     eligibility: Eligibility
     encoded: EncodedContext
-    fingerprint: bytes
+    question: Question  # as it may be kept
 
 
 class Askers:
@@ -73,7 +74,6 @@ class Askers:
         served: ServedCampaign,
         now_us: int,
         off: frozenset[str],
-        fingerprint: bytes,
     ) -> Asked:
         """Return who asks and what the rules leave them; `now_us` is the server's wall clock.
 
@@ -84,7 +84,8 @@ class Askers:
         eligibility = served.rules.check(
             context, request.include_offers, request.exclude_offers, off, asking.facts
         )
-        asked = Asked(asking, eligibility, served.encode(context), fingerprint)
+        question = request.question(self._key, consented=asking.consented)
+        asked = Asked(asking, eligibility, served.encode(context), question)
         if not _is_own(request):
             known = _within_the_minute(served, now_us)
             if len(known) < self._limits.context_cache_entries_max:
@@ -109,11 +110,11 @@ class Askers:
             customer_said=bool(key),
         )
         facts = NOBODY
-        if key:
+        if key and not refused:  # the fallback is answered: what they forbade would be kept, and not heeded
             preferences = customer.profile.preferences
             channel = request.context.channel
             facts = CustomerFacts(preferences, situation.quiet, consented, happened, now_us, channel)
-        return Asking(key if consented else ANONYMOUS, customer, refused, situation, facts)
+        return Asking(key if consented else ANONYMOUS, customer, refused, consented, situation, facts)
 
     def _happened(self, customer: Customer, served: ServedCampaign) -> Happened:
         if not customer.number or not served.situations.needs_history:

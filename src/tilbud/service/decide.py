@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tilbud.domain.clock import Clock, Now
 from tilbud.domain.context import check_text
-from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason, Repeat, check_id
+from tilbud.domain.decisions import Contact, DecideRequest, Decision, Question, Reason, Repeat, check_id
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
@@ -229,14 +229,14 @@ class DecideService:
             return None
         if stored is drawn.decision:
             self._count(drawn)
-        elif stored.fingerprint != drawn.decision.fingerprint:
+        elif not drawn.request.asked_before(drawn.decision.decision_id, stored, self._ledger_key):
             return IdReused("decision_id", drawn.decision.decision_id)
         return Answer(stored, recorded=True, include_ranking=drawn.request.include_ranking)
 
     def _repeated(self, repeated: _Repeated, stored: Decision | None) -> Answer | TilbudError | None:
         if stored is None:
             return None
-        if stored.fingerprint != repeated.repeat.fingerprint:
+        if not repeated.request.asked_before(repeated.repeat.decision_id, stored, self._ledger_key):
             return IdReused("decision_id", repeated.repeat.decision_id)
         self._metrics.sticky.labels(stored.campaign).inc()
         return Answer(stored, recorded=True, include_ranking=repeated.request.include_ranking)
@@ -256,18 +256,15 @@ class DecideService:
         off = known_off.get(served.id)
         if off is None:
             off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
-        known = self._askers.known(request, served, now.wall_us, off)
-        fingerprint = known.fingerprint if known else request.fingerprint(self._ledger_key)
         if request.decision_id and not request.dry_run:
             # Before anything a changed campaign file could refuse: a retry is answered word for word.
             earlier = self._ledger.find(request.campaign, request.decision_id)
             if earlier is not None:
-                if earlier.fingerprint != fingerprint:
+                if not request.asked_before(request.decision_id, earlier, self._ledger_key):
                     raise IdReused("decision_id", request.decision_id)
                 return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
-        asking, eligibility, encoded, _ = known or self._askers.ask(
-            request, served, now.wall_us, off, fingerprint
-        )
+        known = self._askers.known(request, served, now.wall_us, off)
+        asking, eligibility, encoded, question = known or self._askers.ask(request, served, now.wall_us, off)
         channel = request.context.channel
         left_s = None if deadline_s is None else deadline_s - asked
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
@@ -275,7 +272,7 @@ class DecideService:
                 served, asking, eligibility, channel, now.wall_us, pending=request.defer_activation
             )
             if kept is not None:
-                return self._again(kept, request, fingerprint)
+                return self._again(kept, request, question)
         eligibility = self._contacting.capped(served, asking, eligibility, channel, now.wall_us)
         record = Record(
             served,
@@ -285,7 +282,7 @@ class DecideService:
             eligibility=eligibility,
             customer=asking.key,
             now=now,
-            fingerprint=fingerprint,
+            question=question,
             new_id=self._new_id,
         )
         decision = self._chooser.choose(
@@ -298,11 +295,12 @@ class DecideService:
         contact = contact_of(served, asking, eligibility, decision, channel)
         return _Drawn(request, decision, contact, None if asking.refused else eligibility, asked)
 
-    def _again(self, kept: Kept, request: DecideRequest, fingerprint: bytes) -> Answer | _Repeated:
+    def _again(self, kept: Kept, request: DecideRequest, question: Question) -> Answer | _Repeated:
         decision = kept.decision
         if request.dry_run:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
         if request.decision_id or kept.contact.scopes:
+            fingerprint = question.fingerprint(request.decision_id)
             return _Repeated(
                 request,
                 Repeat(

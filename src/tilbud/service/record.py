@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tilbud.domain.choice import NO_CHOICE, Choice
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import CustomerKey
-from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Reason, Text
+from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Question, Reason, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.situation import Situation
 from tilbud.service.catalog import EncodedContext, ServedCampaign
@@ -23,8 +23,8 @@ class Record:
     __slots__ = (
         "_customer",
         "_eligibility",
-        "_fingerprint",
         "_now",
+        "_question",
         "_request",
         "_served",
         "_situation",
@@ -42,7 +42,7 @@ class Record:
         eligibility: Eligibility,
         customer: CustomerKey,
         now: Now,
-        fingerprint: bytes,
+        question: Question,
         new_id: Callable[[int], str],
     ) -> None:
         """`customer` is ANONYMOUS where there is no consent to keep who it was."""
@@ -52,7 +52,7 @@ class Record:
         self._eligibility = eligibility
         self._customer = customer
         self._now = now
-        self._fingerprint = fingerprint
+        self._question = question
         self.decision_id = request.decision_id or new_id(now.wall_us)
         self.encoded = encoded
 
@@ -90,7 +90,8 @@ class Record:
         window_us = reward.activation_window_us if deferred else reward.window_us
         closes_service_us = now.service_us + window_us
         return Decision(  # in order: twenty-seven names would cost as much as the prediction
-            served.id, self.decision_id, self._fingerprint, now.wall_us, variant, reason, offer_id, payload,
+            served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us, variant,
+            reason, offer_id, payload,
             choice.probability, offers, choice.probabilities, choice.drawn,
             served.campaign.exploration.discovery, served.model.lineage, served.model.sequence,
             self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,

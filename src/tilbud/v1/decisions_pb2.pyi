@@ -161,8 +161,10 @@ class DecideRequest(_message.Message):
     """The campaign's id, as its file declares it. Required. Unknown: NOT_FOUND."""
     decision_id: _builtins.str
     """The caller's own id for this decision makes retries safe: the same id with the same request
-    gets the same answer, word for word; with another request, ALREADY_EXISTS. At most 128
-    characters of [A-Za-z0-9._:-]; opaque, nothing personal. Empty: the server makes a UUIDv7.
+    gets the same answer, word for word; with another request, ALREADY_EXISTS. What was not kept for want
+    of consent (who asked, place, language, country, time zone, features, words the campaign does not
+    declare) makes no other request: the retry is answered. At most 128 characters of [A-Za-z0-9._:-];
+    opaque, nothing personal. Empty: the server makes a UUIDv7.
     """
     customer_id: _builtins.str
     """Who is asking, at most 128 characters, no control characters. Empty: anonymous. It is stored as a

@@ -7,8 +7,19 @@ import struct
 from pathlib import Path
 
 import pytest
-from tests.builders import CAMPAIGN, CUSTOMER, RULES, WINDOW_US, at, contact, decision, settle_due
+from tests.builders import (
+    CAMPAIGN,
+    CUSTOMER,
+    FINGERPRINT,
+    RULES,
+    WINDOW_US,
+    at,
+    contact,
+    decision,
+    settle_due,
+)
 
+from tilbud.domain.decisions import FORGOTTEN
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
 from tilbud.ledger.port import Durability, Settled
@@ -76,10 +87,13 @@ INSERT INTO settlements VALUES (1, 1, 1, 0.5, 0, 6810000000, 1790001810000000);
 
 
 async def test_a_file_of_the_first_version_goes_on(tmp_path):
-    """Its decisions are anonymous, with nothing removed or dropped, and it takes customers from now on."""
+    """Its decisions are anonymous, with nothing removed or dropped, and it takes customers from now on.
+
+    What could tie them to a person, by the key in the same file, is gone.
+    """
     path = tmp_path / "ledger.sqlite3"
     older = open_for_writing(path, Durability.PROCESS, MIGRATIONS[:1])
-    made = decision("d1")
+    made = decision("d1", fingerprint=FORGOTTEN)
     for text in (made.payload, made.offers.text):
         older.execute("INSERT INTO texts VALUES (?, ?, ?)", (text.digest, text.body, made.decided_us))
     packed = struct.pack("<3d", *made.probabilities).hex()
@@ -104,6 +118,24 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path):
     )
     assert (await ledger.erase(CUSTOMER, at(9_000))).campaigns == (CAMPAIGN,)
     assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1", "d2", ""]
+    await ledger.close()
+
+
+async def test_only_a_customers_decisions_keep_a_fingerprint_of_before(path):
+    """The upgrade leaves what ties nobody to anything that is not tied already."""
+    ledger = SqliteLedger(path, durability=Durability.PROCESS, limits=Limits())
+    await ledger.start(lambda _seconds, _rows: None)
+    await ledger.record([decision("theirs", customer=CUSTOMER)], at(), [contact()])
+    await ledger.close()
+    older = connect(path)
+    for step in MIGRATIONS:
+        for statement in step:
+            if statement.startswith("UPDATE decisions SET fingerprint"):
+                older.execute(statement)
+    older.close()
+    await ledger.start(lambda _seconds, _rows: None)
+    found = [ledger.find(CAMPAIGN, each) for each in ("d1", "theirs")]
+    assert [each and each.fingerprint for each in found] == [FORGOTTEN, FINGERPRINT]
     await ledger.close()
 
 

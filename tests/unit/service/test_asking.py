@@ -307,17 +307,17 @@ OTHERWISE: dict[str, list[Any]] = {
 
 
 async def test_no_two_questions_are_taken_for_one(tmp_path: Path) -> None:
-    """Whatever two questions differ in, each has its own fingerprint; equal ones were looked into once."""
+    """Whatever two questions differ in, neither answers the other's id; equal ones were looked into once."""
     assert {*OTHERWISE, "campaign", "decision_id", "dry_run"} == set(DecideRequest._fields)
     assert {*SAID, "features"} == set(ContextInput._fields)
     wired = await Wired(ANYBODY, tmp_path).start()
     plain = DecideRequest("c")
     asked = [plain, *(plain._replace(**{name: said}) for name, every in OTHERWISE.items() for said in every)]
     decisions = [await decided(wired, each) for each in (*asked, *asked)]
-    fingerprints = [decision.fingerprint for decision in decisions]
-    assert fingerprints[: len(asked)] == fingerprints[len(asked) :]
-    assert len(set(fingerprints)) == len(asked)
-    assert fingerprints[0] == plain.fingerprint(DRAW_KEY)
+    assert len({decision.fingerprint for decision in decisions}) == 2 * len(asked)
+    for number, decision in enumerate(decisions):
+        retries = [each.asked_before(decision.decision_id, decision, DRAW_KEY) for each in asked]
+        assert retries == [place == number % len(asked) for place in range(len(asked))]
     alike = [each for each in asked if not each.customer_id and each.context.time_us is None]
     assert len(wired.served.asked) == len(alike) - 2, "what narrows the offers is a question of its own"
     wired.clock.pass_s(60)
