@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from grpc_status import rpc_status
 TEXTS = [
     "", " ", "\n", "a\nb", "|", "a|b", "|o 1", "a b", "14:30", "t=14:30", "a:1e39", "shared |d 1", "0:1:0.5",
     "\0", "\r\n\r\n", "\x1b[31m", "x" * 128, "x" * 129, "x" * 200, "x" * 100_000, "é", "𝕏" * 128, "İ" * 128,
+    "Aarhus\u00a0C", "東京都\u3000新宿区", "می\u200cخواهم", "👨\u200d👩", "e\u0301" * 128,
+    "\ufdd0", "\U0001ffff",
     "\u202eabc", "\ufeff", "| d:1 \u2028x", "\x85", "_label_cost", "_label_probability",
     "'; DROP TABLE decisions; --", "../../etc/passwd", "-f /tmp/x", "NaN", "null", "true", "1e39", "{}", "[]",
     "\ud7ff\uffff", '"\\ud800"',
@@ -70,9 +73,21 @@ def named_field(error: grpc.RpcError) -> str:
     return violation.field
 
 
-def is_clean(text: str) -> bool:
+def is_clean(text: str, chars_max: int = 128) -> bool:
     """Say whether a field for words takes it; it may be empty."""
-    return len(text) <= 128 and text.isprintable()
+    return len(composed(text)) <= chars_max and not any(_is_unclean(each) for each in text)
+
+
+def composed(text: str) -> str:
+    """Return a text as the service reads it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _is_unclean(character: str) -> bool:
+    """Say whether it is a control character, half a surrogate pair or a noncharacter."""
+    point = ord(character)
+    noncharacter = point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
+    return noncharacter or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def is_id(text: str) -> bool:

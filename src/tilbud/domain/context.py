@@ -1,9 +1,9 @@
 """The situation a decision is made in: what the caller said, checked, and read in local time.
 
-What holds: a `Context` is small and clean (text within its limit and free of control characters,
-numbers finite and within float32); device, channel and journey stage come from the campaign's
-declared vocabularies, `other` for any other value and `unknown` for none. The time is an argument;
-no clock is read here. What may be used without consent is decided here too.
+What holds: a `Context` is small and clean (text within its limit and as `text.py` allows it, numbers finite
+and within float32); device, channel and journey stage come from the campaign's declared vocabularies,
+`other` for any other value and `unknown` for none. The time is an argument; no clock is read here. What may
+be used without consent is decided here too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import UNCLEAN, is_clean
 
 FeatureValue = str | float | bool
 OTHER = "other"
@@ -227,11 +228,11 @@ def moment_at(time_us: int, zone: tzinfo) -> Moment:
 
 
 def check_text(name: str, text: str, limits: Limits) -> str:
-    """Return `text` if it is short and printable; raise InvalidField otherwise."""
+    """Return `text` if it is short and clean; raise InvalidField otherwise."""
     if len(text) > limits.text_chars_max:
         raise InvalidField(name, f"at most {limits.text_chars_max} characters, got {len(text)}")
-    if not text.isprintable():
-        raise InvalidField(name, "must not contain control or unprintable characters")
+    if not is_clean(text):
+        raise InvalidField(name, UNCLEAN)
     return text
 
 

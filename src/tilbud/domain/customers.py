@@ -15,6 +15,7 @@ from enum import IntEnum
 
 from tilbud.domain.context import Consent, FeatureValue
 from tilbud.domain.durations import Hours
+from tilbud.domain.text import nfc, nfd
 
 CustomerKey = bytes
 ANONYMOUS: CustomerKey = b""
@@ -23,11 +24,26 @@ _KEY_BYTES = 16
 
 
 def customer_key(customer_id: str, key: bytes) -> CustomerKey:
-    """Return the 16 bytes a customer is kept under; `key` is the ledger's own. "": anonymous."""
+    """Return the 16 bytes a customer is kept under; `key` is the ledger's own. "": anonymous.
+
+    One id in NFC and in NFD is one customer.
+    """
     if not customer_id:
         return ANONYMOUS
-    text = customer_id.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=_KEY_BYTES, key=key, person=_PERSON).digest()
+    return _keyed(nfc(customer_id), key)
+
+
+def older_key(customer_id: str, key: bytes) -> CustomerKey:
+    """Return what a customer may have been kept under before ids were read in NFC; "": nothing else."""
+    decomposed = nfd(customer_id)
+    if decomposed == nfc(customer_id):
+        return ANONYMOUS
+    return _keyed(decomposed, key)
+
+
+def _keyed(text: str, key: bytes) -> CustomerKey:
+    written = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(written, digest_size=_KEY_BYTES, key=key, person=_PERSON).digest()
 
 
 @dataclass(frozen=True, slots=True)

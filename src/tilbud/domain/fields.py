@@ -1,6 +1,6 @@
 """What the sections of campaign files and of `contact.yaml` are made of: names, words, numbers, durations.
 
-What holds: a value that passed here is small and clean (text printable and short, numbers finite and within
+What holds: a value that passed here is small and clean (text short and in NFC, numbers finite and within
 float32, durations at most 400 days), and what it was made from is in the JSON Schema as people write it.
 A key that stands without a value is refused, not taken for one that is absent. Which keys there are is the
 business of `sections.py`, `offer.py`, `campaign.py` and `contact.py`.
@@ -17,10 +17,12 @@ from pydantic_core import PydanticCustomError
 
 from tilbud.domain.durations import parse_duration_us
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import UNCLEAN, is_clean, nfc
 
 LIMITS = Limits()
 LABELS_MAX = 50  # labels multiply; this bounds them
 _CAPS_MAX = 10  # of one offer, group or channel: each is counted at every decision
+_SENTENCE_CHARS_MAX = 500
 _PAYLOAD_DEPTH_MAX = 16  # a level is up to three of the hundred that protobuf reads
 _EXACT_INT_MAX = 2**53  # google.protobuf.Struct has no other number than a float64
 
@@ -39,11 +41,16 @@ class Misplaced(PydanticCustomError):
         return super().__new__(cls, "misplaced", "{problem}", {"path": path, "problem": problem})
 
 
-def printable(text: str) -> str:
-    """Return `text` if nothing in it is a control character; ValueError otherwise."""
-    if not text.isprintable():
-        raise ValueError("must not contain control or unprintable characters")
+def clean(text: str) -> str:
+    """Return `text` if nothing in it is a control character or none at all; ValueError otherwise."""
+    if not is_clean(text):
+        raise ValueError(UNCLEAN)
     return text
+
+
+def composed(value: object) -> object:
+    """Return text in NFC, as calls are read, and anything else as it is."""
+    return nfc(value, _SENTENCE_CHARS_MAX) if isinstance(value, str) else value
 
 
 def _at_most_400_days(duration_us: int) -> int:
@@ -103,8 +110,10 @@ Given = BeforeValidator(_given)
 """For a key that may be left out, but not stand empty: an empty `sensitive_topic:` must not mean none."""
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
-Word = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(printable)]
-Sentence = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(printable)]
+Word = Annotated[str, BeforeValidator(composed), Field(min_length=1, max_length=128), AfterValidator(clean)]
+Sentence = Annotated[
+    str, BeforeValidator(composed), Field(min_length=1, max_length=_SENTENCE_CHARS_MAX), AfterValidator(clean)
+]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-LIMITS.number_abs_max, le=LIMITS.number_abs_max)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=list[str])]
 GraceUs = Annotated[

@@ -25,8 +25,9 @@ from tilbud.domain.fields import (
     Section,
     Word,
     Words,
+    clean,
+    composed,
     different,
-    printable,
 )
 from tilbud.domain.languages import ByLanguage
 
@@ -45,8 +46,9 @@ class Validity(Section):
 
 
 def _offer_feature(written: object) -> str | bool | float:
+    written = composed(written)
     if isinstance(written, str) and len(written) <= LIMITS.text_chars_max:
-        return printable(written)
+        return clean(written)
     if isinstance(written, bool):
         return written
     if isinstance(written, int | float) and abs(written) <= LIMITS.number_abs_max:

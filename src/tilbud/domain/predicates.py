@@ -22,6 +22,7 @@ from tilbud.domain.context import (
 )
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import nfc
 
 _ORDER: Mapping[str, Callable[[float, float], bool]] = {
     "gt": lambda value, limit: value > limit,
@@ -142,6 +143,8 @@ def _operand(
 
 
 def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> FeatureValue:
+    if isinstance(written, str):
+        written = nfc(written)
     if not isinstance(written, str | int | float) or kind_of(written) != _named(kind):
         raise ConditionInvalid(path, f"must be a {_named(kind)}")
     if isinstance(kind, tuple) and written not in kind:

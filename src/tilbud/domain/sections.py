@@ -127,7 +127,7 @@ class Explanation(Section):
 
     sentence: Sentence
     otherwise: Sentence
-    and_: Annotated[str, Field(min_length=1, max_length=50, alias="and")]
+    and_: Annotated[Word, Field(max_length=50, alias="and")]
     factors: dict[Name, Word]
 
     @model_validator(mode="after")
@@ -138,8 +138,6 @@ class Explanation(Section):
             if "{" in text or "}" in text:
                 filled = f"only {FACTORS} of `sentence` is filled in; remove other braces"
                 raise Misplaced((key,), filled)
-        if not self.and_.isprintable():
-            raise Misplaced(("and",), "must not contain control or unprintable characters")
         return self
 
 

@@ -1,7 +1,8 @@
 """Customers as rows: a profile as JSON and back, and all that is kept about one as a person can read it.
 
-What holds: what is read back is what was written, and what does not fit raises LedgerInvalid. Both
-adapters export the same rows, which say times as RFC 3339 does, in UTC. Nothing here reads a file.
+What holds: what is read back is what was written, its text in NFC, and what does not fit raises
+LedgerInvalid. Both adapters export the same rows, which say times as RFC 3339 does, in UTC. Nothing here
+reads a file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField, LedgerInvalid
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, OutcomeStatus
+from tilbud.domain.text import nfc
 from tilbud.ledger.port import ExportPage
 
 ExportRow = Mapping[str, object]
@@ -106,7 +108,7 @@ def parse_profile(text: str) -> Profile:
             language=_text(kept["language"]),
             journey_stage=_text(kept["journey_stage"]),
             journey_stage_us=_whole(kept["journey_stage_us"]),
-            traits={name: _trait(*said) for name, said in kept["traits"].items()},
+            traits={nfc(name): _trait(*said) for name, said in kept["traits"].items()},
             preferences=Preferences(
                 **lists, quiet_hours=None if quiet is None else Hours(*map(_whole, quiet))
             ),
@@ -121,13 +123,13 @@ def parse_profile(text: str) -> Profile:
 def _trait(value: object, updated_us: object) -> Trait:
     if not isinstance(value, str | float | int):
         raise TypeError("a trait is a text, a number or a flag")
-    return Trait(value, _whole(updated_us))
+    return Trait(nfc(value) if isinstance(value, str) else value, _whole(updated_us))
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
-    return value
+    return nfc(value)
 
 
 def _whole(value: object) -> int:

@@ -19,7 +19,6 @@ from tilbud.domain.customers import (
     Customer,
     CustomerKey,
     Happened,
-    customer_key,
     resolve_consent,
 )
 from tilbud.domain.decisions import DecideRequest, Question
@@ -28,6 +27,7 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.situation import Situation
 from tilbud.ledger.port import CustomersReading
 from tilbud.service.catalog import EncodedContext, ServedCampaign
+from tilbud.service.person import kept_under
 
 _MINUTE_US = 60_000_000
 
@@ -94,7 +94,7 @@ class Askers:
 
     def read(self, request: DecideRequest, served: ServedCampaign, now_us: int) -> Asking:
         """Return who asks; `now_us` is the server's wall clock. Raises InvalidField."""
-        key = customer_key(request.customer_id, self._key)
+        key = kept_under(request.customer_id, self._key, self._customers)
         customer = self._customers.customer(key) if key else UNKNOWN_CUSTOMER
         consent = resolve_consent(request.consent, customer)
         refused = served.campaign.consent == "required" and consent is not Consent.GRANTED

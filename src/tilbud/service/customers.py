@@ -14,15 +14,19 @@ from dataclasses import dataclass
 
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, Consent, check_text
-from tilbud.domain.customers import CustomerEvent, CustomerEventStatus, CustomerKey, Profile, customer_key
+from tilbud.domain.customers import CustomerEvent, CustomerEventStatus, CustomerKey, Profile
 from tilbud.domain.decisions import check_id
 from tilbud.domain.errors import InvalidField, TilbudError, UnknownCustomer
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import nfc
 from tilbud.domain.updates import ProfileUpdate
 from tilbud.ledger.port import Customers
+from tilbud.service.person import all_kept_under, kept_under
 from tilbud.telemetry.metrics import Metrics
 
 _EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+
+_LINE_ENDS = {0x2028: "\\u2028", 0x2029: "\\u2029"}  # of Unicode, where readers may break lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class CustomerService:
         if not page.rows and not page_token:
             raise UnknownCustomer("stored rows")
         lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in page.rows]
-        return Exported("".join(f"{line}\n" for line in lines), page.more)
+        return Exported("".join(f"{line.translate(_LINE_ENDS)}\n" for line in lines), page.more)
 
     async def erase(self, customer_id: str) -> int:
         """Remove all that is stored about a customer, and all that was learned from it.
@@ -126,13 +130,18 @@ class CustomerService:
         Returns how many rows there were. Not to be cancelled. Raises InvalidField, Overloaded,
         LedgerUnavailable.
         """
-        key = self._customer(customer_id, "customer_id")
-        erased = await self._customers.erase(key, self._clock.now())
+        checked = self._checked(customer_id, "customer_id")
+        rows = 0
+        for key in all_kept_under(checked, self._key, self._customers):
+            rows += (await self._customers.erase(key, self._clock.now())).rows
         self._metrics.erasures.inc()
         await self._relearn()
-        return erased.rows
+        return rows
 
     def _customer(self, customer_id: str, field: str) -> CustomerKey:
+        return kept_under(self._checked(customer_id, field), self._key, self._customers)
+
+    def _checked(self, customer_id: str, field: str) -> str:
         if not customer_id:
             raise InvalidField(field, "is required")
-        return customer_key(check_text(field, customer_id, self._limits), self._key)
+        return check_text(field, nfc(customer_id), self._limits)

@@ -17,6 +17,7 @@ from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 from tilbud.domain.errors import CampaignInvalid, Problem
+from tilbud.domain.text import nfc
 
 KeyPath = tuple[str | int, ...]
 _NODES_MAX = 200_000
@@ -186,6 +187,7 @@ class Tree:
 
     def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         plain: dict[str, Any] = {}
+        seen: set[str] = set()
         for key_node, below in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._invalid(path, "keys must be plain text")
@@ -194,8 +196,9 @@ class Tree:
                 raise self._invalid(path, "a key has an escape that is no character; remove it")
             here = (*path, key)
             self._lines[here] = key_node.start_mark.line + 1
-            if key in plain:
+            if nfc(key) in seen:
                 raise self._invalid(here, "stands twice; remove one")
+            seen.add(nfc(key))
             plain[key] = self._plain(loader, below, here)
         return plain
 

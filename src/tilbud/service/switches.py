@@ -15,6 +15,7 @@ from tilbud.domain.decisions import check_id
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import WHOLE_CAMPAIGN, Pause
+from tilbud.domain.text import is_clean, nfc
 from tilbud.ledger.port import Ledger
 from tilbud.service.catalog import Catalog, ServedCampaign
 
@@ -68,9 +69,10 @@ class SwitchService:
 
     async def _pause(self, campaign: str, offer_id: str, reason: str, until_us: int | None) -> None:
         reason_max = self._limits.pause_reason_chars_max
+        reason = nfc(reason, reason_max)
         if not reason.strip():
             raise InvalidField("reason", "is required: say why, for those who read it later")
-        if len(reason) > reason_max or not reason.isprintable():
+        if len(reason) > reason_max or not is_clean(reason):
             raise InvalidField("reason", f"at most {reason_max} characters, none of them control characters")
         now = self._clock.now()
         if until_us is not None and until_us <= now.wall_us:

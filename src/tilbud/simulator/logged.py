@@ -17,6 +17,7 @@ import csv
 import math
 import random
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,7 +194,7 @@ def _feature(file: Path, line: int, column: str, kind: str, text: str) -> Featur
         return _FLAGS[text.lower()]
     if len(text) > CATEGORY_LENGTH_MAX:
         raise CsvError(file, line, column, f"{len(text)} characters; at most {CATEGORY_LENGTH_MAX}")
-    if not text.isprintable():
+    if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
         raise CsvError(file, line, column, f"{text!r} has control characters")
     return text
 

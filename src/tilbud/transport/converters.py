@@ -1,6 +1,7 @@
 """Between the contract's messages and the domain's types. Nothing is decided here.
 
-Requests become domain values or raise InvalidField where a message can say what a domain value cannot.
+Requests become domain values, their text in NFC, or raise InvalidField where a message can say what a domain
+value cannot.
 Answers become bytes, with payloads serialized once.
 """
 
@@ -17,6 +18,7 @@ from tilbud.domain.decisions import DecideRequest, Text
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
+from tilbud.domain.text import nfc
 from tilbud.service.catalog import ServedCampaign
 from tilbud.service.decide import Answer
 from tilbud.service.report import OutcomeReport
@@ -34,7 +36,7 @@ def decide_request(message: decisions_pb2.DecideRequest) -> DecideRequest:
     return DecideRequest(
         message.campaign,
         message.decision_id,
-        message.customer_id,
+        nfc(message.customer_id),
         _context(message.context) if message.HasField("context") else NOTHING_SAID,
         consent_of(message.consent),
         tuple(message.include_offers),
@@ -55,14 +57,14 @@ def consent_of(number: int, name: str = "consent") -> Consent:
 
 def _context(said: decisions_pb2.Context) -> ContextInput:
     return ContextInput(
-        said.device,
-        said.channel,
-        said.journey_stage,
+        nfc(said.device),
+        nfc(said.channel),
+        nfc(said.journey_stage),
         microseconds("context.time", said.time) if said.HasField("time") else None,
-        said.time_zone,
-        said.language,
-        said.country,
-        said.place,
+        nfc(said.time_zone),
+        nfc(said.language),
+        nfc(said.country),
+        nfc(said.place),
         _features(said.features) if said.features else NOTHING_SAID.features,
     )
 
@@ -70,7 +72,7 @@ def _context(said: decisions_pb2.Context) -> ContextInput:
 def _features(said: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
     if len(said) > _LIMITS.features_max:  # before each of them is read
         raise InvalidField("context.features", f"at most {_LIMITS.features_max} features, got {len(said)}")
-    return {name: feature_value(f"context.features[{name[:64]}]", value) for name, value in said.items()}
+    return {nfc(name): feature_value(f"context.features[{name[:64]}]", value) for name, value in said.items()}
 
 
 def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue:
@@ -79,7 +81,7 @@ def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue
     if kind is None:
         raise InvalidField(where, "has no value; set category, number or flag")
     said: FeatureValue = getattr(value, kind)
-    return said
+    return nfc(said) if isinstance(said, str) else said
 
 
 def feature_message(value: FeatureValue) -> decisions_pb2.FeatureValue:

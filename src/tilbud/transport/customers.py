@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from tilbud.domain.customers import Profile
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import nfc
 from tilbud.domain.updates import PREFERENCE_LISTS, ProfileUpdate, TraitUpdate, etag
 from tilbud.service.customers import CustomerService, EventReport
 from tilbud.transport.converters import consent_of, feature_message, feature_value, microseconds, timestamp
@@ -110,13 +111,13 @@ def profile_update(message: customers_pb2.UpdateCustomerRequest, limits: Limits)
         if path == "consent":
             fields["consent"] = consent_of(customer.consent, "customer.consent")
         elif path in _TEXTS:
-            fields[path] = getattr(customer, path)
+            fields[path] = nfc(getattr(customer, path))
         elif path == "traits":
             fields["other_traits_go"] = bool(message.update_mask.paths)
-            fields["traits"] |= {name: _trait(customer, name) for name in customer.traits}
+            fields["traits"] |= {nfc(name): _trait(customer, name) for name in customer.traits}
         elif path.startswith(_TRAIT):
             name = path.removeprefix(_TRAIT)
-            fields["traits"][name] = _trait(customer, name) if name in customer.traits else None
+            fields["traits"][nfc(name)] = _trait(customer, name) if name in customer.traits else None
         elif path == "preferences":
             for name in _PREFERENCES:
                 _preference(fields, customer.preferences, name)
@@ -169,4 +170,4 @@ def _preference(fields: dict[str, Any], preferences: customers_pb2.Preferences, 
     if name == "quiet_hours":
         fields["quiet_hours"] = preferences.quiet_hours
     else:
-        fields["preference_lists"][name] = tuple(getattr(preferences, name))
+        fields["preference_lists"][name] = tuple(nfc(each) for each in getattr(preferences, name))

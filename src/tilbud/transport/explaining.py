@@ -14,6 +14,7 @@ from tilbud.domain.context import check_text
 from tilbud.domain.decisions import Decision, check_id
 from tilbud.domain.errors import UnknownDecision
 from tilbud.domain.limits import Limits
+from tilbud.domain.text import nfc
 from tilbud.insight.explain import Explained, explain
 from tilbud.service.catalog import Catalog
 from tilbud.service.decide import Answer
@@ -31,7 +32,7 @@ def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
     async def explain_decision(message: decisions_pb2.ExplainDecisionRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
         decision_id = check_id("decision_id", message.decision_id, limits, required=True)
-        language = check_text("language", message.language, limits)
+        language = check_text("language", nfc(message.language), limits)
         decision = find(served.id, decision_id)
         if decision is None:
             raise UnknownDecision(served.id, decision_id)

@@ -97,7 +97,7 @@ class Customer(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     PREFERENCES_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
-    """1 to 128 characters, no control characters."""
+    """1 to 128 characters of any text."""
     consent: _decisions_pb2.Consent.ValueType
     """What the customer said; CONSENT_UNSPECIFIED: nothing yet. Setting anything but GRANTED where it was
     GRANTED takes it back.

@@ -4,7 +4,8 @@ isort:skip_file
 Decisions: ask which offer to show, say that it was shown, say what happened next.
 
 What holds for every method here:
- * Text is UTF-8. A field that breaks its limit is answered INVALID_ARGUMENT with a
+ * Text is UTF-8, and read in Normalization Form C: limits count its characters then, and one text in two
+   forms is one. Only control characters, lone surrogates and noncharacters are refused in it. A field that breaks its limit is answered INVALID_ARGUMENT with a
    google.rpc.BadRequest violation that names the field; nothing is stored.
  * An unknown campaign or decision is NOT_FOUND; one id used for two different requests is
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
@@ -167,7 +168,7 @@ class DecideRequest(_message.Message):
     opaque, nothing personal. Empty: the server makes a UUIDv7.
     """
     customer_id: _builtins.str
-    """Who is asking, at most 128 characters, no control characters. Empty: anonymous. It is stored as a
+    """Who is asking, at most 128 characters of any text. Empty: anonymous. It is stored as a
     keyed hash, and not at all where consent was denied, or is required and was not given.
     """
     consent: Global___Consent.ValueType

@@ -4,7 +4,8 @@ isort:skip_file
 Decisions: ask which offer to show, say that it was shown, say what happened next.
 
 What holds for every method here:
- * Text is UTF-8. A field that breaks its limit is answered INVALID_ARGUMENT with a
+ * Text is UTF-8, and read in Normalization Form C: limits count its characters then, and one text in two
+   forms is one. Only control characters, lone surrogates and noncharacters are refused in it. A field that breaks its limit is answered INVALID_ARGUMENT with a
    google.rpc.BadRequest violation that names the field; nothing is stored.
  * An unknown campaign or decision is NOT_FOUND; one id used for two different requests is
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
