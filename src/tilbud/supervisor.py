@@ -8,6 +8,8 @@ What holds:
    same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
  * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
  * All workers, also later ones, go by one service clock, so their times can be compared.
+ * A worker whose event loop stands still is killed and started again: it may hold the lock of the ledger, and
+   with it keep every other from committing. Where the whole service was frozen, nobody is blamed.
 
 Who settles is agreed in the ledger (learning/), and every worker learns from it: nothing of that comes by
 here.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 from time import monotonic
 
 from tilbud.app import behind_us, hold, ledger_at, lock_as, reserved
@@ -26,7 +29,7 @@ from tilbud.domain.errors import TilbudError
 from tilbud.process import begin
 from tilbud.service.campaign_files import load_campaigns
 from tilbud.telemetry.log import logger
-from tilbud.worker import Reloaded, Serving, Word, Worker
+from tilbud.worker import Beat, Reloaded, Serving, Word, Worker
 
 _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 5.0
@@ -37,6 +40,40 @@ _PORT_MAX = 65_535
 
 class WorkerEnded(TilbudError):
     """A worker ended before the whole service served, or before it had drained."""
+
+
+class Watchdog:
+    """Knows who serves and has been silent for too long, on the clock of whoever looks (seconds).
+
+    What holds: time in which nobody looked counts against nobody. A supervisor that was frozen together with
+    its workers, or starved, has not seen the beats they sent, or kept them from sending any.
+    """
+
+    def __init__(self, *, silence_max_s: float, look_every_s: float) -> None:
+        self._silence_max_s = silence_max_s
+        self._look_every_s = look_every_s
+        self._heard_s: dict[int, float] = {}
+        self._looked_s: float | None = None
+
+    def heard(self, worker: int, now_s: float) -> None:
+        """Know that a worker lives."""
+        self._heard_s[worker] = now_s
+
+    def forget(self, worker: int) -> None:
+        """Expect nothing of a worker until it is heard again."""
+        self._heard_s.pop(worker, None)
+
+    def look(self, now_s: float) -> Sequence[int]:
+        """Return who hangs; each is told once, and expected to be heard of when it serves again."""
+        if self._looked_s is not None and now_s - self._looked_s > 2 * self._look_every_s:
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
+        self._looked_s = now_s
+        hanging = [
+            worker for worker, heard_s in self._heard_s.items() if now_s - heard_s > self._silence_max_s
+        ]
+        for worker in hanging:
+            self.forget(worker)
+        return hanging
 
 
 class Supervisor:
@@ -51,6 +88,11 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._unclean: list[str] = []
+        limits = settings.limits
+        self._watchdog = Watchdog(
+            silence_max_s=limits.worker_silent_max_s, look_every_s=limits.worker_beat_every_s
+        )
+        self._watching: asyncio.Task[None] | None = None
         self.grpc_port = 0
 
     @property
@@ -98,6 +140,7 @@ class Supervisor:
             place = Place(number=number, listen=listen, http=http, behind_us=clock_behind_us)
             self._workers.append(Worker(settings, place, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        self._watching = asyncio.create_task(self._watch())
         await self._complete
         self._log.info("serving", grpc_port=self.grpc_port, http_ports=self.http_ports)
 
@@ -146,12 +189,25 @@ class Supervisor:
             return f"worker {worker.number} could not be started: {error.strerror}"
         self._log.info("worker_started", worker=worker.number, pid=worker.pid)
         status, served = await worker.ended()
+        self._watchdog.forget(worker.number)
         reason = f"worker {worker.number} ended with status {status}; see the log"
         if self._stopping.is_set() and status and served:
             self._unclean.append(reason)
         return worker.reason or reason
 
+    async def _watch(self) -> None:
+        """Kill workers that hang, until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.limits.worker_beat_every_s)
+            for number in self._watchdog.look(monotonic()):
+                self._log.error(
+                    "worker_hangs", worker=number, silent_s=self._settings.limits.worker_silent_max_s
+                )
+                self._workers[number].signal(signal.SIGKILL)
+
     def _heard(self, worker: Worker, word: Word) -> None:
+        if isinstance(word, Serving | Beat):
+            self._watchdog.heard(worker.number, monotonic())
         if isinstance(word, Serving):
             if all(self.http_ports) and not self._complete.done():
                 self._complete.set_result(None)
@@ -163,6 +219,8 @@ class Supervisor:
     async def _end(self) -> None:
         """End every worker and give up what was held."""
         self._stopping.set()
+        if self._watching is not None:
+            self._watching.cancel()  # who drains has its own time
         for worker in self._workers:
             worker.signal(signal.SIGTERM)
         if self._keeping:

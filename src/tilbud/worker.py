@@ -1,10 +1,10 @@
 """One worker of a service of several: the process that serves, and what its supervisor has of it.
 
 What holds: a worker is spawned, never forked, since gRPC has threads. Over a pipe it tells when it serves,
-why it ended, and when it was asked to load campaign files; it hears nothing but the end of the pipe, which
-is the end of its supervisor: then it drains and stops. SIGTERM drains it, SIGHUP lets it load changed
-files, SIGINT is blocked: a terminal sends that to all, and the supervisor answers for all. When to start
-one again is the supervisor's business.
+that it still does, why it ended, and when it was asked to load campaign files; it hears nothing but the end
+of the pipe, which is the end of its supervisor: then it drains and stops. It never waits for the pipe.
+SIGTERM drains it, SIGHUP lets it load changed files, SIGINT is blocked: a terminal sends that to all, and the
+supervisor answers for all. When to start one again is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -50,7 +51,12 @@ class Reloaded:
     """A worker was asked over gRPC to load the campaign files, and did."""
 
 
-Word = Serving | Ended | Reloaded
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The event loop of a worker that serves goes round."""
+
+
+Word = Serving | Ended | Reloaded | Beat
 
 
 class Worker:
@@ -162,12 +168,25 @@ async def _work(settings: Settings, place: Place, pipe: Connection) -> None:
 
     loop.add_reader(pipe.fileno(), alone)
     application = Application(settings, place, reloaded=lambda: _tell(pipe, Reloaded()))
-    await run(
-        application,
-        patience_s=settings.patience_s,
-        started=lambda: _tell(pipe, Serving(application.http_port)),
-        stopping=stopping,
-    )
+    beating: list[asyncio.Task[None]] = []
+
+    def started() -> None:
+        _tell(pipe, Serving(application.http_port))
+        beating.append(asyncio.create_task(_beat(pipe, settings.limits.worker_beat_every_s)))
+
+    await run(application, patience_s=settings.patience_s, started=started, stopping=stopping)
+    for task in beating:
+        task.cancel()
+
+
+async def _beat(pipe: Connection, every_s: float) -> None:
+    """Tell now and then that the loop goes round, as long as the supervisor takes it in."""
+    writable = select.poll()
+    writable.register(pipe.fileno(), select.POLLOUT)
+    while True:
+        await asyncio.sleep(every_s)
+        if writable.poll(0):  # a frozen supervisor must not hold up who serves
+            _tell(pipe, Beat())
 
 
 def _tell(pipe: Connection, word: Word) -> None:

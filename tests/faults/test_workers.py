@@ -1,4 +1,4 @@
-"""kill -9 among workers: another settles, the killed one comes back, and nothing is lost or learned twice."""
+"""Killed and frozen workers: another settles, they come back, and nothing is lost or learned twice."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +20,7 @@ from tests.e2e.campaigns import RULES
 from tests.e2e.customers import until
 from tests.running import Service, alive, served
 
+from tilbud.domain.limits import Limits
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
@@ -155,6 +158,57 @@ def test_the_lease_passes_when_its_holder_is_killed_and_nothing_is_lost_or_learn
             alike = re.search(r"decisions drawn alike +([\d,]+) of ([\d,]+)", told)
             assert alike, told
             assert alike[1] == alike[2]
+
+
+def _freeze_in_a_transaction(service: Service, pid: int) -> None:
+    """Stop a worker at a moment at which it holds the ledger's lock: by trial, under load."""
+    [ledger] = service.data.glob("*.sqlite3")
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:
+        os.kill(pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(ledger, timeout=0.3, isolation_level=None)) as rival:
+            try:
+                rival.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return
+            rival.execute("ROLLBACK")
+        os.kill(pid, signal.SIGCONT)
+        threading.Event().wait(random.random() * 0.02)
+    raise AssertionError("it was never within a transaction")
+
+
+def test_a_worker_frozen_within_a_transaction_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    """It keeps every other from committing until it is killed; then all go on, and all answers stay."""
+    with served(tmp_path, FILES, OPTIONS) as service:
+        frozen = service.pids()[0]
+        with _Load(service) as load:
+            until(lambda: len(load.answers) > CALLERS)
+            _freeze_in_a_transaction(service, frozen)
+            answered = len(load.answers)
+            until(lambda: not alive(frozen))
+            until(lambda: len(load.answers) > answered + CALLERS)
+        assert [line["worker"] for line in service.events("worker_hangs")] == [0]
+        until(lambda: _ready(service, 0) and _ready(service, 1))
+        for request, answer in load.answers.values():
+            assert service.decisions.Decide(request).SerializeToString(deterministic=True) == answer
+        assert service.stop() == 0
+
+
+def test_a_service_that_was_frozen_whole_keeps_its_workers(tmp_path: Path) -> None:
+    """As a container or a machine is, for longer than a hanging worker is given."""
+    with served(tmp_path, FILES, OPTIONS) as service:
+        everyone = [service.process.pid, *service.pids()]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        threading.Event().wait(Limits().worker_silent_max_s + 1)  # frozen time is real time
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+        request = pb.DecideRequest(campaign="rules", decision_id="after")
+        assert service.decisions.Decide(request).decision_id == "after"
+        threading.Event().wait(1.5)  # looked at twice since
+        assert service.pids() == everyone[1:]
+        assert not service.events("worker_hangs")
+        assert service.stop() == 0
 
 
 def test_workers_end_by_themselves_when_their_supervisor_is_killed(tmp_path: Path) -> None:

@@ -149,8 +149,10 @@ def test_one_that_is_told_to_end_leaves_nothing(data: Path, tmp_path: Path, numb
             writing = _reached(model_file, backup)
             assert len(list((tmp_path / "backups").iterdir())) == 1
             backup.send_signal(number)
-            _, errors = backup.communicate(timeout=60)
+            # Python looks for signals between instructions: one that comes just before a read waits for its
+            # end, which a file reaches by itself, and a pipe when it is closed.
             os.close(writing)
+            _, errors = backup.communicate(timeout=60)
         finally:
             backup.kill()
     assert backup.returncode == 128 + number, errors

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tilbud.config import Place, Settings
-from tilbud.supervisor import Supervisor, WorkerEnded
+from tilbud.supervisor import Supervisor, Watchdog, WorkerEnded
 from tilbud.worker import Serving, Word, Worker
 
 LOOPBACK = "127.0.0.1"
@@ -213,3 +215,67 @@ async def test_each_worker_has_a_port_of_its_own_for_metrics(
     await supervisor.stop()
     with pytest.raises(OSError, match="65536 is no port: each worker has one, counted from --http"):
         await Supervisor(replace(settings, http="127.0.0.1:65535")).start()
+
+
+def _watchdog() -> Watchdog:
+    return Watchdog(silence_max_s=5.0, look_every_s=0.5)
+
+
+def test_a_worker_that_is_silent_too_long_hangs_and_is_told_of_once() -> None:
+    """Counted from its last beat; one that beats does not, and who never served is not expected to."""
+    watchdog = _watchdog()
+    watchdog.heard(0, 0.0)
+    for step in range(1, 11):
+        watchdog.heard(1, step / 2)
+        assert not watchdog.look(step / 2)
+    assert list(watchdog.look(5.5)) == [0]
+    assert not watchdog.look(6.0)
+
+
+def test_one_that_was_started_again_is_watched_again() -> None:
+    """From when it serves."""
+    watchdog = _watchdog()
+    watchdog.heard(0, 0.0)
+    watchdog.forget(0)
+    looks = [step / 2 for step in range(40)]
+    assert not [look for look in looks if watchdog.look(look)]
+    watchdog.heard(0, 20.0)
+    assert [look for look in (20 + step / 2 for step in range(20)) if watchdog.look(look)] == [25.5]
+
+
+@given(away_s=st.floats(1.1, 1e6), silent_s=st.floats(0.0, 4.4))
+def test_who_was_frozen_together_with_the_supervisor_is_not_blamed(away_s: float, silent_s: float) -> None:
+    """However long it was: the time in which nobody looked does not count."""
+    watchdog = _watchdog()
+    watchdog.heard(0, 0.0)
+    for step in range(int(silent_s / 0.5) + 1):
+        watchdog.look(step * 0.5)
+    back_s = int(silent_s / 0.5) * 0.5 + away_s
+    assert not watchdog.look(back_s)
+    watchdog.heard(0, back_s + 0.5)
+    assert not watchdog.look(back_s + 0.5)
+
+
+async def test_a_worker_that_hangs_is_killed(
+    settings: Settings, workers: list[HandWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And started again as one that died is; the log says that it hung."""
+
+    class Hanging(Watchdog):
+        def look(self, _now_s: float) -> list[int]:
+            return [] if workers[1].signals else [1]
+
+    monkeypatch.setattr("tilbud.supervisor.Watchdog", Hanging)
+    brisk = replace(settings.limits, worker_beat_every_s=0.001)
+    supervisor = Supervisor(replace(settings, limits=brisk))
+    with capture_logs() as logged:
+        await supervisor.start()
+        async with asyncio.timeout(30):
+            while not workers[1].signals:  # noqa: ASYNC110 - gives way
+                await asyncio.sleep(0)
+        workers[1].end(-9)
+        await _started_again(workers[1], 2)
+    assert workers[1].signals == [signal.SIGKILL]
+    assert [each["worker"] for each in logged if each["event"] == "worker_hangs"] == [1]
+    assert workers[0].starts == 1
+    await supervisor.stop()

@@ -73,6 +73,10 @@ class Limits:
     checkpoint_every_s: float = 60.0
     checkpoint_generations: int = 3
 
+    # Workers
+    worker_beat_every_s: float = 0.5  # told to the supervisor
+    worker_silent_max_s: float = 5.0  # before one that serves is killed and started again
+
     # Keeping
     retention_s: float = 90 * 86_400.0
     purge_every_s: float = 600.0
