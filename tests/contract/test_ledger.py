@@ -24,7 +24,7 @@ from tests.builders import (
 from tests.contract.adapters import ignore_commit, make
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import OfferSet, Reason, Repeat, Text
+from tilbud.domain.decisions import OfferSet, Reason, Repeat, Text, payload_text
 from tilbud.domain.errors import DecisionExpired, IdReused, LedgerUnavailable, UnknownDecision
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.port import Activated, Ledger, Settled
@@ -170,6 +170,18 @@ async def test_a_repeat_is_found_as_what_it_stands_for(ledger):
     assert ledger.find(CAMPAIGN, "d1") == decision("d1")
     assert ledger.pending(CAMPAIGN) == 1
     assert len(ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)) == 1
+
+
+async def test_a_repeat_shows_what_its_offer_showed_then(ledger):
+    """Its id is answered with its own payload for good; other ids, and the decision's own, keep theirs."""
+    await ledger.record([decision("d1")], at())
+    corrected, again = payload_text({"title": "corrected"}), replace(REPEAT, decision_id="later")
+    shown = decision("d1")._replace(fingerprint=REPEAT.fingerprint, payload=corrected)
+    assert await ledger.repeat([replace(REPEAT, payload=corrected)], at(1)) == [shown]
+    assert await ledger.repeat([REPEAT], at(2)) == [shown]
+    assert await ledger.repeat([again], at(2)) == [decision("d1")._replace(fingerprint=REPEAT.fingerprint)]
+    assert ledger.find(CAMPAIGN, "again") == shown
+    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
 
 
 async def test_a_repeat_leaves_an_id_that_is_taken(ledger):

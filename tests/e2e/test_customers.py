@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,7 @@ from tests.e2e.customers import (
     refused,
     removed,
     report,
+    rows_of,
     sequence,
     situation,
     until,
@@ -36,6 +38,7 @@ from tests.running import Service, served
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import customers_pb2 as cpb
 from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1.campaigns_pb2 import PauseOfferRequest, ReloadCampaignsRequest, ResumeOfferRequest
 
 RULED = """
 campaign: ruled
@@ -318,6 +321,53 @@ def test_traits_and_segments_open_offers_until_they_are_too_old(service: Service
 
 
 # One voice across channels
+
+
+def test_a_corrected_payload_reaches_a_sticky_customer(service: Service) -> None:
+    """Who asks again is shown today's payload, also after a pause; a retry of an id is what it was."""
+    file = service.files / "sticky.yaml"
+    text = file.read_text()
+    ids = [offer for offer in re.findall(r"id: (\w+)", text) if offer != "none"]
+
+    def offers(price: int) -> str:
+        return re.sub(r"id: (\w+)", rf"id: \1, payload: {{price: {price}}}", text)
+
+    def reload(price: int) -> None:
+        file.write_text(offers(price))
+        service.campaigns.ReloadCampaigns(ReloadCampaignsRequest())
+
+    def asked(decision_id: str = "") -> tuple[str, str, object]:
+        answer = _sticky(service, "priced", "web", decision_id=decision_id)
+        return answer.decision_id, answer.offer_id, dict(answer.payload)["price"]
+
+    try:
+        reload(1)
+        first = asked("priced-first")
+        assert asked("priced-again") == first
+        reload(100)
+        today = (*first[:2], 100)
+        assert asked() == asked("priced-today") == today
+        assert (asked("priced-first"), asked("priced-again")) == (first, first)
+        pause = PauseOfferRequest(campaign="sticky", offer_id=first[1], reason="the price")
+        service.campaigns.PauseOffer(pause)
+        reload(7)
+        service.campaigns.ResumeOffer(ResumeOfferRequest(campaign="sticky", offer_id=first[1]))
+        assert asked() == (*first[:2], 7)
+        service.stop()
+        service.start()
+        assert (asked("priced-first"), asked("priced-today")) == (first, today)
+        exports = rows_of(service, "priced", "repeat")
+        assert [(row["decision_id"], row.get("payload")) for row in exports] == [
+            ("priced-again", None),
+            ("priced-today", {"price": 100}),
+        ]
+        file.write_text(offers(7).replace(f"id: {first[1]}", "id: another"))
+        service.campaigns.ReloadCampaigns(ReloadCampaignsRequest())
+        assert asked()[0] != first[0], f"an offer that is gone is not sticky, of {ids}"
+        assert asked("priced-today") == today
+    finally:
+        file.write_text(text)
+        service.campaigns.ReloadCampaigns(ReloadCampaignsRequest())
 
 
 def _sticky(service: Service, customer_id: str, channel: str, **fields: object) -> pb.DecideResponse:

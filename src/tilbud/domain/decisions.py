@@ -242,6 +242,12 @@ class Repeat:
     fingerprint: bytes
     stands_for: str  # the earlier decision's id
     contact: Contact | None = None  # where answering it again is to be counted, if anywhere
+    payload: Text | None = None  # what its offer shows by now; None: what it showed then
+
+    def answer(self, earlier: Decision) -> Decision:
+        """Return the earlier decision as it is answered under this id."""
+        payload = earlier.payload if self.payload is None else self.payload
+        return earlier._replace(fingerprint=self.fingerprint, payload=payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import Customer, Preferences, Profile, Trait
-from tilbud.domain.decisions import Decision, State
+from tilbud.domain.decisions import Decision, State, Text
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField, LedgerInvalid
 from tilbud.domain.limits import Limits
@@ -251,9 +251,11 @@ def settlement_row(
     }
 
 
-def repeat_row(campaign: str, decision_id: str, stands_for: str) -> ExportRow:
-    """Return an id that was answered with an earlier decision."""
-    return {"kind": "repeat", "campaign": campaign, "decision_id": decision_id, "stands_for": stands_for}
+def repeat_row(campaign: str, decision_id: str, stands_for: str, payload: Text | None) -> ExportRow:
+    """Return an id that was answered with an earlier decision, and the payload, where it was another."""
+    row: dict[str, object] = {"kind": "repeat", "campaign": campaign, "decision_id": decision_id}
+    row["stands_for"] = stands_for
+    return row if payload is None else row | {"payload": json.loads(payload.body)}
 
 
 def when(time_us: int) -> str:

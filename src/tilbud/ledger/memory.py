@@ -110,7 +110,7 @@ class MemoryLedger(MemoryCustomers):
         if repeat.decision_id:
             stands_for = entry.decision.decision_id
             campaign.repeats[repeat.decision_id] = replace(repeat, stands_for=stands_for)
-        return entry.decision._replace(fingerprint=repeat.fingerprint)
+        return repeat.answer(entry.decision)
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off; those that are over go."""

@@ -141,7 +141,7 @@ class MemoryCustomers:
             repeats = self._campaigns[entry.decision.campaign].repeats
             for decision_id, repeat in sorted(repeats.items()):
                 if repeat.stands_for == entry.decision.decision_id:
-                    row = rows.repeat_row(repeat.campaign, decision_id, repeat.stands_for)
+                    row = rows.repeat_row(repeat.campaign, decision_id, repeat.stands_for, repeat.payload)
                     yield "repeat", (number, decision_id), row
 
     # Profiles

@@ -112,7 +112,7 @@ class Campaign:
         repeat = self.repeats.get(decision_id)
         if repeat is None:
             return None
-        return self.entries[repeat.stands_for].decision._replace(fingerprint=repeat.fingerprint)
+        return repeat.answer(self.entries[repeat.stands_for].decision)
 
     def wait(self, entry: Entry) -> None:
         """Put an entry in line for settling, for the due time it has now."""

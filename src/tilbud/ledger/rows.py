@@ -147,11 +147,11 @@ class Reading:
             raise LedgerInvalid("a recorded decision does not fit its offers: restore a backup")
         return Decision(
             campaign, decision_id, fingerprint, decided_us, variant, Reason(reason), offer_id,
-            self._text(payload), probability, offers, _floats(len(offers.ids)).unpack(packed), drawn,
+            self.text(payload), probability, offers, _floats(len(offers.ids)).unpack(packed), drawn,
             discovery, lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
             deadline_us, closes_service_us, due_service_us, customer,
-            NO_PAYLOAD if removed is None else self._text(removed),
-            NO_PAYLOAD if dropped is None else self._text(dropped),
+            NO_PAYLOAD if removed is None else self.text(removed),
+            NO_PAYLOAD if dropped is None else self.text(dropped),
         )  # fmt: skip
 
     def settlement(self, campaign: str, row: Row) -> Settlement:
@@ -172,7 +172,8 @@ class Reading:
             drawn, probability, features, reward, bool(clipped), due_service_us, settled_us,
         )  # fmt: skip
 
-    def _text(self, digest: int) -> Text:
+    def text(self, digest: int) -> Text:
+        """Return a text by its digest."""
         text = self._texts.get(digest)
         if text is None:
             text = self._read(digest)

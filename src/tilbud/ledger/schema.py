@@ -157,6 +157,7 @@ MIGRATIONS: tuple[Step, ...] = (
         # Of nobody's decisions, also of those who refused, it told which were one person's: see FORGOTTEN.
         "UPDATE decisions SET fingerprint = zeroblob(16) WHERE customer_no IS NULL",
     ),
+    ("ALTER TABLE repeats ADD COLUMN payload INTEGER",),  # NULL: the decision's own
 )
 
 

@@ -101,11 +101,13 @@ _EXPORTED: dict[str, _Exported] = {
         lambda row, _: rows.settlement_row(*row[:-1], clipped=bool(row[-1])),
     ),
     "repeat": _Exported(
-        "SELECT d.no, r.decision_id, c.id, r.decision_id, d.decision_id "
+        "SELECT d.no, r.decision_id, c.id, r.decision_id, d.decision_id, r.payload "
         f"{_OF_DECISIONS} JOIN repeats r ON r.decision_no = d.no "
         "WHERE d.customer_no = ? AND (d.no, r.decision_id) > (?, ?) ORDER BY d.no, r.decision_id",
         (0, ""),
-        lambda row, _: rows.repeat_row(*row),
+        lambda row, records: rows.repeat_row(
+            row[0], row[1], row[2], None if row[3] is None else records.text(row[3])
+        ),
     ),
 }
 

@@ -18,9 +18,10 @@ from tilbud.ledger.switchboard import Switchboard
 _CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?1)"
 # One statement, since nearly every id that a caller made is looked for, and is new.
 FIND = (
-    f"SELECT {STORED_DECISION}, NULL FROM decisions d "  # noqa: S608 - only constants
+    f"SELECT {STORED_DECISION}, NULL, NULL FROM decisions d "  # noqa: S608 - only constants
     f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ?2 UNION ALL "
-    f"SELECT {STORED_DECISION}, r.fingerprint FROM repeats r JOIN decisions d ON d.no = r.decision_no "
+    f"SELECT {STORED_DECISION}, r.fingerprint, r.payload FROM repeats r "
+    "JOIN decisions d ON d.no = r.decision_no "
     f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ?2 LIMIT 1"
 )
 _SETTLEMENTS = (
@@ -46,9 +47,12 @@ _EVERY_PAUSE = (
 
 
 def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
-    """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint."""
-    decision, fingerprint = records.decision(campaign, row[:-1]), row[-1]
-    return decision if fingerprint is None else decision._replace(fingerprint=fingerprint)
+    """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint and payload."""
+    decision, (fingerprint, payload) = records.decision(campaign, row[:-2]), row[-2:]
+    if fingerprint is None:
+        return decision
+    shown = decision.payload if payload is None else records.text(payload)
+    return decision._replace(fingerprint=fingerprint, payload=shown)
 
 
 class SqliteReading(SqliteCustomersReading):

@@ -176,7 +176,7 @@ class Statements:
         repeats: bool,
     ) -> list[Decision]:
         """Store decisions as `first` and on; return the stored one of each id."""
-        self._texts.store(decisions, now)
+        self._texts.store_all(decisions, now)
         numbered = [
             (no, self._new_campaign(decision.campaign), *row)
             for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), first)
@@ -239,12 +239,26 @@ class Statements:
         ):
             return None
         if repeat.decision_id:
-            self._connection.execute(
-                "INSERT INTO repeats VALUES (?, ?, ?, ?)",
-                (self._campaign(repeat.campaign), repeat.decision_id, repeat.fingerprint, no),
-            )
+            self._keep_id(repeat, no, now)
         earlier = self._find(repeat.campaign, repeat.stands_for)
-        return earlier and earlier._replace(fingerprint=repeat.fingerprint)
+        return earlier and repeat.answer(earlier)
+
+    def _keep_id(self, repeat: Repeat, decision_no: int, now: Now) -> None:
+        """Let an id stand for a decision, with what is shown under it."""
+        payload = repeat.payload
+        if payload is not None:
+            self._texts.store([payload], now)
+        self._connection.execute(
+            "INSERT INTO repeats (campaign_no, decision_id, fingerprint, decision_no, payload) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (
+                self._campaign(repeat.campaign),
+                repeat.decision_id,
+                repeat.fingerprint,
+                decision_no,
+                None if payload is None else payload.digest,
+            ),
+        )
 
     def pause(self, pause: Pause, now: Now) -> None:
         """Switch something off; replaces an earlier pause. Those that are over go."""

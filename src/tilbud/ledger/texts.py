@@ -7,7 +7,7 @@ until it is.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decisions import NO_PAYLOAD, Decision, Text
@@ -41,8 +41,13 @@ class Texts:
         """Forget what the transaction stored since the mark."""
         self._new = mark
 
-    def store(self, decisions: Sequence[Decision], now: Now) -> None:
+    def store(self, texts: Iterable[Text], now: Now) -> None:
         """Store texts that are new, or were not used yet today."""
+        today = now.wall_us // _DAY_US
+        self._write({text.digest: text for text in texts if self._stored.get(text.digest) != today}, now)
+
+    def store_all(self, decisions: Sequence[Decision], now: Now) -> None:
+        """Store the texts of decisions."""
         today = now.wall_us // _DAY_US
         missing: dict[int, Text] = {}
         for decision in decisions:
@@ -52,6 +57,10 @@ class Texts:
             for text in (decision.removed, decision.dropped):
                 if text is not NO_PAYLOAD and self._stored.get(text.digest) != today:
                     missing[text.digest] = text
+        self._write(missing, now)
+
+    def _write(self, missing: Mapping[int, Text], now: Now) -> None:
+        today = now.wall_us // _DAY_US
         for digest, text in missing.items():
             self._connection.execute(
                 "INSERT INTO texts VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE "

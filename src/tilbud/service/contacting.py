@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilbud.domain.decisions import Contact, Decision
+from tilbud.domain.decisions import Contact, Decision, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.ledger.port import CustomersReading
 from tilbud.service.asking import Asking
@@ -22,6 +22,7 @@ class Kept:
 
     decision: Decision
     contact: Contact
+    payload: Text  # of its offer, as the campaign has it by now
 
 
 class Contacting:
@@ -55,8 +56,9 @@ class Contacting:
     ) -> Kept | None:
         """Return the customer's last decision, where the campaign serves it again and rules still allow it.
 
-        One that waits for its activation only to a call that will activate it (`pending`). Caps of offers
-        and groups are not asked: it was counted when it was made.
+        Its offer's payload is today's, in the language they are asked in today. One that waits for its
+        activation only to a call that will activate it (`pending`). Caps of offers and groups are not asked:
+        it was counted when it was made.
         """
         sticky_us, number = served.campaign.sticky_us, asking.customer.number
         if not (sticky_us and asking.key and number):
@@ -70,7 +72,8 @@ class Contacting:
         if contacts and served.caps.enough(self._customers.exposures(number, contacts), channel):
             return None
         scopes = tuple({contact.scope for contact in contacts})
-        return Kept(last, Contact(asking.customer.version, scopes, sticky=True))
+        payload = served.payload(served.offer_ids.index(last.offer_id), asking.situation.context.language)
+        return Kept(last, Contact(asking.customer.version, scopes, sticky=True), payload)
 
 
 def contact_of(

@@ -296,17 +296,21 @@ class DecideService:
         return _Drawn(request, decision, contact, None if asking.refused else eligibility, asked)
 
     def _again(self, kept: Kept, request: DecideRequest, question: Question) -> Answer | _Repeated:
-        decision = kept.decision
+        changed = None if kept.payload == kept.decision.payload else kept.payload
+        decision = kept.decision._replace(payload=kept.payload)
         if request.dry_run:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
         if request.decision_id or kept.contact.scopes:
             fingerprint = question.fingerprint(request.decision_id)
-            return _Repeated(
-                request,
-                Repeat(
-                    decision.campaign, request.decision_id, fingerprint, decision.decision_id, kept.contact
-                ),
+            repeat = Repeat(
+                decision.campaign,
+                request.decision_id,
+                fingerprint,
+                decision.decision_id,
+                kept.contact,
+                changed,
             )
+            return _Repeated(request, repeat)
         self._metrics.sticky.labels(decision.campaign).inc()
         return Answer(decision, recorded=True, include_ranking=request.include_ranking)
 

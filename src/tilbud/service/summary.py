@@ -14,8 +14,10 @@ from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.durations import duration_text
 from tilbud.domain.eligibility import RULES
 from tilbud.domain.fields import Cap
+from tilbud.domain.limits import Limits
 from tilbud.domain.offer import Shown
 
+DEFAULT = Limits()
 _NAMED_MAX = 8  # enough to recognise them
 _CONSENT = {
     "required": "without it the fallback is answered, and nothing personal is used or kept",
@@ -24,9 +26,9 @@ _CONSENT = {
 _OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
 
 
-def campaign_summary(campaign: Campaign) -> dict[str, str]:
+def campaign_summary(campaign: Campaign, limits: Limits = DEFAULT) -> dict[str, str]:
     """Return what a campaign will do: a line of text for each subject."""
-    return {**_choice(campaign), **_customer(campaign), **_limits(campaign), **_learning(campaign)}
+    return {**_choice(campaign), **_customer(campaign, limits), **_limits(campaign), **_learning(campaign)}
 
 
 def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dict[str, str]:
@@ -88,7 +90,7 @@ def _is_read(language: str, texts: Iterable[str]) -> bool:
     return any(f"{language}-".startswith(f"{each}-") for each in texts)
 
 
-def _customer(campaign: Campaign) -> dict[str, str]:
+def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:
     """Return what the campaign knows of customers beside the call itself."""
     context = campaign.context
     told = {}
@@ -111,6 +113,13 @@ def _customer(campaign: Campaign) -> dict[str, str]:
             f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)} "
             f"(outcomes count for {duration_text(campaign.reward.window_us)} after the first time)"
         )
+        kept_us = int(limits.retention_s * 1e6)
+        if campaign.sticky_us > kept_us:
+            kept = duration_text(kept_us)
+            told["sticky"] += (
+                f"\nWARNING: decisions are kept {kept} unless `serve --retention-days` says more, and what "
+                f"is gone is not shown again: sticky: {kept} or less, or keep them longer"
+            )
     return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.unit.service.test_campaign_files import DESIGN, SMALL, parse
 
 from tilbud.domain.contact import ContactPolicy
+from tilbud.domain.limits import Limits
 from tilbud.service.summary import campaign_summary, contact_summary
 
 
@@ -30,6 +31,17 @@ def test_every_rule_has_its_line():
         "discounts together (free-shipping): at most 2 times in 7d",
     }
     assert {subject: told.get(subject) for subject in expected} == expected
+
+
+def test_a_sticky_longer_than_decisions_are_kept_is_warned_of():
+    """What is gone from the ledger is not shown again, so `check` says how long that is and the remedy."""
+    longer = parse(DESIGN.replace("sticky: 24h", "sticky: 91d"))
+    assert (
+        "WARNING: decisions are kept 90d unless `serve --retention-days`"
+        in campaign_summary(longer)["sticky"]
+    )
+    assert "WARNING" not in campaign_summary(longer, Limits(retention_s=91 * 86_400.0))["sticky"]
+    assert "WARNING" not in campaign_summary(parse(DESIGN))["sticky"]
 
 
 def test_what_is_not_declared_has_no_line():
