@@ -356,6 +356,19 @@ async def test_an_outcome_after_the_decision_is_due_is_late(ledger):
     assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 0.0
 
 
+@pytest.mark.parametrize("ahead_s", [1, 3_600, 10 * 365 * 86_400])
+async def test_an_outcome_from_a_clock_ahead_of_ours_counts_as_now(ledger, ahead_s):
+    """It is no later than its arrival, whatever its caller's clock says; a repeat, corrected, is one."""
+    await ledger.record([decision("d1"), decision("d2")], at())
+    ahead = outcome("d1", event_id="e", occurred_us=at(10 + ahead_s).wall_us)
+    assert await ledger.receive([ahead], at(10)) == [ACCEPTED]
+    assert await ledger.receive([replace(ahead, occurred_us=at(10).wall_us)], at(11)) == [DUPLICATE]
+    final = outcome("d2", "purchase", ends_now=True, occurred_us=at(10 + ahead_s).wall_us)
+    assert await ledger.receive([final], at(10)) == [ACCEPTED]
+    await settle(ledger)
+    assert [each.reward for each in ledger.settlements(CAMPAIGN, 0, 10)] == [1.0, 0.1]
+
+
 async def test_an_outcome_that_says_it_occurred_after_the_window_is_late(ledger):
     """Within the grace, what occurred in the window counts and what occurred after it does not."""
     await ledger.record([decision("d1")], at())

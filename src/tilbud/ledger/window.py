@@ -52,10 +52,12 @@ class Arrival:
 def arrive(window: Window, outcome: Outcome, now: Now) -> Arrival:
     """Return what a new outcome meets.
 
-    Its time is when it occurred, or else now, but never after its window's end.
+    Its time is when it occurred, or else now, but never after now, since a caller's clock may be ahead of
+    ours, nor after its window's end.
     """
     ahead_us = now.wall_us - now.service_us
-    occurred_us = outcome.occurred_us
+    said_us = outcome.occurred_us
+    occurred_us = None if said_us is None else min(said_us, now.wall_us)
     status = receive(
         window.state,
         window.closes_service_us,

@@ -610,8 +610,8 @@ class ReportOutcomeRequest(_message.Message):
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the caller's clock; after the reward deadline it is LATE, before the decision
-        it counts. Years 1970 to 9998. Absent: when it arrived, or the deadline where it arrived within
-        the grace.
+        it counts. A time ahead of the server's clock counts as now. Years 1970 to 9998. Absent: when it
+        arrived, or the deadline where it arrived within the grace.
         """
 
     def __init__(
