@@ -76,7 +76,13 @@ def exposed(ledger):
 
 async def test_a_profile_is_found_word_for_word(ledger):
     """Every field, floats and flags as they were; when it changed and how often is the ledger's word."""
-    said = profile(updated_us=7, changes=7, traits={"søen": Trait(1e-300, 3), "\u2028": Trait("æ 🚲", 4)})
+    said = profile(
+        updated_us=7,
+        changes=7,
+        traits={"søen": Trait(1e-300, 3), "\u2028": Trait("æ 🚲", 4)},
+        removed_traits={"é": 5},
+        traits_cleared_us=6,
+    )
     stored = await ledger.update_customer(CUSTOMER, lambda _: said, at(5))
     assert stored == replace(said, updated_us=at(5).wall_us, changes=1)
     found = ledger.customer(CUSTOMER)

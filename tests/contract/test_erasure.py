@@ -77,6 +77,15 @@ def exported(ledger, key=CUSTOMER, limit=1_000, bytes_max=10**9):
         after = page.more
 
 
+async def test_an_export_tells_which_traits_were_removed(ledger):
+    """What keeps older messages out is kept about the customer, so it is told."""
+    removed = profile(removed_traits={"age": at(1).wall_us}, traits_cleared_us=at().wall_us)
+    await ledger.update_customer(CUSTOMER, lambda _: removed, at(2))
+    [[row], _] = exported(ledger)
+    assert row["removed_traits"] == {"age": "2026-09-21T14:13:21Z"}
+    assert row["traits_cleared_time"] == "2026-09-21T14:13:20Z"
+
+
 async def test_an_export_tells_everything(ledger):
     """Each row of the customer, in the order of kinds, in words and times that a person can read."""
     await live(ledger)

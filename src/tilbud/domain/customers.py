@@ -78,6 +78,8 @@ class Profile:
     journey_stage: str = ""
     journey_stage_us: int = 0  # when it was set
     traits: Mapping[str, Trait] = field(default_factory=dict)
+    removed_traits: Mapping[str, int] = field(default_factory=dict)  # by name, when: older ones stay away
+    traits_cleared_us: int = 0  # when all others were removed: older ones stay away
     preferences: Preferences = NO_PREFERENCES
     updated_us: int = 0
     changes: int = 0  # how often it was changed, 0: never set; the etag

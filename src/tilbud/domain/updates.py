@@ -1,13 +1,15 @@
 """What a caller changes of a customer's profile, checked, and the profile after it.
 
 What holds: fields that are not named stay as they are; the etag, where one is given, must be the
-newest; what needs consent is kept only with it. Pure: the ledger applies it in its own transaction,
-so that concurrent updates do not lose each other.
+newest; what needs consent is kept only with it. Of a trait the newest time wins, in whatever order the
+messages came, and a removal has the time at which it came; of two of one time the later message wins. All
+else has no time of its own: the last message wins. Pure: the ledger applies it in its own transaction, so
+that concurrent updates do not lose each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from tilbud.domain.context import TIME_US_MAX, Consent, FeatureValue, check_number, check_text, time_zone
@@ -83,15 +85,7 @@ class ProfileUpdate:
                     raise ConsentMissing(f"customer.{name}")
             if any(trait is not None for trait in self.traits.values()):
                 raise ConsentMissing("customer.traits")
-        traits = {} if self.other_traits_go else dict(before.traits)
-        for name, trait in self.traits.items():
-            if trait is None:
-                traits.pop(name, None)
-            else:
-                known_us = now_us if trait.updated_us is None else min(trait.updated_us, now_us)
-                traits[name] = Trait(trait.value, known_us)
-        if len(traits) > limits.traits_max:
-            raise InvalidField("customer.traits", f"at most {limits.traits_max} of one customer")
+        traits = self._traits(before, now_us, limits)
         stage = self.journey_stage
         after = replace(
             before,
@@ -100,16 +94,71 @@ class ProfileUpdate:
             language=before.language if self.language is None else self.language.lower(),
             journey_stage=before.journey_stage if stage is None else stage,
             journey_stage_us=before.journey_stage_us if stage is None else now_us,
-            traits=dict(sorted(traits.items())),
+            traits=dict(sorted(traits.known.items())),
+            removed_traits=dict(sorted(traits.removed_us.items())),
+            traits_cleared_us=traits.cleared_us,
             preferences=self._preferences(before.preferences),
         )
         return after if consent is Consent.GRANTED else without_personal(after)
+
+    def _traits(self, before: Profile, now_us: int, limits: Limits) -> _Traits:
+        """Return the traits after the update; raises InvalidField where there would be too many."""
+        traits = _Traits(dict(before.traits), dict(before.removed_traits), before.traits_cleared_us, now_us)
+        for name, trait in self.traits.items():
+            if trait is None:
+                traits.remove(name)
+            else:
+                traits.tell(name, trait)
+        if self.other_traits_go:
+            traits.clear(self.traits)
+        traits.forget_removals(limits.traits_max)
+        if len(traits.known) > limits.traits_max:
+            raise InvalidField("customer.traits", f"at most {limits.traits_max} of one customer")
+        return traits
 
     def _preferences(self, before: Preferences) -> Preferences:
         lists = {name: frozenset(words) for name, words in self.preference_lists.items()}
         hours = before.quiet_hours if self.quiet_hours is None else _hours(self.quiet_hours)
         after = replace(before, **lists, quiet_hours=hours)
         return NO_PREFERENCES if after == NO_PREFERENCES else after
+
+
+@dataclass(slots=True)
+class _Traits:
+    """Traits while messages change them; a time that lies after now, by a clock since put right, is now."""
+
+    known: dict[str, Trait]
+    removed_us: dict[str, int]
+    cleared_us: int
+    now_us: int
+
+    def tell(self, name: str, said: TraitUpdate) -> None:
+        """Take up what is said of a trait, unless something newer was said."""
+        known_us = self.now_us if said.updated_us is None else min(said.updated_us, self.now_us)
+        if known_us >= min(self._newest_us(name), self.now_us):
+            self.removed_us.pop(name, None)
+            self.known[name] = Trait(said.value, known_us)
+
+    def _newest_us(self, name: str) -> int:
+        if name in self.known:
+            return self.known[name].updated_us
+        return self.removed_us.get(name, self.cleared_us)
+
+    def remove(self, name: str) -> None:
+        """Remove a trait as of now."""
+        self.known.pop(name, None)
+        self.removed_us[name] = self.now_us
+
+    def clear(self, names: Container[str]) -> None:
+        """Remove all but `names` as of now."""
+        self.known = {name: trait for name, trait in self.known.items() if name in names}
+        self.removed_us = {name: at_us for name, at_us in self.removed_us.items() if name in names}
+        self.cleared_us = self.now_us
+
+    def forget_removals(self, most: int) -> None:
+        """Keep the newest removals; of the others it is known that what is older than them stays away."""
+        for name in sorted(self.removed_us, key=self.removed_us.__getitem__)[: -most or None]:
+            self.cleared_us = max(self.cleared_us, self.removed_us.pop(name))
 
 
 def etag(profile: Profile) -> str:

@@ -92,6 +92,10 @@ def profile_text(profile: Profile) -> str:
     kept |= {name: getattr(profile, name) for name in (*_TEXTS, *_NUMBERS)}
     kept |= {name: sorted(getattr(preferences, name)) for name in _LISTS}
     kept["traits"] = {name: [trait.value, trait.updated_us] for name, trait in profile.traits.items()}
+    if profile.removed_traits:
+        kept["removed_traits"] = dict(profile.removed_traits)
+    if profile.traits_cleared_us:
+        kept["traits_cleared_us"] = profile.traits_cleared_us
     kept["quiet_hours"] = quiet and [quiet.from_minute, quiet.until_minute]
     return json.dumps(kept, separators=(",", ":"), allow_nan=False)
 
@@ -109,6 +113,9 @@ def parse_profile(text: str) -> Profile:
             journey_stage=_text(kept["journey_stage"]),
             journey_stage_us=_whole(kept["journey_stage_us"]),
             traits={nfc(name): _trait(*said) for name, said in kept["traits"].items()},
+            # These two are of later versions than the first, and often empty.
+            removed_traits={name: _whole(at) for name, at in kept.get("removed_traits", {}).items()},
+            traits_cleared_us=_whole(kept.get("traits_cleared_us", 0)),
             preferences=Preferences(
                 **lists, quiet_hours=None if quiet is None else Hours(*map(_whole, quiet))
             ),
@@ -159,6 +166,10 @@ def customer_row(customer: Customer, erased_us: int | None) -> ExportRow:
         name: {"value": trait.value, "update_time": when(trait.updated_us)}
         for name, trait in sorted(profile.traits.items())
     }
+    if profile.removed_traits:
+        row["removed_traits"] = {name: when(at_us) for name, at_us in profile.removed_traits.items()}
+    if profile.traits_cleared_us:
+        row["traits_cleared_time"] = when(profile.traits_cleared_us)
     row["preferences"] = {
         **{name: sorted(getattr(preferences, name)) for name in _LISTS},
         "quiet_hours": f"{_clock(quiet.from_minute)}-{_clock(quiet.until_minute)}" if quiet else "",

@@ -107,8 +107,9 @@ class Customer(_message.Message):
     language: _builtins.str
     """Language, such as "da"; empty: unknown. Used where a call says none. At most 128 characters."""
     journey_stage: _builtins.str
-    """Journey stage; empty: unknown. Used where a call says none and no later event says another. At most
-    128 characters.
+    """Journey stage; empty: unknown. Used where a call says none and no event after it was set says another:
+    an event's own time counts, so one that is told late does not move the stage back. At most 128
+    characters.
     """
     etag: _builtins.str
     """Changes with every update; send it back to update only what was read."""
@@ -118,7 +119,10 @@ class Customer(_message.Message):
 
     @_builtins.property
     def traits(self) -> _containers.MessageMap[_builtins.str, Global___Trait]:
-        """Lasting facts, by name; a campaign uses those it declares under context.traits. At most 100."""
+        """Lasting facts, by name; a campaign uses those it declares under context.traits. At most 100. A message
+        that is older than what is known of a trait, or than its removal, changes nothing of it: the answer
+        says what is kept.
+        """
 
     @_builtins.property
     def preferences(self) -> Global___Preferences:
@@ -159,8 +163,9 @@ class Trait(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is known to hold. Absent, or in the future: the server's clock. A trait older than the
-        campaign's max_age is not used.
+        """Since when it is known to hold. Absent, or in the future: the server's clock. Of a trait the newest one
+        wins, whichever message came last; of two alike the later message. A trait older than the campaign's
+        max_age is not used.
         """
 
     def __init__(
@@ -291,7 +296,9 @@ class UpdateCustomerRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The fields to change, by their names in this file: consent, time_zone, language, journey_stage, traits,
         traits.NAME, preferences, preferences.blocked_offers and so on. A field it names that is not set is
-        emptied. Empty: every field that is set, of traits those that are there; so it cannot empty a list or
+        emptied; a trait is removed as of now, so that an older message does not bring it back, until consent
+        is taken back or the customer erased, when the removal too is forgotten. `traits` names all of them:
+        those the message does not hold are removed, whether they were known or not. Empty: every field that is set, of traits those that are there; so it cannot empty a list or
         take consent back, and a preference page names `preferences`.
         """
 

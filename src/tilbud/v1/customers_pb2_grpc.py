@@ -75,7 +75,10 @@ class CustomerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCustomer(self, request, context):
-        """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
+        """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made. Of a
+        trait the newest update_time wins, in whatever order messages come. Nothing else in a profile has a time
+        of its own: the last message wins, also where it says a consent, a preference, a language, a time zone
+        or a journey stage that is out of date; where messages may overtake each other, send the etag.
         Taking consent back voids the customer's decisions that have not settled, and removes traits,
         language, journey stage and events.
         """

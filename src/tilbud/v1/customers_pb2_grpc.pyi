@@ -48,7 +48,10 @@ class CustomerServiceStub:
     is stored.
     """
     UpdateCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.UpdateCustomerRequest, _customers_pb2.UpdateCustomerResponse]
-    """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
+    """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made. Of a
+    trait the newest update_time wins, in whatever order messages come. Nothing else in a profile has a time
+    of its own: the last message wins, also where it says a consent, a preference, a language, a time zone
+    or a journey stage that is out of date; where messages may overtake each other, send the etag.
     Taking consent back voids the customer's decisions that have not settled, and removes traits,
     language, journey stage and events.
     """
@@ -73,7 +76,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     is stored.
     """
     UpdateCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UpdateCustomerRequest, _customers_pb2.UpdateCustomerResponse]  # type: ignore[assignment]
-    """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
+    """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made. Of a
+    trait the newest update_time wins, in whatever order messages come. Nothing else in a profile has a time
+    of its own: the last message wins, also where it says a consent, a preference, a language, a time zone
+    or a journey stage that is out of date; where messages may overtake each other, send the etag.
     Taking consent back voids the customer's decisions that have not settled, and removes traits,
     language, journey stage and events.
     """
@@ -107,7 +113,10 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customers_pb2.UpdateCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.UpdateCustomerResponse, _abc.Awaitable[_customers_pb2.UpdateCustomerResponse]]:
-        """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made.
+        """UpdateCustomer changes the fields its mask names and leaves the others; a new customer is made. Of a
+        trait the newest update_time wins, in whatever order messages come. Nothing else in a profile has a time
+        of its own: the last message wins, also where it says a consent, a preference, a language, a time zone
+        or a journey stage that is out of date; where messages may overtake each other, send the etag.
         Taking consent back voids the customer's decisions that have not settled, and removes traits,
         language, journey stage and events.
         """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilbud.domain.context import Consent
+from tilbud.domain.context import Consent, FeatureValue
 from tilbud.domain.customers import UNKNOWN_CUSTOMER, Customer, Preferences, Profile, Trait
 from tilbud.domain.durations import Hours, parse_hours
 from tilbud.domain.errors import ConsentMissing, CustomerChanged, InvalidField
@@ -17,6 +18,7 @@ from tilbud.domain.updates import ProfileUpdate, TraitUpdate, etag
 
 LIMITS = Limits()
 NOW_US = 1_790_000_000_000_000
+SECOND_US = 1_000_000
 GRANTED = Customer(
     1,
     7,
@@ -67,6 +69,104 @@ def test_a_trait_is_never_from_the_future():
         after(ProfileUpdate(traits={"tier": TraitUpdate("x", NOW_US * 2)})).traits["tier"].updated_us
         == NOW_US
     )
+
+
+def told(*updates: ProfileUpdate, customer: Customer = GRANTED) -> Profile:
+    """Apply updates one after the other, a second apart."""
+    for number, update in enumerate(updates):
+        update.check(LIMITS)
+        profile = update.apply(customer, NOW_US + number * SECOND_US, LIMITS)
+        customer = replace(customer, profile=profile)
+    return customer.profile
+
+
+def says(value: FeatureValue, updated_us: int | None = None) -> ProfileUpdate:
+    """Say that the tier is so since then."""
+    return ProfileUpdate(traits={"tier": TraitUpdate(value, updated_us)})
+
+
+def test_an_older_message_changes_no_newer_trait():
+    """The newest time wins, whichever message came last; of two of one time, and without one, the later."""
+    assert told(says("new", 900), says("old", 800)).traits["tier"] == Trait("new", 900)
+    assert told(says("old", 800), says("new", 900)).traits["tier"] == Trait("new", 900)
+    assert told(says("first", 900), says("second", 900)).traits["tier"] == Trait("second", 900)
+    assert told(says("old", 900), says("now")).traits["tier"] == Trait("now", NOW_US + SECOND_US)
+
+
+def test_one_old_trait_keeps_none_of_the_others_out():
+    """Each trait is judged alone, and what is said beside it counts."""
+    update = ProfileUpdate(traits={"tier": TraitUpdate("old", 3), "age": TraitUpdate(41.0, 9)}, language="de")
+    changed = told(update)
+    assert changed.traits == {"age": Trait(41.0, 9), "tier": Trait("gold", 4)}
+    assert changed.language == "de"
+
+
+@pytest.mark.parametrize(
+    "removal", [ProfileUpdate(traits={"tier": None}), ProfileUpdate(other_traits_go=True)], ids=["one", "all"]
+)
+def test_an_older_message_brings_no_removed_trait_back(removal):
+    """What is older than the removal stays away; what is newer than it, or undated, is taken up."""
+    for known in (GRANTED, replace(GRANTED, profile=replace(GRANTED.profile, traits={}))):
+        assert "tier" not in told(removal, says("old", NOW_US - 1), customer=known).traits
+        assert told(removal, says("new", NOW_US + 1), customer=known).traits["tier"].value == "new"
+        assert told(removal, says("now"), customer=known).traits["tier"].value == "now"
+
+
+def test_a_removed_trait_that_came_again_is_dated_by_what_was_said():
+    """Once a trait is told anew its own time counts, not that of the removal before."""
+    again = told(ProfileUpdate(traits={"tier": None}), says("now"), says("old", NOW_US))
+    assert (again.traits["tier"].value, again.removed_traits) == ("now", {})
+
+
+def test_all_traits_are_replaced_by_no_older_ones():
+    """A list of all traits removes the others and leaves what is newer than it says as it is."""
+    profile = told(ProfileUpdate(traits={"tier": TraitUpdate("old", 3)}, other_traits_go=True))
+    assert profile.traits == {"tier": Trait("gold", 4)}
+
+
+def test_consent_taken_back_forgets_removals():
+    """Nothing of the traits is left, and what is told after consent is granted anew is taken as it is."""
+    removed = ProfileUpdate(traits={"tier": None}, other_traits_go=True)
+    denied = told(removed, ProfileUpdate(consent=Consent.DENIED))
+    assert (denied.removed_traits, denied.traits_cleared_us) == ({}, 0)
+    again = replace(GRANTED, profile=denied)
+    assert (
+        told(replace(says("gold", 4), consent=Consent.GRANTED), customer=again).traits["tier"].updated_us == 4
+    )
+
+
+def test_a_trait_of_a_clock_put_right_since_keeps_nothing_out():
+    """A trait that was told while the clock was ahead gives way to what is told of today."""
+    ahead = replace(GRANTED.profile, traits={"tier": Trait("ahead", NOW_US * 2)})
+    assert told(says("today"), customer=replace(GRANTED, profile=ahead)).traits == {
+        "tier": Trait("today", NOW_US)
+    }
+
+
+def test_removals_stay_bounded():
+    """Of more removals than there may be traits the oldest are remembered as one time for all."""
+    removals = [ProfileUpdate(traits={f"t{number}": None}) for number in range(LIMITS.traits_max + 5)]
+    profile = told(*removals)
+    assert len(profile.removed_traits) == LIMITS.traits_max
+    assert profile.traits_cleared_us == NOW_US + 4 * SECOND_US
+    old = ProfileUpdate(traits={"t0": TraitUpdate(1.0, NOW_US - 1)})
+    assert told(*removals, old) == profile
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.floats(0, 9), st.integers(0, 10**6)),
+        unique_by=lambda each: (each[0], each[2]),
+    ).flatmap(lambda said: st.tuples(st.just(said), st.permutations(said)))
+)
+def test_the_same_dated_messages_give_the_same_traits(orders):
+    """Whatever their order, and however old they are."""
+
+    def traits(messages: list[tuple[str, float, int]]) -> Mapping[str, Trait]:
+        updates = [ProfileUpdate(traits={name: TraitUpdate(value, at_us)}) for name, value, at_us in messages]
+        return told(*updates, customer=replace(GRANTED, profile=Profile(consent=Consent.GRANTED))).traits
+
+    assert traits(orders[0]) == traits(orders[1])
 
 
 def test_preferences_change_one_by_one():

@@ -181,7 +181,18 @@ async def test_what_is_removed_is_overwritten(ledger):
 DAMAGES = ["", "{", "[]", "null", "{}", '{"consent":1}']
 
 
-@pytest.mark.parametrize("text", [*DAMAGES, "language", "consent", "traits", "quiet_hours", "blocked_offers"])
+FIELDS = [
+    "language",
+    "consent",
+    "traits",
+    "removed_traits",
+    "traits_cleared_us",
+    "quiet_hours",
+    "blocked_offers",
+]
+
+
+@pytest.mark.parametrize("text", [*DAMAGES, *FIELDS])
 async def test_a_damaged_profile_is_told_not_served(ledger, text):
     """A profile that is not what was written is LedgerInvalid, whichever field it is, and quotes nothing."""
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
@@ -195,6 +206,15 @@ async def test_a_damaged_profile_is_told_not_served(ledger, text):
     assert "private" not in str(told.value)
     with pytest.raises(LedgerInvalid):
         await ledger.update_customer(CUSTOMER, lambda known: known.profile, at(1))
+
+
+async def test_a_profile_of_before_removals_were_dated_is_read(ledger):
+    """It has none of them, and is the profile it was."""
+    stored = await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    writing = opened(ledger).writing
+    [text] = writing.execute("SELECT profile FROM customers").fetchone()
+    assert not {"removed_traits", "traits_cleared_us"} & json.loads(text).keys()
+    assert ledger.customer(CUSTOMER).profile == stored
 
 
 async def test_a_decision_that_lost_its_customer_is_told(ledger):
