@@ -3,6 +3,7 @@
     TilbudError                     has a message for people
     ├── RequestError                the caller can mend it
     │   ├── InvalidField            a field breaks its limit: names it
+    │   │   └── AnswersTooLarge     a batch whose answers the caller could not receive
     │   ├── UnknownCampaign
     │   ├── UnknownDecision
     │   ├── IdReused                one id, two different requests
@@ -47,6 +48,18 @@ class InvalidField(RequestError):
     def under(self, prefix: str) -> InvalidField:
         """Return the same error with the field's path below `prefix`, as in `requests[3]`."""
         return InvalidField(f"{prefix}.{self.field}", self.problem)
+
+
+class AnswersTooLarge(InvalidField):
+    """The answers of a batch take more bytes than a caller can receive; nothing of them was recorded."""
+
+    def __init__(self, bytes_max: int, field: str = "requests") -> None:
+        super().__init__(field, f"the answers take more than {bytes_max:,} bytes; ask for fewer at once")
+        self._bytes_max = bytes_max
+
+    def under(self, prefix: str) -> AnswersTooLarge:
+        """Return the same error of one question of the batch."""
+        return AnswersTooLarge(self._bytes_max, prefix)
 
 
 class UnknownCampaign(RequestError):

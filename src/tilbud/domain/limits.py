@@ -20,6 +20,9 @@ class Limits:
     offer_list_max: int = 1_000
     number_abs_max: float = 3.4028234e38
     message_bytes_max: int = 4 * 1024 * 1024
+    answers_bytes_max: int = 4_000_000  # of a batch: clients refuse messages of more than 4 MiB
+    refused_message_bytes_max: int = 16 * 1024 * 1024  # beyond which gRPC refuses it, not this service
+    campaigns_page_bytes_max: int = 3 * 1024 * 1024
 
     # Campaign files
     campaigns_max: int = 1_000

@@ -13,7 +13,7 @@ commits; a dry run leaves no trace. gRPC is not known here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import WHOLE_CAMPAIGN, paused
 from tilbud.ledger.port import CustomersReading, Ledger
+from tilbud.service.answer_space import AnswerSpace
 from tilbud.service.asking import Askers
 from tilbud.service.catalog import Catalog
 from tilbud.service.choosing import Chooser
@@ -62,9 +63,34 @@ class _Repeated:
 
     request: DecideRequest
     repeat: Repeat
+    decision: Decision
 
 
 _Prepared = Answer | Exception | _Drawn | _Repeated
+
+
+def _fitting(
+    prepared: Mapping[int, _Prepared],
+    space: AnswerSpace[Answer | Exception],
+    waiting: Iterable[int],
+    *,
+    first: bool,
+) -> Mapping[int, _Prepared]:
+    """Return what fits, and an error for what does not; raises AnswersTooLarge in the first round."""
+    replies = {number: _expected(each) for number, each in prepared.items()}
+    if first:
+        space.begin(replies, (number for number in waiting if number not in prepared))
+        return prepared
+    return {
+        number: each if space.take(number, replies[number]) else space.too_large()
+        for number, each in prepared.items()
+    }
+
+
+def _expected(prepared: _Prepared) -> Answer | Exception:
+    if isinstance(prepared, _Drawn | _Repeated):
+        return Answer(prepared.decision, recorded=True, include_ranking=prepared.request.include_ranking)
+    return prepared
 
 
 class DecideService:
@@ -111,6 +137,7 @@ class DecideService:
         deadlines_s: Sequence[float | None],
         *,
         in_line: bool = False,
+        space: AnswerSpace[Answer | Exception] | None = None,
     ) -> list[Answer | Exception]:
         """Answer many questions; each round is one ledger transaction. A bad one gets its error in its place.
 
@@ -118,8 +145,9 @@ class DecideService:
         one before showed; `in_line` says that the callers are in their customers' `lines` already. A request
         that could not even be read stands as its error already. An unexpected error is told in its place
         too: the other questions may be other callers'. `deadlines_s` says until when each caller waits, on
-        `perf_counter`'s clock; None: for ever. Not to be cancelled: what is handed to the ledger is recorded
-        all the same, and would not be counted. Raises Overloaded and LedgerUnavailable.
+        `perf_counter`'s clock; None: for ever. `space` bounds what the answers take, if they are one message.
+        Not to be cancelled: what is handed to the ledger is recorded all the same, and would not be counted.
+        Raises Overloaded, LedgerUnavailable, and AnswersTooLarge before anything is recorded.
         """
         slices = Slices(self._limits.loop_slice_s)
         answers: dict[int, Answer | Exception] = {}
@@ -129,14 +157,18 @@ class DecideService:
             entered = {} if in_line else await self._enter(waiting, requests)
             asked = [number for number in waiting if in_line or number in entered]
             try:
+                prepared: Mapping[int, _Prepared]
                 prepared = await self._prepare_all(asked, requests, deadlines_s, slices)
+                if space is not None:
+                    prepared = _fitting(prepared, space, waiting, first=not answers and not tries)
                 finished = await self._finish(prepared, slices)
             finally:
                 for customer_id in filter(None, entered.values()):
                     self.lines.leave(customer_id)
             for number, found in finished.items():
                 if found is not None:
-                    answers[number] = found
+                    fits = space is None or space.take(number, found)  # an earlier answer may be larger
+                    answers[number] = found if fits or space is None else space.too_large()
                     continue
                 self._metrics.redecided.inc()
                 tries[number] += 1
@@ -310,7 +342,7 @@ class DecideService:
                 kept.contact,
                 changed,
             )
-            return _Repeated(request, repeat)
+            return _Repeated(request, repeat, decision)
         self._metrics.sticky.labels(decision.campaign).inc()
         return Answer(decision, recorded=True, include_ranking=request.include_ranking)
 

@@ -28,6 +28,8 @@ from tilbud.v1 import campaigns_pb2, decisions_pb2
 _LIMITS = Limits()
 _NANOS = 1_000_000_000
 _CONSENTS = {int(consent): consent for consent in Consent}
+_NUMBERS_BYTES = 100  # a DecideResponse without its texts: tags, lengths, probability, deadline, sequence
+_RANKED_BYTES = 16  # a RankedOffer without its id
 _PAYLOAD = decisions_pb2.DecideResponse.PAYLOAD_FIELD_NUMBER
 
 
@@ -133,6 +135,19 @@ def decide_response(answer: Answer) -> bytes:
     version = f"{decision.lineage}.{decision.sequence}"
     shared = _shared(decision.offer_id, int(decision.reason), decision.variant, version)
     return message.SerializeToString() + shared + _payload(decision.payload)
+
+
+def answer_bytes(answer: Answer) -> int:
+    """Return how many bytes the DecideResponse of an answer takes, or a few more."""
+    decision = answer.decision
+    texts = len(decision.decision_id) + len(decision.offer_id) + len(decision.variant) + len(decision.lineage)
+    ranking = _ranking_bytes(decision.offers.ids) if answer.include_ranking else 0
+    return len(_payload(decision.payload)) + texts + ranking + _NUMBERS_BYTES
+
+
+@lru_cache(maxsize=1_000)
+def _ranking_bytes(offer_ids: tuple[str, ...]) -> int:
+    return sum(len(offer_id) + _RANKED_BYTES for offer_id in offer_ids)
 
 
 @lru_cache(maxsize=1_000)

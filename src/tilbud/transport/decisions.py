@@ -15,10 +15,17 @@ from google.protobuf.message import Message
 
 from tilbud.domain.errors import InvalidField, TilbudError
 from tilbud.domain.limits import Limits
+from tilbud.service.answer_space import AnswerSpace
 from tilbud.service.decide import Answer, DecideService
 from tilbud.service.report import ReportService
 from tilbud.service.slices import Slices
-from tilbud.transport.converters import decide_request, decide_response, outcome_report, timestamp
+from tilbud.transport.converters import (
+    answer_bytes,
+    decide_request,
+    decide_response,
+    outcome_report,
+    timestamp,
+)
 from tilbud.transport.gathering import AnswerAll, Gathering, Question, Reply
 from tilbud.transport.rpc import Context, Handle
 from tilbud.transport.status import status_of
@@ -26,6 +33,7 @@ from tilbud.transport.wire import field
 from tilbud.v1 import decisions_pb2
 
 _Asked = tuple[decisions_pb2.DecideRequest, float | None]
+_FRAME_BYTES = 12  # around an answer in a batch: two tags and two lengths
 _GATHERED_MAX = 64  # about 3 ms of work
 Said = TypeVar("Said")
 Read = TypeVar("Read")
@@ -70,7 +78,8 @@ class DecisionHandlers:
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         self._check_size(message.requests)
         deadlines_s = [_deadline_s(context)] * len(message.requests)
-        answers = await shield(self._answers(message.requests, deadlines_s))
+        space = AnswerSpace(self._limits.answers_bytes_max, _reply_bytes)
+        answers = await shield(self._answers(message.requests, deadlines_s, space=space))
         results = await self._each(list(enumerate(answers)), lambda found: field(1, _decision_result(*found)))
         return b"".join(results)
 
@@ -104,9 +113,10 @@ class DecisionHandlers:
         deadlines_s: Sequence[float | None],
         *,
         in_line: bool = False,
+        space: AnswerSpace[Answer | Exception] | None = None,
     ) -> list[Answer | Exception]:
         requests = await self._each(messages, _reading(decide_request))
-        return await self._decide.decide_many(requests, deadlines_s, in_line=in_line)
+        return await self._decide.decide_many(requests, deadlines_s, in_line=in_line, space=space)
 
     async def _report_all(
         self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]
@@ -153,6 +163,15 @@ def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | Exception]
             return error
 
     return reading
+
+
+def _reply_bytes(reply: Answer | Exception) -> int:
+    """Return how many bytes a BatchDecideResult takes in its answer, or a little more."""
+    if isinstance(reply, Answer):
+        return answer_bytes(reply) + _FRAME_BYTES
+    if isinstance(reply, TilbudError):
+        return status_of(reply)[1].ByteSize() + 2 * _FRAME_BYTES  # "requests[…]." stands twice in it
+    return 0  # fails the whole call
 
 
 def _decision_result(number: int, answer: Answer | Exception) -> bytes:

@@ -83,7 +83,9 @@ class Rpc:
             return await _abort(context, refusal)
 
         return grpc.unary_unary_rpc_method_handler(
-            serve, request_deserializer=reader(request), response_serializer=_serialized
+            serve,
+            request_deserializer=reader(request, self._limits.message_bytes_max),
+            response_serializer=_serialized,
         )
 
     def _admit(self, message: Message | Unreadable) -> None:

@@ -61,7 +61,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 1),
-                ("grpc.max_receive_message_length", limits.message_bytes_max),
+                ("grpc.max_receive_message_length", limits.refused_message_bytes_max),
                 ("grpc.max_send_message_length", 16 * limits.message_bytes_max),
                 ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
                 ("grpc.max_connection_age_ms", 60 * _MINUTE_MS),

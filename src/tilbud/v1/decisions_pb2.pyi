@@ -16,7 +16,8 @@ What holds for every method here:
    the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
- * A message holds at most 4 MiB.
+ * A request holds at most 4 MiB; one up to 16 MiB is INVALID_ARGUMENT, and gRPC itself answers a larger one
+   RESOURCE_EXHAUSTED without RetryInfo. No answer holds more than 4 MiB, which clients take by default.
 """
 
 from collections import abc as _abc
@@ -453,7 +454,7 @@ class BatchDecideRequest(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecideRequest]:
-        """At most 1,000, of any campaigns."""
+        """At most 1,000, of any campaigns, whose answers take at most 4,000,000 bytes."""
 
     def __init__(
         self,

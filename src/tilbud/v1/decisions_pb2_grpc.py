@@ -79,7 +79,9 @@ class DecisionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchDecide(self, request, context):
-        """BatchDecide answers up to 1,000 questions; one bad question fails alone.
+        """BatchDecide answers up to 1,000 questions; one bad question fails alone. Answers of more than 4,000,000
+        bytes together are INVALID_ARGUMENT for `requests`, before anything is recorded: ask for fewer at once.
+        Where one customer asks several of them, a later answer that does not fit may fail so alone, unrecorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

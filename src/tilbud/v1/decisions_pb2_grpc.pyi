@@ -16,7 +16,8 @@ What holds for every method here:
    the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
- * A message holds at most 4 MiB.
+ * A request holds at most 4 MiB; one up to 16 MiB is INVALID_ARGUMENT, and gRPC itself answers a larger one
+   RESOURCE_EXHAUSTED without RetryInfo. No answer holds more than 4 MiB, which clients take by default.
 """
 
 from collections import abc as _abc
@@ -52,7 +53,10 @@ class DecisionServiceStub:
     Decide: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.DecideRequest, _decisions_pb2.DecideResponse]
     """Decide answers one question. What was answered with recorded = true survives a crash."""
     BatchDecide: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.BatchDecideRequest, _decisions_pb2.BatchDecideResponse]
-    """BatchDecide answers up to 1,000 questions; one bad question fails alone."""
+    """BatchDecide answers up to 1,000 questions; one bad question fails alone. Answers of more than 4,000,000
+    bytes together are INVALID_ARGUMENT for `requests`, before anything is recorded: ask for fewer at once.
+    Where one customer asks several of them, a later answer that does not fit may fail so alone, unrecorded.
+    """
     Activate: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ActivateRequest, _decisions_pb2.ActivateResponse]
     """Activate says that the offer of a deferred decision was really shown; its reward window
     opens now. Repeating it changes nothing.
@@ -72,7 +76,10 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     Decide: _aio.UnaryUnaryMultiCallable[_decisions_pb2.DecideRequest, _decisions_pb2.DecideResponse]  # type: ignore[assignment]
     """Decide answers one question. What was answered with recorded = true survives a crash."""
     BatchDecide: _aio.UnaryUnaryMultiCallable[_decisions_pb2.BatchDecideRequest, _decisions_pb2.BatchDecideResponse]  # type: ignore[assignment]
-    """BatchDecide answers up to 1,000 questions; one bad question fails alone."""
+    """BatchDecide answers up to 1,000 questions; one bad question fails alone. Answers of more than 4,000,000
+    bytes together are INVALID_ARGUMENT for `requests`, before anything is recorded: ask for fewer at once.
+    Where one customer asks several of them, a later answer that does not fit may fail so alone, unrecorded.
+    """
     Activate: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ActivateRequest, _decisions_pb2.ActivateResponse]  # type: ignore[assignment]
     """Activate says that the offer of a deferred decision was really shown; its reward window
     opens now. Repeating it changes nothing.
@@ -101,7 +108,10 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decisions_pb2.BatchDecideRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decisions_pb2.BatchDecideResponse, _abc.Awaitable[_decisions_pb2.BatchDecideResponse]]:
-        """BatchDecide answers up to 1,000 questions; one bad question fails alone."""
+        """BatchDecide answers up to 1,000 questions; one bad question fails alone. Answers of more than 4,000,000
+        bytes together are INVALID_ARGUMENT for `requests`, before anything is recorded: ask for fewer at once.
+        Where one customer asks several of them, a later answer that does not fit may fail so alone, unrecorded.
+        """
 
     @_abc_1.abstractmethod
     def Activate(

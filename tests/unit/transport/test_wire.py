@@ -16,6 +16,7 @@ from tilbud.transport.wire import Unreadable, bad_text, field, reader
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
 BAD = b"caf\xe9"
+BYTES_MAX = 4 * 1024 * 1024
 REQUEST = decisions_pb2.DecideRequest
 CONTEXT, INCLUDE = REQUEST.CONTEXT_FIELD_NUMBER, REQUEST.INCLUDE_OFFERS_FIELD_NUMBER
 DEVICE = decisions_pb2.Context.DEVICE_FIELD_NUMBER
@@ -68,13 +69,13 @@ def test_bad_text_is_found(data, path):
     """Text that is not UTF-8 is named with its path through messages, lists and maps."""
     with pytest.raises(DecodeError):
         REQUEST.FromString(data)
-    assert reader(REQUEST)(data) == Unreadable(path, "must be UTF-8")
+    assert reader(REQUEST, BYTES_MAX)(data) == Unreadable(path, "must be UTF-8")
 
 
 def test_bad_text_in_a_batch_names_its_request():
     """In a batch, the path begins with the number of the request."""
     data = field(1, good()) + field(1, good()) + field(1, good() + field(CONTEXT, field(DEVICE, BAD)))
-    unreadable = reader(decisions_pb2.BatchDecideRequest)(data)
+    unreadable = reader(decisions_pb2.BatchDecideRequest, BYTES_MAX)(data)
     assert unreadable == Unreadable("requests[2].context.device", "must be UTF-8")
 
 
@@ -94,13 +95,15 @@ def test_bad_text_in_a_batch_names_its_request():
 )
 def test_broken_framing_is_told_as_such(data):
     """Bytes that are no such message at all are told without naming a field."""
-    assert reader(REQUEST)(data) == Unreadable("request", "is not a tilbud.v1.DecideRequest message")
+    assert reader(REQUEST, BYTES_MAX)(data) == Unreadable(
+        "request", "is not a tilbud.v1.DecideRequest message"
+    )
 
 
 def test_good_bytes_are_read():
     """A good message is read, text beyond ASCII and unknown fields included."""
     for data in (b"", good(), good() + field(900, BAD)):
-        assert reader(REQUEST)(data) == REQUEST.FromString(data)
+        assert reader(REQUEST, BYTES_MAX)(data) == REQUEST.FromString(data)
         assert found(REQUEST, data) is None
 
 
@@ -109,7 +112,9 @@ def test_text_is_looked_for_only_so_deep():
     value = field(struct_pb2.Value.STRING_VALUE_FIELD_NUMBER, BAD)
     for _ in range(2_000):
         value = field(struct_pb2.Value.LIST_VALUE_FIELD_NUMBER, field(1, value))
-    assert reader(struct_pb2.Value)(value) == Unreadable("request", "is not a google.protobuf.Value message")
+    assert reader(struct_pb2.Value, BYTES_MAX)(value) == Unreadable(
+        "request", "is not a google.protobuf.Value message"
+    )
 
 
 def test_a_hostile_message_costs_little():
@@ -139,7 +144,7 @@ BYTES = st.binary(max_size=80) | st.lists(
 @example(REQUEST, field(1, BAD))
 def test_no_bytes_make_the_reader_raise(message: type[Message], data: bytes):
     """Any bytes are a message or Unreadable, and where text is named, it is what protobuf refused."""
-    read: Any = reader(message)(data)
+    read: Any = reader(message, BYTES_MAX)(data)
     try:
         expected = message.FromString(data)
     except DecodeError:
@@ -180,3 +185,9 @@ def test_a_payload_may_be_appended():
     number = decisions_pb2.DecideResponse.PAYLOAD_FIELD_NUMBER
     read = decisions_pb2.DecideResponse.FromString(head + field(number, payload.SerializeToString()))
     assert read == decisions_pb2.DecideResponse(offer_id="a", payload=payload)
+
+
+def test_what_is_too_large_is_not_read():
+    """A message beyond the limit is refused by its size, in words that say what to do."""
+    unreadable = reader(REQUEST, 10)(field(1, b"c" * 9))
+    assert unreadable == Unreadable("request", "holds 11 bytes, more than 10; send less at once")
