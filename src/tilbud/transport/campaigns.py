@@ -13,10 +13,52 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.service.catalog import Catalog
 from tilbud.service.reload import CampaignLoader, Changes
+from tilbud.service.slices import Slices
 from tilbud.service.switches import SwitchService
 from tilbud.transport.converters import campaign_message, microseconds
 from tilbud.transport.rpc import Context, Handle
 from tilbud.v1 import campaigns_pb2
+
+_FRAME_BYTES = 6  # around a campaign in a page: a tag and a length
+
+
+class CampaignsPage:
+    """A page of ListCampaigns: so many campaigns as fit, but at least one."""
+
+    def __init__(self, campaigns_max: int, limits: Limits) -> None:
+        self.response = campaigns_pb2.ListCampaignsResponse()
+        self._campaigns_max = campaigns_max
+        self._bytes_max = limits.campaigns_page_bytes_max
+        self._bytes = 0
+
+    def add(self, campaign: campaigns_pb2.Campaign) -> bool:
+        """Add a campaign, or say that the next page begins with it."""
+        listed = self.response.campaigns
+        self._bytes += campaign.ByteSize() + _FRAME_BYTES
+        if listed and (len(listed) >= self._campaigns_max or self._bytes > self._bytes_max):
+            self.response.next_page_token = listed[-1].campaign
+            return False
+        listed.append(campaign)
+        return True
+
+
+def _list_handler(catalog: Catalog, switches: SwitchService, limits: Limits) -> Handle:
+    async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Context) -> Message:
+        if not 0 <= message.page_size <= limits.campaigns_max:
+            raise InvalidField("page_size", f"must lie between 0 and {limits.campaigns_max}")
+        after = check_id("page_token", message.page_token, limits)
+        page, slices = (
+            CampaignsPage(message.page_size or limits.campaigns_max, limits),
+            Slices(limits.loop_slice_s),
+        )
+        for served in catalog.all():
+            if served.id > after and not page.add(campaign_message(served, switches.pauses(served.id))):
+                break
+            if slices.over():
+                await slices.give_way()
+        return page.response
+
+    return list_campaigns
 
 
 def campaign_handlers(
@@ -27,11 +69,6 @@ def campaign_handlers(
     reloaded: Callable[[], None],
 ) -> Mapping[str, Handle]:
     """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
-
-    async def list_campaigns(_: campaigns_pb2.ListCampaignsRequest, __: Context) -> Message:
-        return campaigns_pb2.ListCampaignsResponse(
-            campaigns=[campaign_message(served, switches.pauses(served.id)) for served in catalog.all()]
-        )
 
     async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
@@ -71,7 +108,7 @@ def campaign_handlers(
         return campaigns_pb2.ResumeCampaignResponse()
 
     return {
-        "ListCampaigns": list_campaigns,
+        "ListCampaigns": _list_handler(catalog, switches, limits),
         "GetCampaign": get_campaign,
         "ReloadCampaigns": reload_campaigns,
         "PauseOffer": pause_offer,

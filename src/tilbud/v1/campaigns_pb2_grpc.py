@@ -77,7 +77,7 @@ class CampaignServiceServicer(object):
     """
 
     def ListCampaigns(self, request, context):
-        """ListCampaigns returns every served campaign, by id.
+        """ListCampaigns returns the served campaigns by id, page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

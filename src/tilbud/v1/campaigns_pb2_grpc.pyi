@@ -34,7 +34,7 @@ class CampaignServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CampaignServiceAsyncStub: ...
     ListCampaigns: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]
-    """ListCampaigns returns every served campaign, by id."""
+    """ListCampaigns returns the served campaigns by id, page by page."""
     GetCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.GetCampaignResponse]
     """GetCampaign returns one served campaign; unknown: NOT_FOUND."""
     ReloadCampaigns: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ReloadCampaignsRequest, _campaigns_pb2.ReloadCampaignsResponse]
@@ -62,7 +62,7 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListCampaigns: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]  # type: ignore[assignment]
-    """ListCampaigns returns every served campaign, by id."""
+    """ListCampaigns returns the served campaigns by id, page by page."""
     GetCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.GetCampaignResponse]  # type: ignore[assignment]
     """GetCampaign returns one served campaign; unknown: NOT_FOUND."""
     ReloadCampaigns: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ReloadCampaignsRequest, _campaigns_pb2.ReloadCampaignsResponse]  # type: ignore[assignment]
@@ -93,7 +93,7 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.ListCampaignsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.ListCampaignsResponse, _abc.Awaitable[_campaigns_pb2.ListCampaignsResponse]]:
-        """ListCampaigns returns every served campaign, by id."""
+        """ListCampaigns returns the served campaigns by id, page by page."""
 
     @_abc_1.abstractmethod
     def GetCampaign(
