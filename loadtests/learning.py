@@ -89,7 +89,7 @@ class Shares:
     rows: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, expected: float, row: Sequence[float]) -> None:
-        self.rows.append((expected, sum(row) / len(row), max(row)))
+        self.rows.append((expected, math.fsum(row) / len(row), max(row)))
 
     def share(self, last: int | None = None) -> float:
         earned, uniform, best = np.sum(self.rows[-last:] if last else self.rows, axis=0)
@@ -190,7 +190,7 @@ def visits(cell: Cell, seed: int, decisions: int) -> Iterator[tuple[Visitor, tup
         visitor = shop.visitor(number)
         row = shop.probabilities(visitor)
         if cell.context_spread:
-            shift = math.exp(sum(effects[axis, value] for axis, value in enumerate(visitor.values)))
+            shift = math.exp(math.fsum(effects[axis, value] for axis, value in enumerate(visitor.values)))
             row = tuple(p * shift / (1 - p + p * shift) for p in row)
         yield visitor, row, generator.random() < CONTROL_SHARE, generator.random()
 
@@ -209,7 +209,7 @@ def run_preset(cell: Cell, seed: int, options: argparse.Namespace, preset: str) 
             choice = choose_evenly(len(row), u)
         else:
             choice = learner.choose(features, u)
-            shares.add(sum(p * q for p, q in zip(choice.probabilities, row, strict=True)), row)
+            shares.add(math.fsum(p * q for p, q in zip(choice.probabilities, row, strict=True)), row)
         waiting.append((features, choice, float(visitor.luck < row[choice.drawn])))
         if len(waiting) > cell.shop.delay_decisions:
             learner.learn(*waiting.popleft())

@@ -7,18 +7,21 @@ The life of a decision, and what an outcome meets in it:
        └──due──▶ EXPIRED                                 SETTLED, VOID, EXPIRED: LATE
 
 What holds: each outcome counts at most once; the same outcomes give the same reward in whatever
-order they came, since they are aggregated in order of (time, key); a reward lies within the
+order they came, and on whatever Python, since sums are rounded once; a reward lies within the
 campaign's range. Who stores all this is `ledger/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from tilbud.domain.campaign import RewardSection
 from tilbud.domain.decisions import State
+
+_TINY = 2.0**-64  # no decision has as many outcomes
 
 
 class OutcomeStatus(IntEnum):
@@ -119,7 +122,7 @@ class RewardRules:
         ]
         if not contributions:
             return Reward(self.default, clipped=False)
-        total = sum(contributions) if self.aggregate == "sum" else max(contributions)
+        total = _exact_sum(contributions) if self.aggregate == "sum" else max(contributions)
         if total != total:  # noqa: PLR0124 - opposite infinities of overflowing products
             return Reward(self.default, clipped=True)
         value = min(max(total, self.low), self.high)
@@ -128,3 +131,13 @@ class RewardRules:
     def cost(self, reward: float) -> float:
         """Return the cost VW learns, in [0, 1] whatever the campaign's unit: (high − r) / (high − low)."""
         return (self.high - min(max(reward, self.low), self.high)) / (self.high - self.low)
+
+
+def _exact_sum(contributions: Sequence[float]) -> float:
+    """Return the sum, rounded once as `sum` is on no Python before 3.12; NaN for opposite infinities."""
+    try:
+        return math.fsum(contributions)
+    except OverflowError:  # on the way, or in the end: halved so often that it is neither
+        return math.fsum(each * _TINY for each in contributions) / _TINY
+    except ValueError:
+        return math.nan

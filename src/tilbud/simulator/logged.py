@@ -89,8 +89,8 @@ def logged_rate(outcomes: Collection[float]) -> LoggedRate:
     rows = len(outcomes)
     if not rows:
         return LoggedRate(0, math.nan, math.nan)
-    rate = sum(outcomes) / rows
-    variance = sum((outcome - rate) ** 2 for outcome in outcomes) / max(rows - 1, 1)
+    rate = math.fsum(outcomes) / rows
+    variance = math.fsum((outcome - rate) ** 2 for outcome in outcomes) / max(rows - 1, 1)
     return LoggedRate(rows, rate, math.sqrt(variance / rows))
 
 

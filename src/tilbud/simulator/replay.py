@@ -14,6 +14,7 @@ What it does not do: weigh a log that was not uniform; it warns where the counts
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def _result(campaign: str, data: LoggedData, tally: LoggedTally, driver: Driver)
     return ReplayResult(
         campaign=campaign,
         offers=rows,
-        uniform=sum(rates) / len(rates),
+        uniform=math.fsum(rates) / len(rates),
         best=max(rates),
         matched=tally.matched,
         recent=tally.recent,

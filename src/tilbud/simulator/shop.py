@@ -33,7 +33,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
-from math import prod
+from math import fsum, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +159,7 @@ class Shop:
     def uniform(self, visitor: Visitor) -> float:
         """The expected reward of showing this visitor any offer with equal chance."""
         row = self.probabilities(visitor)
-        return sum(row) / len(row)
+        return fsum(row) / len(row)
 
     def best(self, visitor: Visitor) -> float:
         """The expected reward of showing this visitor the best offer."""

@@ -78,7 +78,7 @@ def print_replay(
     summary.add_column("rows", justify="right")
     summary.add_column(outcome, justify="right", no_wrap=True)
     rows = sum(row.logged.rows for row in offers)
-    summary.add_row("uniform, in the log", f"{rows:,}", _rate(sum(rates) / len(rates)))
+    summary.add_row("uniform, in the log", f"{rows:,}", _rate(math.fsum(rates) / len(rates)))
     summary.add_row("best single offer, in the log", "", _rate(max(rates)))
     summary.add_row("the service, every matched row", f"{matched.rows:,}", _rate_error(matched))
     summary.add_row(f"the service, last {recent.rows:,} matched", f"{recent.rows:,}", _rate_error(recent))

@@ -328,5 +328,5 @@ def entropy_ratio(probabilities: Sequence[float]) -> float:
     """Return the entropy of `probabilities` over the logarithm of their number: 1 is an even choice."""
     if len(probabilities) < 2:  # noqa: PLR2004 - one offer leaves no choice
         return 1.0
-    entropy = -sum([p * math.log(p) for p in probabilities if p > 0.0])
+    entropy = -math.fsum([p * math.log(p) for p in probabilities if p > 0.0])
     return entropy / math.log(len(probabilities))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.domain.builders import campaign
 
 from tilbud.domain.decisions import State
-from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules, receive
+from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, Reward, RewardRules, receive
 
 WEIGHTS = {"click": 0.1, "purchase": 1.0, "dismiss": -0.2, "refund": -1.0}
 
@@ -129,6 +129,23 @@ def test_any_reward_has_a_cost_in_the_unit(bounds, reward):
 def test_costs_are_unit_free():
     """The best reward costs 0, the worst 1, the middle a half, whatever the unit."""
     assert [rules(low=-10, high=30).cost(reward) for reward in (30, 10, -10)] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.1] * 10, 1.0),  # 0.9999999999999999, added one by one as Python did before 3.12
+        ([1.0, 1e-16, 1e-16], 1.0000000000000002),  # 1.0, one by one
+        ([1e16, 1.0, -1e16], 1.0),  # 0.0, one by one
+        ([1e308, 1e308, -1e308], 1e308),  # infinite on the way
+        ([-1e308, -1e308, 1e308, 1e300], -9.9999999e307),
+    ],
+)
+def test_a_sum_is_rounded_once(values, expected):
+    """A sum is the float next to the true one, on every Python and in every order."""
+    wide = RewardRules({"click": 1.0}, "sum", 0.0, -1.7e308, 1.7e308)
+    orders = [counted(*(("click", value) for value in order)) for order in (values, values[::-1])]
+    assert [wide.reward(order) for order in orders] == 2 * [Reward(expected, clipped=False)]
 
 
 def test_rules_are_what_the_file_declares():
