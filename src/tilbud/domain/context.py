@@ -9,7 +9,7 @@ be used without consent is decided here too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import IntEnum
 from functools import lru_cache
@@ -48,6 +48,7 @@ RECENCIES = {
 }
 """Words for how long ago something was, each up to so many microseconds; beyond them it is OLDER."""
 OLDER = "older"
+_SATURDAY = 5  # in the standard library's count
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_US_MAX = 253_370_764_800_000_000  # the start of year 9999, so that any time zone stays in range
 _NO_FEATURES: Mapping[str, FeatureValue] = MappingProxyType({})
@@ -98,7 +99,8 @@ class Context:
     channel: str
     journey_stage: str
     moment: Moment  # in the customer's time zone, where it is known
-    campaign_day: date  # in the campaign's time zone
+    campaign_day: date  # in the campaign's time zone, as is
+    campaign_minute: int  # of that day
     place: str = ""
     language: str = ""
     country: str = ""
@@ -190,9 +192,9 @@ def read_context(
     if not 0 <= time_us < TIME_US_MAX:
         raise InvalidField("context.time", "must lie in the years 1970 to 9998")
     moment = moment_at(time_us, zone)
-    campaign_day = moment.day if zone is home else moment_at(time_us, home).day
+    at_home = moment if zone is home else moment_at(time_us, home)
     if not consented:
-        return Context(device, channel, journey_stage, moment, campaign_day)
+        return Context(device, channel, journey_stage, moment, at_home.day, at_home.minute_of_day)
     if known.features:
         features = dict(sorted({**known.features, **features}.items()))
     return Context(
@@ -200,7 +202,8 @@ def read_context(
         channel,
         journey_stage,
         moment,
-        campaign_day,
+        at_home.day,
+        at_home.minute_of_day,
         said.place,
         language or known.language,
         country,
@@ -218,8 +221,16 @@ def _moment_of_minute(minute: int, zone: tzinfo) -> Moment:
         minute_of_day=local.hour * 60 + local.minute,
         weekday=WEEKDAYS[weekday],
         part_of_day=PARTS_OF_DAY[local.hour // 6],
-        weekend=weekday >= 5,  # noqa: PLR2004 - Saturday is 5 in the standard library's count
+        weekend=weekday >= _SATURDAY,
     )
+
+
+@lru_cache(maxsize=4_096)
+def eve(moment: Moment) -> Moment:
+    """Return the moment as one of the day before: the night that it belongs to began then."""
+    day = moment.day - timedelta(days=1)
+    weekday = day.weekday()
+    return replace(moment, day=day, weekday=WEEKDAYS[weekday], weekend=weekday >= _SATURDAY)
 
 
 def moment_at(time_us: int, zone: tzinfo) -> Moment:

@@ -43,6 +43,19 @@ class Hours:
             return self.from_minute <= minute < self.until_minute
         return minute >= self.from_minute or minute < self.until_minute
 
+    @property
+    def wrap(self) -> bool:
+        """Whether they begin on one day and end on the next."""
+        return self.until_minute < self.from_minute and self.until_minute > 0
+
+    def begun_yesterday(self, minute: int) -> bool:
+        """Say whether `minute`, which falls within, belongs to the hours that began the day before."""
+        return self.wrap and minute < self.until_minute
+
+    def begun_minutes_ago(self, minute: int) -> int:
+        """Return how long before `minute`, which falls within, the hours began, on a clock without jumps."""
+        return (minute - self.from_minute) % _DAY_MINUTES
+
     def __str__(self) -> str:
         """Return them as `parse_hours` reads them."""
         return "-".join(f"{each // 60:02}:{each % 60:02}" for each in (self.from_minute, self.until_minute))

@@ -3,20 +3,23 @@
 What holds: rules only remove; each removed offer has exactly one reason, the first rule in `RULES`
 that removes it. What the customer forbids always counts; what needs to know the customer shows nothing to
 those who are not known (`requires`, `sensitive_topic`) and withholds nothing from them (`suppress_after`).
-The result depends on the context and the customer's facts alone, so equal ones share it. Nothing removes an
-offer after the draw. Counting exposures is `caps.py`'s business.
+Hours that wrap midnight are one night, which belongs to the day on which it began: `valid`, and a weekday or
+weekend that `when` asks for, are judged on that day. The result depends on the context and the customer's
+facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting exposures is
+`caps.py`'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from tilbud.domain.campaign import Campaign, Offer
-from tilbud.domain.context import Context
+from tilbud.domain.context import Context, eve
 from tilbud.domain.customers import NO_PREFERENCES, NOTHING_HAPPENED, Happened, Preferences
+from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.predicates import Condition
 
@@ -244,14 +247,28 @@ class _OfferRules:
             value = getattr(context, key)
             if value not in words and not (key == "language" and _in_range(value, words)):
                 return rule
-        day = context.campaign_day
+        day, minute, hours = context.campaign_day, context.moment.minute_of_day, self._hours
+        in_hours = hours is None or hours.contains(minute)
+        if hours is not None and in_hours and hours.wrap:
+            day = _day_of_night(context, hours)
         if (self._from and day < self._from) or (self._until and day > self._until):
             return "valid"
-        if self._hours and not self._hours.contains(context.moment.minute_of_day):
+        if not in_hours:
             return "hours"
-        if self._condition and not self._condition.holds(context):
-            return "when"
+        if self._condition:
+            if hours is not None and hours.begun_yesterday(minute):
+                context = replace(context, moment=eve(context.moment))
+            if not self._condition.holds(context):
+                return "when"
         return ""
+
+
+def _day_of_night(context: Context, hours: Hours) -> date:
+    """Return the day, in the campaign's time zone, on which the night began that the customer is in."""
+    ago = hours.begun_minutes_ago(context.moment.minute_of_day)
+    return (
+        context.campaign_day if ago <= context.campaign_minute else context.campaign_day - timedelta(days=1)
+    )
 
 
 def _in_range(language: str, ranges: frozenset[str]) -> bool:

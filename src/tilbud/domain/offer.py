@@ -33,7 +33,10 @@ from tilbud.domain.languages import ByLanguage
 
 
 class Validity(Section):
-    """Days on which an offer may be shown, both included, in the campaign's time zone."""
+    """Days on which an offer may be shown, both included, in the campaign's time zone.
+
+    A night of `hours` that wrap midnight belongs to the day on which it begins.
+    """
 
     from_: date | None = Field(default=None, alias="from")
     until: date | None = None

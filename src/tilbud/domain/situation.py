@@ -187,6 +187,7 @@ class Situations:
             context.journey_stage,
             context.moment,
             context.campaign_day,
+            context.campaign_minute,
             context.place,
             context.language,
             context.country,

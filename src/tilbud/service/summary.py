@@ -127,6 +127,7 @@ def _limits(campaign: Campaign) -> dict[str, str]:
     """Return which offers a customer may or may not see, and how often."""
     offers = campaign.offers
     told = {
+        "hours": "\n".join(_hours(offer, campaign.time_zone) for offer in offers if offer.hours),
         "topics": "\n".join(
             f"{topic}: {_named(ids)}; a customer can block it" for topic, ids in _by_topic(offers).items()
         ),
@@ -169,6 +170,17 @@ def _by_topic(offers: Iterable[Offer]) -> Mapping[str, list[str]]:
         ):
             found.setdefault(topic, []).append(offer.id)
     return found
+
+
+def _hours(offer: Offer, time_zone: str) -> str:
+    """Return when an offer is shown, and on whose clocks."""
+    assert offer.hours is not None, "asked of offers with hours"
+    told = f"{offer.id}: {offer.hours} on the customer's clock"
+    if offer.valid:
+        told += f"; `valid` counts days on the campaign's ({time_zone})"
+    if offer.hours.wrap:
+        told += "; a night belongs to the day on which it begins"
+    return told
 
 
 def _caps(campaign: Campaign) -> list[str]:

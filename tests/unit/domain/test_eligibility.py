@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.unit.domain.builders import NOON_US, campaign, context, utc
 
@@ -294,3 +296,67 @@ def test_an_offers_rules_are_its_own(rules, others, said):
     beside = check([rules, others], said, set(), set())
     assert (0 in alone.eligible) is (0 in beside.eligible)
     assert alone.removed == tuple(each for each in beside.removed if each[0] == 0)
+
+
+NIGHT = {"hours": "22:00-04:00"}
+
+
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ("2026-12-24T02:00", "valid"),  # of the night of the 23rd
+        ("2026-12-24T21:59", "hours"),
+        ("2026-12-24T22:00", ""),
+        ("2026-12-25T03:59", ""),
+        ("2026-12-25T04:00", "valid"),
+        ("2026-12-25T22:00", "valid"),
+    ],
+)
+def test_a_night_is_valid_as_the_day_on_which_it_begins(when, found):
+    """Hours that wrap midnight, on one valid day, are that day's night and no other; on any clock."""
+    rules = {**NIGHT, "valid": {"from": "2026-12-24", "until": "2026-12-24"}}
+    assert removed_by(rules, time_us=utc(when)) == found
+    here = utc(when) - 3_600_000_000  # Copenhagen is an hour ahead in winter
+    assert removed_by(rules, "Europe/Copenhagen", time_us=here, time_zone="Europe/Copenhagen") == found
+
+
+@given(
+    days=st.integers(0, 400),
+    minute=st.integers(0, 1439),
+    start=st.integers(0, 1439),
+    end=st.integers(0, 1439).filter(bool),
+    zones=st.tuples(*2 * [st.sampled_from(["UTC", "Asia/Tokyo", "Asia/Kathmandu", "Etc/GMT+12"])]),
+)
+def test_a_whole_night_has_one_verdict(days, minute, start, end, zones):
+    """Whatever the zones of campaign and customer: it is valid by the campaign's day when it began."""
+    assume(start != end)
+    hours = "-".join(f"{each // 60:02}:{each % 60:02}" for each in (start, end))
+    ago = (minute - start) % 1440
+    home, theirs = zones
+    local = datetime(2026, 1, 1, minute // 60, minute % 60, tzinfo=ZoneInfo(theirs)) + timedelta(days=days)
+    began = (local - timedelta(minutes=ago)).astimezone(ZoneInfo(home)).date()
+    day = began if end < start else local.astimezone(ZoneInfo(home)).date()
+    now_us = round(local.timestamp() * 1e6)
+    inside = ago < (end - start) % 1440
+    for shift in (-1, 0, 1):
+        only = str(day + timedelta(days=shift))
+        rules = {"hours": hours, "valid": {"from": only, "until": only}}
+        found = removed_by(rules, home, time_us=now_us, time_zone=theirs)
+        assert (found == "") == (inside and not shift)
+
+
+@pytest.mark.parametrize(
+    ("when", "shown"),
+    [
+        ("2026-11-06T02:00", False),  # Friday morning, of Thursday's night
+        ("2026-11-06T23:00", True),
+        ("2026-11-07T02:00", True),
+        ("2026-11-07T23:00", False),
+    ],
+)
+def test_a_weekday_asked_for_is_the_one_on_which_the_night_begins(when, shown):
+    """So is the weekend; what has no hours that wrap is judged by the day it is."""
+    friday = {"weekday": {"eq": "friday"}, "none_of": [{"weekend": {"eq": True}}]}
+    assert removed_by({**NIGHT, "when": friday}, time_us=utc(when)) == ("" if shown else "when")
+    is_friday = when.startswith("2026-11-06")
+    assert removed_by({"when": friday}, time_us=utc(when)) == ("" if is_friday else "when")

@@ -111,3 +111,14 @@ def test_quiet_hours_are_told_where_none_or_all_channels_keep_them():
     everywhere, nowhere = ContactPolicy(), ContactPolicy(quiet_channels=())
     assert contact_summary(everywhere, [])["quiet hours"].endswith("in every channel")
     assert contact_summary(nowhere, [])["quiet hours"].endswith("nowhere")
+
+
+def test_hours_are_told_with_the_clocks_that_count():
+    """An offer with hours says whose they are; with days too, whose those are; and what a night is."""
+    campaign = parse(
+        SMALL.replace("- id: a", '- {id: a, hours: "22:00-04:00", valid: {until: 2026-12-24}}', 1)
+    )
+    assert campaign_summary(campaign)["hours"] == (
+        "a: 22:00-04:00 on the customer's clock; `valid` counts days on the campaign's (UTC); "
+        "a night belongs to the day on which it begins"
+    )
