@@ -225,7 +225,7 @@ class Application:
             log=self._logger("campaigns"),
         )
         self._undo.push_async_callback(loader.stop)
-        await loader.reload()
+        await loader.start(strict=settings.strict)
         await self._start_learning()
 
         decide = DecideService(
@@ -296,7 +296,9 @@ class Application:
         address = self._place.http if self._place else self._settings.http
         host, port = host_and_port(address)
         try:
-            http = HttpSide(host=host, port=port, registry=metrics.registry, ready=self._unready)
+            http = HttpSide(
+                host=host, port=port, registry=metrics.registry, ready=self._unready, missing=self._missing
+            )
         except OSError as error:
             raise OSError(f"cannot listen on {address}: {error.strerror}; choose another --http") from error
         http.start()
@@ -329,6 +331,14 @@ class Application:
     def _logger(self, room: str) -> structlog.typing.FilteringBoundLogger:
         log = logger(room)
         return log if self._place is None else log.bind(worker=self._place.number)
+
+    @property
+    def files_refused(self) -> int:
+        """How many campaign files are not served, for what is wrong with them."""
+        return self._loader.files_refused
+
+    def _missing(self) -> tuple[str, ...]:
+        return tuple(map(str, self._loader.refused)) if self._ready else ()
 
     def _unready(self) -> str:
         if not self._ready:

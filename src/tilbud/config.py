@@ -27,6 +27,7 @@ class Settings:
     draw_key: bytes | None = None  # None: the ledger's own
     workers: int = 1  # processes that answer; more than one have a supervisor
     log_level: str = "info"
+    strict: bool = False  # do not start where a campaign file is bad
     limits: Limits = field(default_factory=Limits)
 
     @property

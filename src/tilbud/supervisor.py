@@ -6,6 +6,8 @@ What holds:
  * What is wrong with the data directory, the campaign files or the port is told once, before a worker starts.
    Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
    same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
+ * While a worker serves every campaign, none begins that would not, since a file was spoiled meanwhile: one
+   service would know a campaign on some connections and not on others. Else each serves what it can.
  * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
  * All workers, also later ones, go by one service clock, so their times can be compared.
  * A worker whose event loop stands still is killed and started again: it may hold the lock of the ledger, and
@@ -27,7 +29,7 @@ from tilbud.app import behind_us, hold, ledger_at, lock_as, reserved
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
 from tilbud.process import begin
-from tilbud.service.campaign_files import load_campaigns
+from tilbud.service.campaign_files import load_campaigns, load_good
 from tilbud.telemetry.log import logger
 from tilbud.worker import Beat, Reloaded, Serving, Word, Worker
 
@@ -93,6 +95,7 @@ class Supervisor:
             silence_max_s=limits.worker_silent_max_s, look_every_s=limits.worker_beat_every_s
         )
         self._watching: asyncio.Task[None] | None = None
+        self._whole: set[int] = set()  # the workers that serve every campaign file
         self.grpc_port = 0
 
     @property
@@ -130,7 +133,8 @@ class Supervisor:
         settings = self._settings
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, which may be inherited, it hides ends
         lock = self._undo.enter_context(hold(settings.data))
-        await asyncio.to_thread(load_campaigns, settings.campaigns, settings.limits)
+        load = load_campaigns if settings.strict else load_good
+        await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
         http_addresses = self._http_addresses()
         clock_behind_us = await self._open_ledger()
@@ -183,6 +187,7 @@ class Supervisor:
 
     async def _live(self, worker: Worker) -> str:
         """Start a worker and wait for its end; return how it ended."""
+        worker.strict = self._settings.strict or bool(self._whole)
         try:
             worker.start()
         except OSError as error:
@@ -190,6 +195,7 @@ class Supervisor:
         self._log.info("worker_started", worker=worker.number, pid=worker.pid)
         status, served = await worker.ended()
         self._watchdog.forget(worker.number)
+        self._whole.discard(worker.number)
         reason = f"worker {worker.number} ended with status {status}; see the log"
         if self._stopping.is_set() and status and served:
             self._unclean.append(reason)
@@ -208,6 +214,8 @@ class Supervisor:
     def _heard(self, worker: Worker, word: Word) -> None:
         if isinstance(word, Serving | Beat):
             self._watchdog.heard(worker.number, monotonic())
+        if isinstance(word, Reloaded) or (isinstance(word, Serving) and not word.files_refused):
+            self._whole.add(worker.number)
         if isinstance(word, Serving):
             if all(self.http_ports) and not self._complete.done():
                 self._complete.set_result(None)

@@ -34,9 +34,10 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A worker serves, its metrics at this port."""
+    """A worker serves, its metrics at this port; so many campaign files it does not, for they are bad."""
 
     http_port: int
+    files_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Worker:
         self._heard = heard
         self._serves = False
         self.number = place.number
+        self.strict = settings.strict  # whether the next process may not serve where a campaign file is bad
         self._process: multiprocessing.process.BaseProcess | None = None
         self.http_port = 0  # where it serves, or did
         self.reason = ""  # why the last process ended, in its own words
@@ -77,10 +79,11 @@ class Worker:
         self.reason, self._serves = "", False
         host, _ = split_address(self._place.http)
         place = replace(self._place, http=f"{host}:{self.http_port}") if self.http_port else self._place
+        settings = replace(self._settings, strict=self.strict)
         resource_tracker.ensure_running()  # else it begins with the first worker, and lets signals through
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=work, args=(self._settings, place, theirs), name=f"worker-{self.number}", daemon=True
+            target=work, args=(settings, place, theirs), name=f"worker-{self.number}", daemon=True
         )
         try:
             with theirs, _signals_held_back():
@@ -171,7 +174,7 @@ async def _work(settings: Settings, place: Place, pipe: Connection) -> None:
     beating: list[asyncio.Task[None]] = []
 
     def started() -> None:
-        _tell(pipe, Serving(application.http_port))
+        _tell(pipe, Serving(application.http_port, application.files_refused))
         beating.append(asyncio.create_task(_beat(pipe, settings.limits.worker_beat_every_s)))
 
     await run(application, patience_s=settings.patience_s, started=started, stopping=stopping)

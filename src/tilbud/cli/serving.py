@@ -68,6 +68,14 @@ def serve(
             help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
         ),
     ] = 1,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            envvar="TILBUD_STRICT",
+            help="Do not start where a campaign file is bad. Default: start with the others, and say so.",
+        ),
+    ] = False,
     log_level: Annotated[
         str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")
     ] = "info",
@@ -98,6 +106,7 @@ def serve(
         draw_key=key,
         workers=workers,
         log_level=log_level,
+        strict=strict,
         limits=replace(Limits(), retention_s=retention_days * 86_400.0),
     )
     finished(_serve(settings), uvloop.run)  # a sixth more decisions a second than on asyncio's own loop

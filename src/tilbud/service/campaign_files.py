@@ -1,17 +1,20 @@
 """Campaign files, and the contact policy beside them: YAML in, valid campaigns out, or every problem.
 
-What holds: all files load or none does; every problem says file, line, key and remedy. `contact.yaml` is
-no campaign: it counts for all that are loaded together, and there is at most one; a file that is nearly
-called so is refused, not passed over or read as a campaign. YAML is `strict_yaml.py`'s business, what a key
-means that of `domain/campaign.py` and `domain/contact.py`.
+What holds: all files load or none does, unless the good ones are asked for; every problem says file, line,
+key and remedy. `contact.yaml` is no campaign: it counts for all that are loaded together, and there is at
+most one; a file that is nearly called so is refused, not passed over or read as a campaign. In a directory
+names that begin with a dot are passed over: editors and Kubernetes keep their own things there. YAML is
+`strict_yaml.py`'s business, what a key means that of `domain/campaign.py` and `domain/contact.py`.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,11 +47,15 @@ class CampaignFile:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What paths hold: campaigns by id, and their contact policy with its file ("": there is none)."""
+    """What paths hold: campaigns by id, and their contact policy with its file ("": there is none).
+
+    `refused` is what is wrong with the files that are not among the campaigns.
+    """
 
     campaigns: tuple[CampaignFile, ...]
     contact: ContactPolicy
     contact_file: str
+    refused: tuple[Problem, ...] = ()
 
 
 def load_campaigns(paths: Sequence[Path], limits: Limits) -> tuple[CampaignFile, ...]:
@@ -58,9 +65,28 @@ def load_campaigns(paths: Sequence[Path], limits: Limits) -> tuple[CampaignFile,
     """
     campaigns = load_files(paths, limits).campaigns
     if not campaigns:
-        problem = Problem(str(paths[0]), 0, "", "is no campaign; name a campaign file or a directory of them")
-        raise CampaignInvalid((problem,))
+        raise CampaignInvalid((_no_campaign(paths),))
     return campaigns
+
+
+def load_good(paths: Sequence[Path], limits: Limits) -> Loaded:
+    """Read what is good of `paths`, and what is wrong with the rest: one bad file keeps no other away.
+
+    Of files with one id neither is good. Raises CampaignInvalid with every problem where no campaign is good,
+    or where the contact policy is not: without it the caps of channels would not hold, for anybody.
+    """
+    read = _read(paths, limits)
+    files, refused = [], list(read.problems)
+    for twins in read.campaigns.values():
+        first, *others = twins
+        files += [] if others else [first]
+        if others:
+            refused.append(_same_id(first.file, others[0]))
+            refused += [_same_id(other.file, first) for other in others]
+    refused += [_too_many(file.file, limits) for file in files[limits.campaigns_max :]]
+    if read.policy_problems or not files:
+        raise CampaignInvalid((*read.policy_problems, *refused) or (_no_campaign(paths),))
+    return Loaded(tuple(files[: limits.campaigns_max]), read.contact, read.contact_file, tuple(refused))
 
 
 def load_files(paths: Sequence[Path], limits: Limits) -> Loaded:
@@ -69,24 +95,56 @@ def load_files(paths: Sequence[Path], limits: Limits) -> Loaded:
     A `contact.yaml` in a directory, or beside a file that is named itself, holds for every campaign of the
     load. Raises CampaignInvalid with every problem of every file.
     """
-    problems: list[Problem] = []
-    files, policies = _files(paths, problems)
-    contact, contact_file = _contact(policies, limits, problems)
-    loaded: dict[str, CampaignFile] = {}
-    for file in files:
-        try:
-            found = replace(load_campaign(file, limits), contact=contact)
-        except CampaignInvalid as error:
-            problems.extend(error.problems)
-            continue
-        twin = loaded.setdefault(found.campaign.campaign, found)
-        if twin is not found:
-            problems.append(Problem(str(file), 1, "campaign", f"{twin.file} has the same id; choose another"))
-    if len(loaded) > limits.campaigns_max:
-        problems.append(Problem(str(paths[0]), 0, "", f"at most {limits.campaigns_max} campaigns"))
+    read = _read(paths, limits)
+    problems = [*read.policy_problems, *read.problems]
+    for first, *others in read.campaigns.values():
+        problems += [_same_id(other.file, first) for other in others]
+    if len(read.campaigns) > limits.campaigns_max:
+        problems.append(_too_many(str(paths[0]), limits))
     if problems:
         raise CampaignInvalid(tuple(problems))
-    return Loaded(tuple(loaded[name] for name in sorted(loaded)), contact, contact_file)
+    return Loaded(tuple(first for first, *_ in read.campaigns.values()), read.contact, read.contact_file)
+
+
+@dataclass(slots=True)
+class _Read:
+    """What paths hold, good or not: campaigns by id, in its order, and every file that has the id."""
+
+    contact: ContactPolicy
+    contact_file: str
+    policy_problems: list[Problem]
+    problems: list[Problem]
+    campaigns: dict[str, list[CampaignFile]] = field(default_factory=dict)
+
+
+def _read(paths: Sequence[Path], limits: Limits) -> _Read:
+    problems: list[Problem] = []
+    policy_problems: list[Problem] = []
+    files, policies = _files(paths, problems, policy_problems)
+    contact, contact_file = _contact(policies, limits, policy_problems)
+    read = _Read(contact, contact_file, policy_problems, problems)
+    found: defaultdict[str, list[CampaignFile]] = defaultdict(list)
+    for file in files:
+        try:
+            loaded = replace(load_campaign(file, limits), contact=contact)
+        except CampaignInvalid as error:
+            problems.extend(error.problems)
+        else:
+            found[loaded.campaign.campaign].append(loaded)
+    read.campaigns = {name: found[name] for name in sorted(found)}
+    return read
+
+
+def _same_id(file: str, twin: CampaignFile) -> Problem:
+    return Problem(file, 1, "campaign", f"{twin.file} has the same id; choose another")
+
+
+def _too_many(file: str, limits: Limits) -> Problem:
+    return Problem(file, 0, "", f"at most {limits.campaigns_max} campaigns")
+
+
+def _no_campaign(paths: Sequence[Path]) -> Problem:
+    return Problem(str(paths[0]), 0, "", "is no campaign; name a campaign file or a directory of them")
 
 
 def load_campaign(file: Path, limits: Limits) -> CampaignFile:
@@ -122,6 +180,8 @@ def _parsed(tree: Tree, content: bytes, model: type[Model], shapes: Shapes) -> M
 
 def _content(file: Path, limits: Limits) -> bytes:
     try:
+        if file.exists() and not file.is_file():  # to open a pipe would wait for whoever writes it
+            raise CampaignInvalid((Problem(str(file), 0, "", "is no file; remove it, or put a file there"),))
         with file.open("rb") as opened:
             content = opened.read(limits.campaign_file_bytes_max + 1)
     except OSError as error:
@@ -148,25 +208,27 @@ def _contact(policies: Sequence[Path], limits: Limits, problems: list[Problem]) 
         return NO_CONTACT_POLICY, ""
 
 
-def _files(paths: Sequence[Path], problems: list[Problem]) -> tuple[list[Path], list[Path]]:
+def _files(
+    paths: Sequence[Path], problems: list[Problem], policy_problems: list[Problem]
+) -> tuple[list[Path], list[Path]]:
     """Return the campaign files and the contact policies of `paths`, each once; tell what is neither."""
     found: list[Path] = []
     for path in paths:
         try:
             if path.is_dir():
-                there = [each for each in sorted(path.iterdir()) if _counts(each) and each.is_file()]
+                there = [each for each in sorted(path.iterdir()) if _counts(each)]
                 if all(each.name == CONTACT_FILE for each in there):
                     problem = "the directory has no campaign; add one as a .yaml file"
                     problems.append(Problem(str(path), 0, "", problem))
                 found += there
             elif path.is_file():
                 beside = path.with_name(CONTACT_FILE)
-                found += [path, beside] if beside.is_file() else [path]
+                found += [path, beside] if os.path.lexists(beside) else [path]
             else:
                 problems.append(Problem(str(path), 0, "", "there is no such file or directory"))
         except OSError as error:
             problems.append(Problem(str(path), 0, "", f"cannot be read: {error.strerror}"))
-    problems += [
+    policy_problems += [
         Problem(str(file), 0, "", f"a contact policy is called {CONTACT_FILE}; rename it")
         for file in _once(each for each in found if _is_misnamed(each))
     ]
@@ -176,7 +238,9 @@ def _files(paths: Sequence[Path], problems: list[Problem]) -> tuple[list[Path], 
 
 def _counts(file: Path) -> bool:
     """Say whether a file of a directory is meant for this service, by its name."""
-    return file.suffix in _SUFFIXES or _is_contact(file)
+    if file.name.startswith("."):
+        return False
+    return _is_contact(file) or (file.suffix in _SUFFIXES and not os.path.isdir(file))  # noqa: PTH112 - never raises
 
 
 def _is_contact(file: Path) -> bool:
@@ -189,9 +253,9 @@ def _is_misnamed(file: Path) -> bool:
 
 def _once(files: Iterable[Path]) -> list[Path]:
     """Return each file once, as it was named first."""
-    once: dict[Path, Path] = {}
+    once: dict[str, Path] = {}
     for file in files:
-        once.setdefault(file.resolve(), file)
+        once.setdefault(os.path.realpath(file), file)  # of links in a circle too
     return list(once.values())
 
 

@@ -1,8 +1,9 @@
 """Loading campaigns, at the start, on ReloadCampaigns and on SIGHUP; learning them anew after an erasure.
 
 What holds: all files load, with their models up to date, before anything is replaced; otherwise the
-running campaigns stay exactly as they are. A changed file keeps its model as long as the lineage is
-the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
+running campaigns stay exactly as they are. At a start, where nothing runs that could stay, the good files are
+served and the others told, unless it is to be strict. A changed file keeps its model as long as the lineage
+is the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
 the old model answers until the new one has learned all but what was erased; so it does where a model fell so
 far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
 call, a crash — is begun again, by `run` or at the next start. A reload is the loader's own task: it outlives
@@ -25,12 +26,13 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.replica import catch_up
 from tilbud.learning.settling import Learner
 from tilbud.ledger.port import Ledger
-from tilbud.service.campaign_files import CampaignFile, load_campaigns
+from tilbud.service.campaign_files import CampaignFile, load_campaigns, load_good
 from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.telemetry.metrics import Metrics
 
 _LOOK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 30.0
+_TOLD_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,24 @@ class CampaignLoader:
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
         self._unfinished = False  # checkpoints may be left that learned what was erased
+        self.refused: tuple[Problem, ...] = ()  # what is wrong with files that are not served
+
+    @property
+    def files_refused(self) -> int:
+        """How many files are not served since the start, for what is wrong with them."""
+        return len({problem.file for problem in self.refused})
+
+    async def start(self, *, strict: bool) -> None:
+        """Serve what the files say: where one is bad the others, and say so; `strict`: none.
+
+        Raises CampaignInvalid where no file is good, or what holds for all of them is not.
+        """
+        try:
+            async with self._one_at_a_time:
+                await self._reload(strict=strict)
+        except TilbudError as error:
+            self._log.error("campaigns_refused", problems=str(error).splitlines())
+            raise
 
     async def reload(self) -> Changes:
         """Read the files and serve what they say; raises CampaignInvalid and changes nothing.
@@ -171,19 +191,45 @@ class CampaignLoader:
             lineage=after.model.lineage,
         )
 
-    async def _reload(self) -> None:
-        loaded = await asyncio.to_thread(load_campaigns, self._paths, self._limits)
+    async def _reload(self, *, strict: bool = True) -> None:
+        files, refused = await asyncio.to_thread(self._read, strict)
         before = {served.id: served for served in self._catalog.all()}
         after = []
-        for file in loaded:
-            after.append(await self._served(file, before.get(file.campaign.campaign)))
+        for file in files:
+            try:
+                after.append(await self._served(file, before.get(file.campaign.campaign)))
+            except CampaignInvalid as error:
+                refused += error.problems
+                if strict:
+                    raise
             await asyncio.sleep(0)
+        if not after:
+            raise CampaignInvalid(tuple(refused))
         async with self._learner.between_turns():
             await self._bring_up_to_date(before, after)
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()
         self._announce(_changes({name: served.file for name, served in before.items()}, self._files()))
+        self._tell_refused(tuple(refused))
+
+    def _read(self, strict: bool) -> tuple[tuple[CampaignFile, ...], list[Problem]]:
+        if strict:
+            return load_campaigns(self._paths, self._limits), []
+        good = load_good(self._paths, self._limits)
+        return good.campaigns, list(good.refused)
+
+    def _tell_refused(self, refused: tuple[Problem, ...]) -> None:
+        """Say loudly which files are not served, and why: their callers hear of no such campaign."""
+        self.refused = refused
+        self._metrics.campaign_files_refused.set(self.files_refused)
+        for problem in refused[:_TOLD_MAX]:
+            self._log.error(
+                "campaign_file_refused",
+                file=problem.file, line=problem.line, key=problem.key, problem=problem.problem,
+            )  # fmt: skip
+        if refused:
+            self._log.error("campaigns_missing", files=self.files_refused, problems=len(refused))
 
     async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
         erasures = self._ledger.erasures(file.campaign.campaign)

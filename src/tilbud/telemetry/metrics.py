@@ -195,6 +195,9 @@ class Metrics:
             "paused", "1 for each offer that is paused; a paused campaign has no offer", "campaign", "offer"
         )
         self.campaigns = gauge("campaigns", "Campaigns served")
+        self.campaign_files_refused = gauge(
+            "campaign_files_refused", "Campaign files not served since the start, for what is wrong with them"
+        )
         self.reloads = counter("campaign_reloads", "Reloads of the campaign files by result", "result")
         for result in ("loaded", "refused"):
             self.reloads.labels(result)  # at 0 from the start: Prometheus sees no rise in what was not there

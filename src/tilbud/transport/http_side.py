@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _TIMEOUT_S = 10.0
 _CONNECTIONS_MAX = 16
+_TOLD_MAX = 10
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -65,10 +66,20 @@ class _Handler(WSGIRequestHandler):
 
 
 class HttpSide:
-    """Serves the HTTP side from threads of its own. `ready` says why not, or "" when it is."""
+    """Serves the HTTP side from threads of its own.
+
+    `ready` says why not, or "" when it is; `missing` what is wrong with campaign files that are not served,
+    which is no reason to send the calls of the others elsewhere.
+    """
 
     def __init__(
-        self, *, host: str, port: int, registry: CollectorRegistry, ready: Callable[[], str]
+        self,
+        *,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        ready: Callable[[], str],
+        missing: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         metrics = make_wsgi_app(registry)
 
@@ -80,7 +91,9 @@ class HttpSide:
                 return _text(start, "200 OK", "alive")
             if path == "/readyz":
                 reason = ready()
-                return _text(start, "503 Service Unavailable" if reason else "200 OK", reason or "ready")
+                if reason:
+                    return _text(start, "503 Service Unavailable", reason)
+                return _text(start, "200 OK", "\n".join(["ready", *_told(missing())]))
             return _text(start, "404 Not Found", "try /metrics, /livez or /readyz")
 
         self._server = make_server(host, port, respond, server_class=_Server, handler_class=_Handler)
@@ -96,6 +109,11 @@ class HttpSide:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_TIMEOUT_S)
+
+
+def _told(missing: Sequence[str]) -> list[str]:
+    told = [f"not served: {problem}" for problem in missing[:_TOLD_MAX]]
+    return told + [f"and {len(missing) - _TOLD_MAX} more"] * (len(missing) > _TOLD_MAX)
 
 
 def _text(start: StartResponse, status: str, text: str) -> list[bytes]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tilbud.service.campaign_files import (
     load_campaign,
     load_campaigns,
     load_files,
+    load_good,
     parse_campaign,
     parse_contact,
 )
@@ -681,3 +684,65 @@ def test_the_quick_reader_reads_as_the_other(file, monkeypatch):
     quick = parse(file.read_text())
     monkeypatch.setattr(yaml, "__with_libyaml__", False)
     assert parse(file.read_text()) == quick
+
+
+def test_one_bad_file_keeps_no_other_away(tmp_path):
+    """Whatever is the matter with it: what is good of the rest is there, and each problem is told."""
+    write(tmp_path, good=SMALL.replace("small", "good"), a=SMALL, b=SMALL, bad="campaign: [")
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle.yaml").symlink_to(tmp_path / "circle.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\x00\xff")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    loaded = load_good([tmp_path, empty, tmp_path / "missing.yaml"], LIMITS)
+    assert [each.campaign.campaign for each in loaded.campaigns] == ["good"]
+    named = {Path(problem.file).name for problem in loaded.refused}
+    assert named == {
+        "a.yaml", "b.yaml", "bad.yaml", "gone.yaml", "circle.yaml", "pipe.yaml", "binary.yaml", "empty",
+        "missing.yaml",
+    }  # fmt: skip
+    assert named == {Path(line.partition(":")[0]).name for line in loading_refused(
+        tmp_path, empty, tmp_path / "missing.yaml"
+    )} | {"a.yaml"}  # fmt: skip
+
+
+def test_too_many_campaigns_keep_only_the_last_away(tmp_path):
+    """As many as may be are good, the same ones at each start."""
+    write(tmp_path, **{name: SMALL.replace("small", name) for name in "cab"})
+    loaded = load_good([tmp_path], replace(LIMITS, campaigns_max=2))
+    assert [each.campaign.campaign for each in loaded.campaigns] == ["a", "b"]
+    assert [str(problem) for problem in loaded.refused] == [f"{tmp_path / 'c.yaml'}: at most 2 campaigns"]
+
+
+@pytest.mark.parametrize("spoil", ["broken", "gone", "directory", "misnamed"])
+def test_nothing_is_good_without_the_contact_policy_that_was_meant(tmp_path, spoil):
+    """A policy that cannot be read is never taken for none: the caps of channels would be lost."""
+    write(tmp_path, a=SMALL)
+    policy = tmp_path / CONTACT_FILE
+    if spoil == "broken":
+        policy.write_text("channels: 3")
+    elif spoil == "gone":
+        policy.symlink_to(tmp_path / "nowhere")
+    elif spoil == "directory":
+        policy.mkdir()
+    else:
+        (tmp_path / "Contact.yaml").write_text("channels: {}")
+    for paths in ([tmp_path],) + (([tmp_path / "a.yaml"],) if spoil != "misnamed" else ()):
+        with pytest.raises(CampaignInvalid, match=r"ontact\.yaml"):
+            load_good(paths, LIMITS)
+        with pytest.raises(CampaignInvalid, match=r"ontact\.yaml"):
+            load_files(paths, LIMITS)
+
+
+def test_names_that_begin_with_a_dot_are_passed_over(tmp_path):
+    """Editors keep theirs beside the file, and Kubernetes the directories its links lead to."""
+    data = tmp_path / "..2026_11_28"
+    data.mkdir()
+    write(data, a=SMALL)
+    (tmp_path / "..data").symlink_to(data)
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "..data" / "a.yaml")
+    for name in (".a.yaml", "._a.yaml", ".contact.yaml"):
+        (tmp_path / name).write_text("not: [a campaign")
+    (tmp_path / ".#a.yaml").symlink_to("somebody@somewhere:1")
+    assert [each.campaign.campaign for each in load_campaigns([tmp_path], LIMITS)] == ["small"]

@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 from tests.wiring import DRAW_KEY, Wired
 
+from tilbud.bandit import presets
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign
+from tilbud.domain.campaign import Campaign, Exploration
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import customer_key
 from tilbud.domain.decisions import DecideRequest, Reason, Settlement
@@ -634,3 +635,28 @@ async def test_a_model_that_is_behind_is_neither_checkpointed_nor_its_settlement
     assert wired.ledger.sequences("c") == (1, 60)
     await loader.relearn()
     assert wired.served.model.sequence == 60
+
+
+async def test_a_start_serves_the_others_also_where_a_model_cannot_be_opened(
+    wired: Wired, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What VW refuses of one file is told of that file alone; a strict start and a reload refuse all."""
+    (files / "c.yaml").write_text(CAMPAIGN)
+    (files / "new.yaml").write_text(
+        CAMPAIGN.replace("campaign: c", "campaign: new") + "exploration: {arguments: --gamma_scale 7}\n"
+    )
+    real = presets.arguments
+
+    def refused(exploration: Exploration) -> str:
+        return "--cb_explore_adf --nonsense" if exploration.arguments else real(exploration)
+
+    monkeypatch.setattr("tilbud.bandit.presets.arguments", refused)
+    loader = _loader(wired, files)
+    await loader.start(strict=False)
+    assert [served.id for served in wired.catalog.all()] == ["c"]
+    assert [Path(problem.file).name for problem in loader.refused] == ["new.yaml"]
+    assert wired.metric("campaign_files_refused") == 1
+    for attempt in (loader.start(strict=True), loader.reload()):
+        with pytest.raises(CampaignInvalid, match=r"new\.yaml"):
+            await attempt
+    assert wired.metric("campaign_files_refused") == 1
