@@ -115,6 +115,7 @@ class Wired:
             metrics=self.metrics,
             limits=self.limits,
             relearn=self._relearn,
+            log=logger("test"),
         )
         self.relearned = 0
 

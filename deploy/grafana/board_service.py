@@ -141,12 +141,12 @@ def board() -> Dashboard:
             ),
             Panel(
                 "Customers",
-                "Customer events a second by status, customers erased, and decisions made again since the "
-                "customer changed meanwhile.",
+                "Customer events a second by status, customers erased (known, or with nothing to erase), and "
+                "decisions made again since the customer changed meanwhile.",
                 PER_SECOND,
                 [
                     Query(rate("tilbud_customer_events_total", PROCESSES, "status"), "event {{status}}"),
-                    Query(rate("tilbud_erasures_total", PROCESSES), "erased"),
+                    Query(rate("tilbud_erasures_total", PROCESSES, "customer"), "erased, {{customer}}"),
                     Query(rate("tilbud_redecided_decisions_total", PROCESSES), "decided again"),
                 ],
             ),

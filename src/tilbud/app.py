@@ -257,6 +257,7 @@ class Application:
             metrics=metrics,
             limits=limits,
             relearn=loader.relearn,
+            log=self._logger("customers"),
         )
         rpc = Rpc(metrics=metrics, limits=limits, log=self._logger("transport"))
         metrics.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)

@@ -230,6 +230,7 @@ async def test_erasing_again_changes_no_model(ledger):
 
 async def test_someone_unknown_gets_a_tombstone_too(ledger):
     """Who was decided for in the meantime is decided for again, as an erased customer."""
+    assert await ledger.erase(CUSTOMER, at()) == Erased(0, (), stranger=True)
     assert await ledger.erase(CUSTOMER, at()) == Erased(0, ())
     assert ledger.customer(CUSTOMER).erased
     for version in (0, ledger.customer(CUSTOMER).version):

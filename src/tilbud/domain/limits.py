@@ -41,6 +41,8 @@ class Limits:
     export_page_rows_max: int = 1_000
     page_token_chars_max: int = 1_000
     export_page_bytes_max: int = 3 * 1024 * 1024
+    erasures_of_strangers_at_once: int = 1_000  # each leaves a tombstone, for good
+    erasures_of_strangers_per_s: float = 5.0
     decide_tries_max: int = 20  # where a customer changed while it was decided
     pause_reason_chars_max: int = 500
 

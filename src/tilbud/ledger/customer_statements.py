@@ -190,7 +190,8 @@ class CustomerStatements:
             "WHERE no = ?",
             (now.wall_us, now.wall_us, number),
         )
-        return Erased(gone + bool(customer.number and not customer.erased), tuple(sorted(learned)))
+        gone += bool(customer.number and not customer.erased)
+        return Erased(gone, tuple(sorted(learned)), stranger=not customer.number)
 
     def _empty_settlements(self, number: int) -> Counter[str]:
         """Leave nothing of a customer's settlements but their places; return how many, by campaign."""

@@ -220,7 +220,8 @@ class MemoryCustomers:
     async def erase(self, key: CustomerKey, now: Now) -> Erased:
         """Remove every row about a customer but a tombstone."""
         self._commit(now)
-        known = key in self._kept and self._kept[key].erased_us is None
+        stranger = key not in self._kept
+        known = not stranger and self._kept[key].erased_us is None
         kept = self._known(key, now)
         gone = sum(1 for _ in self._exported(kept)) if known else 0
         self._end_open(kept)
@@ -241,7 +242,7 @@ class MemoryCustomers:
         for name in learned:
             self._campaigns[name].erasures += 1
         self._kept[key] = Kept(kept.number, key, now.wall_us, version=kept.version + 1, erased_us=now.wall_us)
-        return Erased(gone, tuple(sorted(learned)))
+        return Erased(gone, tuple(sorted(learned)), stranger=stranger)
 
     # Keeping
 

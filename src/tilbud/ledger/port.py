@@ -100,6 +100,7 @@ class Erased:
 
     rows: int
     campaigns: tuple[str, ...]
+    stranger: bool = False  # nothing was kept of them, not even a tombstone
 
 
 EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField

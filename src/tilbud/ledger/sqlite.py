@@ -214,7 +214,7 @@ class SqliteLedger(SqliteReading):
         return met
 
     async def erase(self, key: CustomerKey, now: Now) -> Erased:
-        """Remove every row about a customer, then empty the log, where the rows still stand.
+        """Remove every row about a customer, then empty the log, where such rows still stand.
 
         A reader in another process can hold the log. After some seconds this returns all the same, since
         the rows are gone for whoever reads; the log is emptied as soon as it is free.
@@ -222,7 +222,9 @@ class SqliteLedger(SqliteReading):
         erased: Erased = await self._submit(
             Work(lambda statements: statements.customers.erase(key, now), now), 1
         )
-        if self._opened is not None:  # else it was closed meanwhile, which empties the log
+        if (
+            self._opened is not None and not erased.stranger
+        ):  # else it was closed meanwhile, which empties the log
             await asyncio.to_thread(self._opened.wal.empty, _EMPTIED_WITHIN_S)
         return erased
 

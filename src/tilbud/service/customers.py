@@ -1,8 +1,9 @@
 """What is kept about customers, and their rights over it.
 
 What holds: a customer's id is hashed here and goes no further; nothing personal is stored without
-consent; an erasure returns when rows are gone and no served model has learned them. gRPC is not known
-here.
+consent; an erasure returns when rows are gone and no served model has learned them. Each one is in the log,
+without the id; of people of whom nothing is kept there are so many a second, since each leaves a tombstone.
+gRPC is not known here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
 
+import structlog
+
+from tilbud.domain.allowance import Allowance
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, Consent, check_text
 from tilbud.domain.customers import CustomerEvent, CustomerEventStatus, CustomerKey, Profile
 from tilbud.domain.decisions import check_id
-from tilbud.domain.errors import InvalidField, TilbudError, UnknownCustomer
+from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownCustomer
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.domain.updates import ProfileUpdate
@@ -60,6 +65,7 @@ class CustomerService:
         metrics: Metrics,
         limits: Limits,
         relearn: Callable[[], Awaitable[object]],
+        log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._customers = customers
         self._clock = clock
@@ -67,6 +73,10 @@ class CustomerService:
         self._metrics = metrics
         self._limits = limits
         self._relearn = relearn
+        self._log = log
+        self._strangers = Allowance(
+            at_once=limits.erasures_of_strangers_at_once, per_s=limits.erasures_of_strangers_per_s
+        )
 
     def get(self, customer_id: str) -> Profile:
         """Return a customer's profile; raises InvalidField, UnknownCustomer."""
@@ -130,13 +140,31 @@ class CustomerService:
         Returns how many rows there were. Not to be cancelled. Raises InvalidField, Overloaded,
         LedgerUnavailable.
         """
-        checked = self._checked(customer_id, "customer_id")
-        rows = 0
-        for key in all_kept_under(checked, self._key, self._customers):
-            rows += (await self._customers.erase(key, self._clock.now())).rows
-        self._metrics.erasures.inc()
-        await self._relearn()
+        started = perf_counter()
+        keys = all_kept_under(self._checked(customer_id, "customer_id"), self._key, self._customers)
+        if not any(self._customers.customer(key).number for key in keys):
+            self._admit_stranger()
+        erased = [await self._customers.erase(key, self._clock.now()) for key in keys]
+        rows, stranger = sum(each.rows for each in erased), all(each.stranger for each in erased)
+        self._metrics.erasures.labels("unknown" if stranger else "known").inc()
+        if not stranger:  # nobody can have learned from a stranger
+            await self._relearn()
+        self._log.info(
+            "customer_erased",
+            known=not stranger,
+            removed_rows=rows,
+            campaigns=sorted({name for each in erased for name in each.campaigns}),
+            seconds=round(perf_counter() - started, 3),
+        )
         return rows
+
+    def _admit_stranger(self) -> None:
+        if not self._strangers.take(self._clock.now().service_us):
+            self._log.warning("erasures_of_strangers_refused", per_s=self._limits.erasures_of_strangers_per_s)
+            raise Overloaded(
+                "the allowance for erasing customers of whom nothing is kept",
+                1 / self._limits.erasures_of_strangers_per_s,
+            )
 
     def _customer(self, customer_id: str, field: str) -> CustomerKey:
         return kept_under(self._checked(customer_id, field), self._key, self._customers)

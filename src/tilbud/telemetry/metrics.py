@@ -189,7 +189,11 @@ class Metrics:
             "Reported customer events by status: accepted, duplicate, no_consent, refused",
             "status",
         )
-        self.erasures = counter("erasures", "Customers erased")
+        self.erasures = counter(
+            "erasures", "Customers erased: known ones, and those of whom nothing was kept", "customer"
+        )
+        for customer in ("known", "unknown"):
+            self.erasures.labels(customer)
         self.settling_lease = gauge("settling_lease", "1 in the process that settles, 0 elsewhere")
         self._paused = gauge(
             "paused", "1 for each offer that is paused; a paused campaign has no offer", "campaign", "offer"

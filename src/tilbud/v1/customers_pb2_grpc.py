@@ -103,7 +103,9 @@ class CustomerServiceServicer(object):
 
     def EraseCustomer(self, request, context):
         """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
-        learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
+        learned anew without it. Repeating it is safe; where the deadline was too short it goes on. Many customers
+        of whom nothing is stored, one after the other, are RESOURCE_EXHAUSTED after the first 1,000 and then more
+        than 5 a second: each leaves a tombstone. Try again as RetryInfo says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,7 +63,9 @@ class CustomerServiceStub:
     """ExportCustomer returns everything stored about a customer, page by page."""
     EraseCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.EraseCustomerResponse]
     """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
-    learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
+    learned anew without it. Repeating it is safe; where the deadline was too short it goes on. Many customers
+    of whom nothing is stored, one after the other, are RESOURCE_EXHAUSTED after the first 1,000 and then more
+    than 5 a second: each leaves a tombstone. Try again as RetryInfo says.
     """
 
 @_typing.type_check_only
@@ -91,7 +93,9 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """ExportCustomer returns everything stored about a customer, page by page."""
     EraseCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.EraseCustomerRequest, _customers_pb2.EraseCustomerResponse]  # type: ignore[assignment]
     """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
-    learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
+    learned anew without it. Repeating it is safe; where the deadline was too short it goes on. Many customers
+    of whom nothing is stored, one after the other, are RESOURCE_EXHAUSTED after the first 1,000 and then more
+    than 5 a second: each leaves a tombstone. Try again as RetryInfo says.
     """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -146,7 +150,9 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.EraseCustomerResponse, _abc.Awaitable[_customers_pb2.EraseCustomerResponse]]:
         """EraseCustomer removes everything stored about a customer, known or not, and returns when the models have been
-        learned anew without it. Repeating it is safe; where the deadline was too short it goes on.
+        learned anew without it. Repeating it is safe; where the deadline was too short it goes on. Many customers
+        of whom nothing is stored, one after the other, are RESOURCE_EXHAUSTED after the first 1,000 and then more
+        than 5 a second: each leaves a tombstone. Try again as RetryInfo says.
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

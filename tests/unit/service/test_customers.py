@@ -1,0 +1,60 @@
+"""Erasures are told without the id; those of strangers are bounded, and cost nothing but their row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from tests.wiring import Wired
+
+from tilbud.domain.context import Consent
+from tilbud.domain.decisions import DecideRequest
+from tilbud.domain.errors import Overloaded
+
+CAMPAIGN = """
+campaign: c
+offers: [{id: a}, {id: b}]
+reward: {outcomes: {click: 1}}
+consent: not_required
+"""
+
+
+@pytest.fixture
+async def wired(tmp_path: Path) -> Wired:
+    """The campaign above, served from memory."""
+    return await Wired(CAMPAIGN, tmp_path).start()
+
+
+async def test_each_erasure_is_told_without_the_id(wired: Wired) -> None:
+    """How many rows, of which campaigns' models, whether there was anything: and nothing of whom."""
+    await wired.decide.decide(DecideRequest("c", customer_id="anna-of-old", consent=Consent.GRANTED))
+    with capture_logs() as logged:
+        rows = await wired.customers.erase("anna-of-old")
+        await wired.customers.erase("nobody-at-all")
+    told = [each for each in logged if each["event"] == "customer_erased"]
+    assert [(each["known"], each["removed_rows"]) for each in told] == [(True, rows), (False, 0)]
+    assert "anna-of-old" not in str(logged)
+    assert "nobody-at-all" not in str(logged)
+
+
+async def test_erasing_strangers_is_bounded_and_nobody_known_is_kept_waiting(wired: Wired) -> None:
+    """Beyond so many at once it is refused, with a delay; the known are erased all the same, again too."""
+    await wired.decide.decide(DecideRequest("c", customer_id="anna", consent=Consent.GRANTED))
+    for number in range(wired.limits.erasures_of_strangers_at_once):
+        await wired.customers.erase(f"stranger-{number}")
+    with pytest.raises(Overloaded, match="of whom nothing is kept") as refused:
+        await wired.customers.erase("one-too-many")
+    assert refused.value.retry_after_s == 1 / wired.limits.erasures_of_strangers_per_s
+    for name in ("anna", "anna", "stranger-0"):
+        await wired.customers.erase(name)
+    wired.clock.pass_s(refused.value.retry_after_s)
+    assert await wired.customers.erase("one-too-many") == 0
+
+
+async def test_erasing_a_stranger_learns_nothing_anew(wired: Wired) -> None:
+    """No model can have learned from them; one that was known before is seen to each time."""
+    await wired.customers.erase("stranger")
+    assert wired.relearned == 0
+    await wired.customers.erase("stranger")  # as it may be a retry of one that a crash cut short
+    assert wired.relearned == 1
