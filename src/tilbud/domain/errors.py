@@ -4,6 +4,7 @@
     ├── RequestError                the caller can mend it
     │   ├── InvalidField            a field breaks its limit: names it
     │   │   └── AnswersTooLarge     a batch whose answers the caller could not receive
+    │   ├── RequestMissing          the call's message did not come
     │   ├── UnknownCampaign
     │   ├── UnknownDecision
     │   ├── IdReused                one id, two different requests
@@ -60,6 +61,13 @@ class AnswersTooLarge(InvalidField):
     def under(self, prefix: str) -> AnswersTooLarge:
         """Return the same error of one question of the batch."""
         return AnswersTooLarge(self._bytes_max, prefix)
+
+
+class RequestMissing(RequestError):
+    """A call ended, or waited too long, without its request message."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the request message is missing: {problem}")
 
 
 class UnknownCampaign(RequestError):

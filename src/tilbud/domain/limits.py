@@ -49,6 +49,11 @@ class Limits:
     # In flight
     listeners: int = 16  # on the one address of gRPC, see transport/server.py
     calls_in_flight_max: int = 4_096
+    calls_unread_max: int = 8_192  # whose message has not come
+    request_wait_s: float = 20.0  # for the message of a call
+    watchers_max: int = 10_000  # of health
+    reflections_max: int = 100
+    ping_interval_min_s: float = 0.5  # of a client's keepalive; one that pings more often is sent away
     gathered_every_s: float = 0.001  # batches of calls that came one by one
     ledger_queue_rows_max: int = 50_000
     ledger_batch_rows_max: int = 2_000

@@ -19,10 +19,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 
-from tilbud.domain.errors import InvalidField, Overloaded
+from tilbud.domain.errors import InvalidField, Overloaded, RequestMissing
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
+from tilbud.transport.arrivals import Arrivals
 from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
 from tilbud.transport.wire import Unreadable, reader
 
@@ -42,6 +43,7 @@ class Rpc:
         self._limits = limits
         self._log = log
         self._in_flight = 0
+        self._arrivals = Arrivals(limits, metrics.rpc)
 
     @property
     def in_flight(self) -> int:
@@ -65,9 +67,15 @@ class Rpc:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         answer_to: Handle = handle or _unimplemented
 
-        async def serve(message: Message | Unreadable, context: Context) -> Message | bytes:
+        async def serve(_: object, context: Context) -> Message | bytes:
             started = perf_counter()
             code = _CANCELLED  # unless the handler gets to its end
+            try:
+                message = await self._arrivals.read(context, name)
+            except RequestMissing as error:
+                refusal = status_of(error)
+                self._metrics.rpc(name, refusal[0].name, perf_counter() - started)
+                return await _abort(context, refusal)
             self._in_flight += 1
             try:
                 self._admit(message)
@@ -82,7 +90,7 @@ class Rpc:
                 self._metrics.rpc(name, code, perf_counter() - started)
             return await _abort(context, refusal)
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             serve,
             request_deserializer=reader(request, self._limits.message_bytes_max),
             response_serializer=_serialized,

@@ -15,12 +15,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from tilbud.domain.limits import Limits
-from tilbud.transport.reflection_v1 import SERVICE_NAME as REFLECTION_V1
-from tilbud.transport.reflection_v1 import reflection_v1
+from tilbud.transport.health_service import SERVICE_NAME as HEALTH
+from tilbud.transport.health_service import HealthService
+from tilbud.transport.reflecting import SERVICE_NAMES as REFLECTION
+from tilbud.transport.reflecting import reflection_handlers
 from tilbud.transport.rpc import Handle, Rpc
 from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
 
@@ -51,10 +51,13 @@ class GrpcServer:
         limits: Limits,
     ) -> None:
         self._listen = listen
-        self._health = health.aio.HealthServicer()
         names = tuple(service.full_name for service in _SERVICES)
-        self._health_names = ("", *names)
-        services = tuple(rpc.service(service, handlers.get(service.name, {})) for service in _SERVICES)
+        self._health = HealthService(names, limits)
+        services = (
+            *(rpc.service(service, handlers.get(service.name, {})) for service in _SERVICES),
+            self._health.handler(),
+            *reflection_handlers((*names, HEALTH, *REFLECTION), limits),
+        )
         self._servers = [self._server(services, limits) for _ in range(limits.listeners)]
 
     def _server(self, services: Sequence[grpc.GenericRpcHandler], limits: Limits) -> grpc.aio.Server:
@@ -68,14 +71,12 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
                 ("grpc.keepalive_time_ms", 2 * _MINUTE_MS),
                 ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", int(limits.ping_interval_min_s * 1_000)),
                 ("grpc.server_handshake_timeout_ms", 10_000),
             )
         )
         server.add_generic_rpc_handlers(services)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        shown = (*self._health_names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
-        reflection.enable_server_reflection(shown, server)
-        server.add_generic_rpc_handlers((reflection_v1(shown),))
         return server
 
     async def start(self) -> None:
@@ -99,9 +100,7 @@ class GrpcServer:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Say SERVING or NOT_SERVING, overall and for each service."""
-        status = health_pb2.HealthCheckResponse
-        for name in self._health_names:
-            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+        self._health.set(serving=serving)
 
     async def drain(self, notice_s: float, grace_s: float) -> None:
         """Tell clients to go elsewhere, serve `notice_s` longer, then finish what is in flight."""
@@ -110,4 +109,5 @@ class GrpcServer:
         await self._stop(grace_s)
 
     async def _stop(self, grace_s: float) -> None:
+        self._health.end()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))

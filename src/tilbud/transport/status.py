@@ -16,8 +16,10 @@ from tilbud.domain import errors
 
 DOMAIN = "tilbud"
 CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
+    (errors.AnswersTooLarge, StatusCode.INVALID_ARGUMENT, "ANSWERS_TOO_LARGE"),
     (errors.InvalidField, StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     (errors.CampaignInvalid, StatusCode.INVALID_ARGUMENT, "INVALID_CAMPAIGN_FILE"),
+    (errors.RequestMissing, StatusCode.INVALID_ARGUMENT, "REQUEST_MISSING"),
     (errors.UnknownCampaign, StatusCode.NOT_FOUND, "UNKNOWN_CAMPAIGN"),
     (errors.UnknownDecision, StatusCode.NOT_FOUND, "UNKNOWN_DECISION"),
     (errors.IdReused, StatusCode.ALREADY_EXISTS, "ID_REUSED"),

@@ -10,10 +10,10 @@ What holds for every method here:
  * An unknown campaign or decision is NOT_FOUND; one id used for two different requests is
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
- * ErrorInfo.reason is one of INVALID_FIELD, UNKNOWN_CAMPAIGN, UNKNOWN_DECISION, ID_REUSED,
-   DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED,
-   LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a correlation id for whoever reads
-   the log.
+ * ErrorInfo.reason is one of INVALID_FIELD, ANSWERS_TOO_LARGE, REQUEST_MISSING, UNKNOWN_CAMPAIGN,
+   UNKNOWN_DECISION, ID_REUSED, DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING,
+   CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a
+   correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
  * A request holds at most 4 MiB; one up to 16 MiB is INVALID_ARGUMENT, and gRPC itself answers a larger one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ class _AbortError(Exception):
 
 
 class _Context:
+    def __init__(self, message: object) -> None:
+        self._message = message
+
+    async def read(self) -> object:
+        return self._message
+
     async def abort(self, *_: object) -> None:
         raise _AbortError
 
@@ -39,7 +46,7 @@ async def test_a_call_is_in_flight_while_it_is_handled() -> None:
     async def handle(message: Any, _context: Any) -> pb.DecideResponse:
         seen.append(rpc.in_flight)
         if message.campaign == "outer":
-            await method(pb.DecideRequest(campaign="inner"), None)
+            await call("inner")
         elif message.campaign == "raises":
             raise ValueError
         elif message.campaign == "waits":
@@ -48,17 +55,21 @@ async def test_a_call_is_in_flight_while_it_is_handled() -> None:
         return pb.DecideResponse()
 
     service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {"Decide": handle})
-    method: Any = service.service(_Details()).unary_unary  # type: ignore[union-attr, arg-type]
-    await method(pb.DecideRequest(campaign="outer"), None)
+    method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
+
+    def call(campaign: str) -> Awaitable[bytes]:
+        return method(None, _Context(pb.DecideRequest(campaign=campaign)))  # type: ignore[no-any-return]
+
+    await call("outer")
     assert seen == [1, 2]
     assert rpc.in_flight == 0
     with pytest.raises(_AbortError):
-        await method(pb.DecideRequest(campaign="raises"), _Context())
+        await call("raises")
     assert rpc.in_flight == 0
-    call = asyncio.create_task(method(pb.DecideRequest(campaign="waits"), None))
+    waits = asyncio.ensure_future(call("waits"))
     await waiting.wait()
     assert rpc.in_flight == 1
-    call.cancel()
+    waits.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await call
+        await waits
     assert rpc.in_flight == 0

@@ -20,6 +20,8 @@ EXAMPLES: dict[type[TilbudError], tuple[TilbudError, StatusCode]] = {
     type(error): (error, code)
     for error, code in (
         (InvalidField("context.device", "too long"), StatusCode.INVALID_ARGUMENT),
+        (errors.AnswersTooLarge(4_000_000), StatusCode.INVALID_ARGUMENT),
+        (errors.RequestMissing("the call ended without one"), StatusCode.INVALID_ARGUMENT),
         (errors.UnknownCampaign("c"), StatusCode.NOT_FOUND),
         (errors.UnknownDecision("c", "d"), StatusCode.NOT_FOUND),
         (errors.IdReused("decision_id", "d"), StatusCode.ALREADY_EXISTS),
