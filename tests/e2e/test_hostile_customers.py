@@ -174,7 +174,7 @@ def _changes(customer_id: str, text: str) -> Iterator[_Change]:
     clean = is_clean(text)
     some = clean and bool(text)
     form = composed(text)
-    low = form.lower()  # so is a language kept, and it must be short in small letters too
+    low = form.lower().strip()  # so is a language kept, and it must be short in small letters too
 
     def of(*, field: str, takes: bool, mask: str, read: Any, kept: object, **said: Any) -> _Change:
         return _Change(f"customer.{field}", takes, customer(customer_id, **said), mask, read, kept)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import UNCLEAN, is_clean
 
@@ -145,7 +146,7 @@ class Vocabulary:
 class Known:
     """What is known of the customer, checked: it stands in where the caller said nothing.
 
-    `language` is in small letters; `features` are of the kinds that the campaign declares, or its events'.
+    `language` is canonical; `features` are of the kinds that the campaign declares, or its events'.
     """
 
     journey_stage: str = ""
@@ -181,9 +182,10 @@ def read_context(
     journey_stage = _declared("journey_stage", stage, vocabulary.journey_stages, limits)
     language = country = ""
     if said.place or said.language or said.country:
-        language, country = said.language.lower(), said.country.upper()  # which may make a text longer
+        language, country = said.language, said.country.upper()  # which may make a text longer
         for name, text in (("place", said.place), ("language", language), ("country", country)):
             check_text(f"context.{name}", text, limits)
+        language = check_text("context.language", canonical(language), limits)
     features = _features(said.features, vocabulary.features, limits) if said.features else _NO_FEATURES
     home = time_zone(vocabulary.time_zone)
     asked = said.time_zone or known.time_zone

@@ -21,6 +21,7 @@ from tilbud.domain.context import Context, eve
 from tilbud.domain.customers import NO_PREFERENCES, NOTHING_HAPPENED, Happened, Preferences
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.language_tags import canonical, covers
 from tilbud.domain.predicates import Condition
 
 CONTACT_POLICY = "contact_policy"
@@ -68,6 +69,10 @@ class Eligibility:
         return Eligibility(left, tuple(sorted((*self.removed, *removed))))
 
 
+_NONE: frozenset[str] = frozenset()
+_LANGUAGES_KEPT_MAX = 1_024
+
+
 class CustomerFacts(NamedTuple):
     """What rules look at of the customer."""
 
@@ -96,6 +101,10 @@ class Rules:
         self._index = {offer.id: number for number, offer in enumerate(campaign.offers)}
         self._ids = frozenset(self._index)
         self._topics = frozenset(topic for rules in self._offers for topic in rules.customer.topics)
+        self._languages = frozenset(
+            language for offer in campaign.offers for language in _canonical(offer.languages)
+        )
+        self._spoken: dict[str, frozenset[str]] = {}
         self._everything = Eligibility(tuple(range(len(self._offers))), ())
         self._free = not any(rules.restricts for rules in self._offers)
 
@@ -120,6 +129,7 @@ class Rules:
             return self._everything
         included = self._indexes("include_offers", include)
         excluded = self._indexes("exclude_offers", exclude)
+        spoken = self._covering(context.language)
         eligible: list[int] = []
         removed: list[tuple[int, str]] = []
         for number, rules in enumerate(self._offers):
@@ -129,11 +139,23 @@ class Rules:
                 removed.append((number, "exclude_offers"))
             elif paused and rules.offer_id in paused:
                 removed.append((number, "paused"))
-            elif rule := not_now or rules.removed_by(context, facts, wishes=wishes):
+            elif rule := not_now or rules.removed_by(context, facts, spoken, wishes=wishes):
                 removed.append((number, rule))
             else:
                 eligible.append(number)
         return Eligibility(tuple(eligible), tuple(removed))
+
+    def _covering(self, language: str) -> frozenset[str]:
+        """Return which languages that rules name cover this one."""
+        if not self._languages or not language:
+            return _NONE
+        spoken = self._spoken.get(language)
+        if spoken is None:
+            if len(self._spoken) >= _LANGUAGES_KEPT_MAX:
+                self._spoken.clear()
+            spoken = frozenset(each for each in self._languages if covers(each, language))
+            self._spoken[language] = spoken
+        return spoken
 
     def _concerned(self, preferences: Preferences) -> bool:
         """Say whether a customer's blocks touch any offer of the campaign."""
@@ -215,7 +237,7 @@ class _OfferRules:
             ("devices", "device", offer.devices),
             ("journey_stages", "journey_stage", offer.journey_stages),
             ("places", "place", offer.places),
-            ("languages", "language", _lower(offer.languages)),
+            ("languages", "language", None if offer.languages is None else _canonical(offer.languages)),
             ("countries", "country", _upper(offer.countries)),
         )
         self.offer_id = offer.id
@@ -228,24 +250,26 @@ class _OfferRules:
         self._narrow = bool(self._lists or offer.valid or self._hours or condition)
         self.restricts = self._narrow or customer.restrict
 
-    def removed_by(self, context: Context, facts: CustomerFacts, *, wishes: bool) -> str:
+    def removed_by(
+        self, context: Context, facts: CustomerFacts, spoken: frozenset[str], *, wishes: bool
+    ) -> str:
         """Return the first rule that removes the offer, or "" where it may be shown.
 
-        Without `wishes` the customer blocks nothing of this campaign.
+        `spoken` are the languages of rules that cover the context's. Without `wishes` the customer blocks
+        nothing of this campaign.
         """
         customer = self.customer
         rule = customer.unwanted(facts) if wishes or customer.restrict else ""
         if not rule and self._narrow:
-            rule = self._unfitting(context)
+            rule = self._unfitting(context, spoken)
         if not rule and customer.look_back:
             rule = customer.untimely(facts)
         return rule
 
-    def _unfitting(self, context: Context) -> str:
+    def _unfitting(self, context: Context, spoken: frozenset[str]) -> str:
         """Return the rule by which the context forbids the offer, or ""."""
         for rule, key, words in self._lists:
-            value = getattr(context, key)
-            if value not in words and not (key == "language" and _in_range(value, words)):
+            if spoken.isdisjoint(words) if key == "language" else getattr(context, key) not in words:
                 return rule
         day, minute, hours = context.campaign_day, context.moment.minute_of_day, self._hours
         in_hours = hours is None or hours.contains(minute)
@@ -271,13 +295,8 @@ def _day_of_night(context: Context, hours: Hours) -> date:
     )
 
 
-def _in_range(language: str, ranges: frozenset[str]) -> bool:
-    """Say whether `da` covers `da-dk`, `zh-hant` covers `zh-hant-tw`: RFC 4647, 3.3.1."""
-    return any(language.startswith(f"{each}-") for each in ranges)
-
-
-def _lower(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return words and tuple(word.lower() for word in words)
+def _canonical(languages: Iterable[str] | None) -> Iterable[str]:
+    return map(canonical, languages or ())
 
 
 def _upper(words: tuple[str, ...] | None) -> tuple[str, ...] | None:

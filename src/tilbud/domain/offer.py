@@ -29,6 +29,7 @@ from tilbud.domain.fields import (
     composed,
     different,
 )
+from tilbud.domain.language_tags import canonical
 from tilbud.domain.languages import ByLanguage
 
 
@@ -83,6 +84,13 @@ class Shown(Section):
         return self
 
 
+def _languages(written: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for language in written or ():
+        if not canonical(language):
+            raise ValueError(f"{language!r:.40} stands for no language; remove `languages` where any will do")
+    return written
+
+
 class Offer(Shown):
     """One action of the bandit, with its own rules."""
 
@@ -95,7 +103,7 @@ class Offer(Shown):
     devices: Words | None = None
     journey_stages: Words | None = None
     places: Words | None = None
-    languages: Words | None = None
+    languages: Annotated[Words | None, AfterValidator(_languages)] = None
     countries: Words | None = None
     when: dict[str, Any] | None = None
     valid: Validity | None = None

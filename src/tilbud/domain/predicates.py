@@ -2,9 +2,9 @@
 
     {basket_value: {gt: 30}, any_of: [{weekend: {eq: true}}, {device: {in: [mobile]}}]}
 
-What holds: every key of a condition must hold; `any_of` asks for at least one of its conditions,
-`none_of` for none. An absent feature matches nothing, not even a negation of a value: only
-`none_of` can be true of what is not known.
+What holds: every key of a condition must hold; `any_of` asks for at least one of its conditions, `none_of`
+for none. A language is asked for as a rule names it: `da` is also da-DK. An absent feature matches nothing,
+not even a negation of a value: only `none_of` can be true of what is not known.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tilbud.domain.context import (
     kind_of,
 )
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.language_tags import canonical, covers
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 
@@ -50,6 +51,9 @@ class Comparison:
         value = context.value(self.feature)
         if value is None:
             return False
+        if self.feature == "language":
+            wanted = self.operand if isinstance(self.operand, tuple) else (self.operand,)
+            return any(covers(each, value) for each in wanted)
         if self.operator == "in":
             return value in self.operand  # type: ignore[operator]  # parsed as a tuple
         if self.operator == "eq":
@@ -120,12 +124,31 @@ def _comparisons(
     if not isinstance(written, Mapping) or not written:
         raise ConditionInvalid(path, f"write an operator and a value, such as {{eq: …}}; operators: "
                                      f"{', '.join(_OPERATORS)}")  # fmt: skip
+    form = _FORMS.get(feature, _as_it_is)
     return [
         Comparison(
-            feature, str(operator), _operand(str(operator), operand, kinds[feature], (*path, str(operator)))
+            feature,
+            str(operator),
+            _formed(form, _operand(str(operator), operand, kinds[feature], (*path, str(operator)))),
         )
         for operator, operand in written.items()
     ]
+
+
+def _as_it_is(word: str) -> str:
+    return word
+
+
+_FORMS: Mapping[str, Callable[[str], str]] = {"language": canonical, "country": str.upper}
+"""How a context has the words of a feature, where that is not as they are written."""
+
+
+def _formed(
+    form: Callable[[str], str], operand: FeatureValue | tuple[FeatureValue, ...]
+) -> FeatureValue | tuple[FeatureValue, ...]:
+    if isinstance(operand, tuple):
+        return tuple(form(each) if isinstance(each, str) else each for each in operand)
+    return form(operand) if isinstance(operand, str) else operand
 
 
 def _operand(

@@ -36,6 +36,7 @@ from tilbud.domain.customers import (
     Happened,
     Profile,
 )
+from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
 
 NO_CONSENT = "no_consent"
@@ -135,7 +136,7 @@ class Situations:
                 features[name] = trait.value
         if happened.events:
             features |= self._last_event(happened, now_us)
-        language = profile.language.lower()
+        language = canonical(profile.language)
         known = Known(
             journey_stage=self._stage(profile, happened, now_us),
             time_zone=_zone_there_is(profile.time_zone),

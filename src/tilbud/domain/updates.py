@@ -23,6 +23,7 @@ from tilbud.domain.customers import (
 )
 from tilbud.domain.durations import Hours, parse_hours
 from tilbud.domain.errors import ConsentMissing, CustomerChanged, InvalidField
+from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
 
 PREFERENCE_LISTS = ("blocked_offers", "blocked_topics", "blocked_channels", "opted_in_topics")
@@ -58,7 +59,8 @@ class ProfileUpdate:
                 time_zone(self.time_zone)
             except ValueError as error:
                 raise InvalidField("customer.time_zone", str(error)) from None
-        check_text("customer.language", (self.language or "").lower(), limits)  # which may be longer
+        language = check_text("customer.language", self.language or "", limits)
+        check_text("customer.language", canonical(language), limits)  # which may be longer
         check_text("customer.journey_stage", self.journey_stage or "", limits)
         if len(self.traits) > limits.traits_max:
             raise InvalidField("customer.traits", f"at most {limits.traits_max}, got {len(self.traits)}")
@@ -91,7 +93,7 @@ class ProfileUpdate:
             before,
             consent=consent,
             time_zone=before.time_zone if self.time_zone is None else self.time_zone,
-            language=before.language if self.language is None else self.language.lower(),
+            language=before.language if self.language is None else canonical(self.language),
             journey_stage=before.journey_stage if stage is None else stage,
             journey_stage_us=before.journey_stage_us if stage is None else now_us,
             traits=dict(sorted(traits.known.items())),

@@ -305,7 +305,7 @@ _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": f"{_LETTERS} and . _ - and begin with a letter or digit",
     r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$": f"{_LETTERS} and . _ - and begin with a letter or digit",
     r"^[A-Za-z][A-Za-z0-9_]*$": f"{_LETTERS} and _ and begin with a letter",
-    r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$": "write a language such as en or da-DK",
+    r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$": "write a language such as en or da-DK",
 }
 
 

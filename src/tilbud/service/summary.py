@@ -14,6 +14,7 @@ from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.durations import duration_text
 from tilbud.domain.eligibility import RULES
 from tilbud.domain.fields import Cap
+from tilbud.domain.language_tags import nearest
 from tilbud.domain.limits import Limits
 from tilbud.domain.offer import Shown
 
@@ -86,8 +87,8 @@ def _lacking(language: str, shown: Iterable[Shown]) -> str:
 
 
 def _is_read(language: str, texts: Iterable[str]) -> bool:
-    """Say whether one of `texts` is in the language, or in the one that it is a kind of."""
-    return any(f"{language}-".startswith(f"{each}-") for each in texts)
+    """Say whether one of `texts` is in a language that a reader of this one reads."""
+    return nearest(language, tuple(texts)) is not None
 
 
 def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:

@@ -105,7 +105,9 @@ class Customer(_message.Message):
     time_zone: _builtins.str
     """IANA name, such as "Europe/Copenhagen"; empty: unknown. Used where a call says none, and for quiet hours."""
     language: _builtins.str
-    """Language, such as "da"; empty: unknown. Used where a call says none. At most 128 characters."""
+    """Language, such as "da", written as in Context and kept as a BCP 47 tag in small letters; empty: unknown.
+    Used where a call says none. At most 128 characters.
+    """
     journey_stage: _builtins.str
     """Journey stage; empty: unknown. Used where a call says none and no event after it was set says another:
     an event's own time counts, so one that is told late does not move the stage back. At most 128

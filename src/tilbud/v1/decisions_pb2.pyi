@@ -274,7 +274,9 @@ class Context(_message.Message):
     the campaign's.
     """
     language: _builtins.str
-    """Language, such as "da" or "da-DK", in any case. A rule for "da" also takes "da-DK". At most 128
+    """Language as a device has it: "da", "da-DK", "da_DK.UTF-8", or an Accept-Language header, of which the most
+    wanted counts. Read by BCP 47 and CLDR: a rule for "da" also takes "da-DK", one for "no" takes "nb" and
+    "nn", one for "zh-Hant" takes "zh-TW". "C", "POSIX", "*" and "und" say that none is known. At most 128
     characters.
     """
     country: _builtins.str
@@ -751,7 +753,7 @@ class ExplainDecisionRequest(_message.Message):
     decision_id: _builtins.str
     """The decision's id. Required. Unknown: NOT_FOUND."""
     language: _builtins.str
-    """Language of customer_explanation, such as "da". Empty: the decision's own, then the campaign's
+    """Language of customer_explanation, written as in Context. Empty: the decision's own, then the campaign's
     fallback_language. At most 128 characters.
     """
     def __init__(

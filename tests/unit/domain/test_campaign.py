@@ -446,7 +446,7 @@ def test_traits_say_how_old_they_may_be():
 
 
 def test_payloads_are_read_in_the_readers_language():
-    """A payload is found by language, then its wider language, then the fallback language; or is the one."""
+    """A payload is found by the nearest language, then the fallback language; or is the one."""
     made = campaign(
         {"id": "a", "payloads": {"en": {"t": 1}, "da": {"t": 2}, "pt-BR": {"t": 3}}},
         {"id": "b", "payload": {"t": 4}},
@@ -458,9 +458,18 @@ def test_payloads_are_read_in_the_readers_language():
         for language in ("", "da", "da-dk", "DA-DK-x", "sv", "pt-br", "pt", "en-GB", "-", "d")
     }
     assert of == {
-        "": 1, "da": 2, "da-dk": 2, "DA-DK-x": 2, "sv": 1, "pt-br": 3, "pt": 1, "en-GB": 1, "-": 1, "d": 1,
+        "": 1, "da": 2, "da-dk": 2, "DA-DK-x": 2, "sv": 1, "pt-br": 3, "pt": 3, "en-GB": 1, "-": 1, "d": 1,
     }  # fmt: skip
     assert [made.payload(shown, "da")["t"] for shown in (made.offers[1], made.fallback)] == [4, 5]
+
+
+def test_one_language_in_two_spellings_is_there_twice():
+    """`iw` and `he`, or `da-DK` and `da_dk`, name one text; `*` names none."""
+    for first, second in (("iw", "he"), ("da-DK", "da_dk")):
+        with pytest.raises(ValidationError, match="is there twice"):
+            campaign({"id": "a", "payloads": {first: {}, second: {}}}, fallback_language=first)
+    with pytest.raises(ValidationError, match="stands for no language"):
+        campaign({"id": "a", "languages": ["*"]})
 
 
 def test_explanations_are_read_in_the_readers_language():

@@ -180,3 +180,12 @@ def test_anything_is_a_condition_or_refused(written):
     assert isinstance(condition, Condition)
     assert condition.holds(context(**FACTS)) in (True, False)
     assert condition.holds(context()) in (True, False)
+
+
+def test_conditions_ask_for_languages_and_countries_as_rules_do():
+    """A condition for `no` takes nb-NO, one for DK takes dk, however both are written."""
+    for said, wanted, holds in (("nb_NO", "no", True), ("da-DK", "DA", True), ("da", "da-DK", False)):
+        for operand in ({"eq": wanted}, {"in": ["th", wanted]}):
+            condition = parse_condition({"language": operand}, {})
+            assert condition.holds(context(language=said)) is holds
+    assert parse_condition({"country": {"eq": "dk"}}, {}).holds(context(country="DK"))

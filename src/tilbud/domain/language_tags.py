@@ -1,0 +1,200 @@
+"""Languages as devices, browsers and systems write them, read as tags of BCP 47, and which reads which.
+
+    da_DK.UTF-8, da-DK, DA-dk      da-dk          iw_IL                  he-il
+    zh_TW, zh-Hant-TW, zh_TW_#Hant zh-tw          da, en;q=0.8           da
+    sr_RS@latin                    sr-latn-rs     C, POSIX, *, und       "", nothing is known
+
+What holds: a tag is in small letters, without encodings, extensions and a script that the region implies.
+What is no tag is a word that stands for itself. A range (a rule's language) covers a tag where language,
+script and region are the same as far as the range names them: `no` covers nb and nn, `zh-hant` covers zh-tw,
+`da-dk` does not cover da. Which texts a reader can do with is CLDR's word. The tables are langcodes'; its
+caches have no bound, so they are emptied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from langcodes import Language, language_distance
+from langcodes.data_dicts import MACROLANGUAGES
+from langcodes.tag_parser import LanguageTagError
+
+_UNKNOWN = frozenset({"", "*", "c", "posix", "root", "und", "mul", "mis", "zxx"})
+_WRITTEN_OTHERWISE = {"no-no-ny": "nn-no", "zh-chs": "zh-hans", "zh-cht": "zh-hant"}  # Java's, .NET's
+_SCRIPTS = {"latin": "latn", "iqtelif": "latn", "cyrillic": "cyrl", "devanagari": "deva", "arabic": "arab"}
+_SCRIPT, _REGION = re.compile(r"[a-z]{4}"), re.compile(r"[a-z]{2}|[0-9]{3}")
+_VARIANT = re.compile(r"[a-z0-9]{5,8}|[0-9][a-z0-9]{3}")
+_BEGINNING = re.compile(r"[a-z]{2,8}(-|$)|[ix]-")
+_RANGE = re.compile(r"\*|[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*")
+_QUALITY = re.compile(r"q=(1(?:\.0{0,3})?|0(?:\.[0-9]{0,3})?)")
+_ONE_LANGUAGE_MAX = 1  # CLDR's distance of nb and no, of es-mx and es-419
+_UNDERSTOOD_MAX = 10  # those who speak the one read the other: gsw and de
+_SIBLINGS_MAX = 20  # kinds of one language: nn and nb
+_LAST_RESORT = 1_000  # of the same name, in another script
+_CACHED_MAX = 8_192
+_LIBRARY_CACHED_MAX = 4_096
+
+
+class _Meant(NamedTuple):
+    """What a tag says, and what goes without saying of it."""
+
+    language: str
+    script: str  # "" where it is not said
+    region: str
+    has_variants: bool
+    full: tuple[str, str, str]  # language, script and region, the likely ones where none is said
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def canonical(text: str) -> str:
+    """Return the tag of a language, or of the first wanted one of an Accept-Language header.
+
+    "" where it says that none is known; in small letters what is no tag at all.
+    """
+    wanted = _wanted(text) if "," in text or ";" in text else text.strip()
+    base, _, modifier = wanted.partition(":")[0].partition("@")
+    base = base.partition(".")[0].lower().replace("_", "-").replace("#", "")
+    parts = [part for part in base.split("-") if part]
+    if wanted.lower() in _UNKNOWN or (parts and parts[0] in _UNKNOWN):
+        return ""
+    if not parts:
+        return wanted.lower()
+    if modifier.lower() in _SCRIPTS:
+        parts.insert(1, _SCRIPTS[modifier.lower()])
+    elif modifier.lower() == "valencia":
+        parts.append("valencia")
+    language = _parsed("-".join(parts))
+    return wanted.lower() if language is None else _short(language)
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def covers(wider: str, tag: str) -> bool:
+    """Say whether a language, as a rule names it, is that of `tag`; both canonical."""
+    if tag == wider or tag.startswith(f"{wider}-"):
+        return True
+    range_, said = _meant(wider), _meant(tag)
+    if range_ is None or said is None or range_.has_variants:
+        return False
+    same = range_.language in (said.language, _kind_of(said.language))
+    if not same and {range_.language, said.language} != {"nb", "no"}:
+        return False
+    if not range_.region:
+        return range_.script in ("", said.full[1])
+    regions = range_.region == said.region or (bool(said.region) and _is_one(range_, said))
+    return regions and range_.full[1] == said.full[1]
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def nearest(tag: str, languages: Sequence[str]) -> str | None:
+    """Return the one of `languages` that a reader of `tag` reads best; None where they read none of them.
+
+    All are canonical; of equally near ones that which says most, then the first.
+    """
+    readable = [
+        (distance, not covers(each, tag), -len(each), each)
+        for each in languages
+        if (distance := _distance(tag, each)) is not None
+    ]
+    return min(readable, key=lambda found: found[:3])[3] if readable else None
+
+
+def _wanted(header: str) -> str:
+    """Return what an Accept-Language header wants most; of equals the first, "*" only where nothing else.
+
+    What is no such header is returned as it is.
+    """
+    wanted: list[tuple[float, str]] = []
+    for each in header.split(","):
+        language, *parameters = (part.strip() for part in each.split(";"))
+        match = _QUALITY.fullmatch("".join(parameters).replace(" ", "").lower()) if parameters else None
+        quality = float(match[1]) if match else 1.0
+        if language and not _RANGE.fullmatch(language):
+            return header.strip()
+        if language and quality:
+            wanted.append((quality if language != "*" else 0.0, language))
+    return max(wanted, key=lambda found: found[0])[1] if wanted else ""
+
+
+def _parsed(tag: str) -> Language | None:
+    """Return what langcodes reads in a tag, its subtags in any order; None where it is none."""
+    if not _BEGINNING.match(tag):
+        return None
+    _empty_the_librarys_caches()
+    for written in (_WRITTEN_OTHERWISE.get(tag, tag), _in_order(tag)):
+        try:
+            return Language.get(written)
+        except LanguageTagError:
+            continue
+    return None
+
+
+def _in_order(tag: str) -> str:
+    """Return language, script, region and variants of a tag in their order, without what is none of them."""
+    language, *others = tag.split("-")
+    scripts = [each for each in others if _SCRIPT.fullmatch(each)][:1]
+    regions = [each for each in others if _REGION.fullmatch(each)][:1]
+    return "-".join([language, *scripts, *regions, *(each for each in others if _VARIANT.fullmatch(each))])
+
+
+def _short(language: Language) -> str:
+    known = language.prefer_macrolanguage()
+    if not known.language:
+        return ""
+    script = known.script
+    if (
+        known.territory
+        and script == Language.make(language=known.language, territory=known.territory).maximize().script
+    ):
+        script = None
+    said = (known.language, script, known.territory, *sorted(known.variants or ()))
+    return "-".join(filter(None, said)).lower()
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def _meant(tag: str) -> _Meant | None:
+    language = _parsed(tag)
+    if language is None or not language.language:
+        return None
+    full = language.maximize()
+    return _Meant(
+        language.language,
+        language.script or "",
+        language.territory or "",
+        bool(language.variants),
+        (full.language or "", full.script or "", full.territory or ""),
+    )
+
+
+def _kind_of(language: str) -> str | None:
+    """Return the language of which another is a kind: no of nb and nn, but not Malay of Indonesian."""
+    wider = MACROLANGUAGES.get(language)
+    return None if wider == "ms" else wider
+
+
+def _is_one(range_: _Meant, said: _Meant) -> bool:
+    return language_distance.tuple_distance_cached(said.full, range_.full) <= _ONE_LANGUAGE_MAX
+
+
+def _distance(tag: str, language: str) -> int | None:
+    """Return how far a text in `language` is from a reader of `tag`; None where they cannot read it."""
+    desired, supported = _meant(tag), _meant(language)
+    if desired is None or supported is None:
+        return 0 if covers(language, tag) else None
+    distance = language_distance.tuple_distance_cached(desired.full, supported.full)
+    if distance <= _UNDERSTOOD_MAX:
+        return distance
+    siblings = {MACROLANGUAGES.get(each.language, each.language) for each in (desired, supported)}
+    if len(siblings) == 1 and distance <= _SIBLINGS_MAX:
+        return distance
+    return _LAST_RESORT if covers(language, tag) else None
+
+
+def _empty_the_librarys_caches() -> None:
+    """Keep what callers write from filling the memory: langcodes remembers every tag it was ever asked of."""
+    caches = (Language._INSTANCES, Language._PARSE_CACHE, language_distance._DISTANCE_CACHE)  # noqa: SLF001
+    for cache in caches:
+        if len(cache) > _LIBRARY_CACHED_MAX:
+            cache.clear()
