@@ -18,6 +18,7 @@ from tilbud.domain.customers import (
     customer_key,
     offer_scope,
 )
+from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import (
     NO_OFFERS,
     NO_PAYLOAD,
@@ -119,21 +120,35 @@ def outcome(decision_id: str = "d1", name: str = "click", **said: Any) -> Outcom
         "event_id": "",
         "occurred_us": None,
         "ends_now": False,
+        "weight": RULES.weights.get(name, 1.0),
     }
     return Outcome(**{**defaults, **said})
 
 
 def activation(decision_id: str = "d1", **said: Any) -> Activation:
-    """Return an activation of the decision's own offer."""
+    """Return an activation of the decision's own offer; `ends_now` and `window_us` are of its rules."""
+    terms = {each: said.pop(each) for each in ("ends_now", "window_us") if each in said}
     defaults: dict[str, Any] = {
         "campaign": CAMPAIGN,
         "decision_id": decision_id,
         "shown_offer_id": "",
-        "window_us": WINDOW_US,
-        "grace_us": GRACE_US,
-        "ends_now": frozenset(),
+        "rules": rules(**terms),
     }
     return Activation(**{**defaults, **said})
+
+
+def rules(rewards: RewardRules = RULES, **said: Any) -> DecisionRules:
+    """Return the rules a decision is made with; those that `ends_now` names settle it at once."""
+    ends_now = said.pop("ends_now", frozenset())
+    defaults: dict[str, Any] = {
+        "rewards": rewards,
+        "final": ends_now,
+        "learn": "on_settlement" if ends_now else "at_deadline",
+        "window_us": WINDOW_US,
+        "activation_window_us": ACTIVATION_WINDOW_US,
+        "grace_us": GRACE_US,
+    }
+    return DecisionRules(**{**defaults, **said})
 
 
 def contact(version: int = 0, campaign: str = CAMPAIGN, **said: Any) -> Contact:
@@ -192,7 +207,9 @@ def pause(**said: Any) -> Pause:
     return Pause(**{**defaults, **said})
 
 
-async def settle_due(ledger: Ledger, campaign: str, rules: RewardRules, limit: int, now: Now) -> Settled:
+async def settle_due(
+    ledger: Ledger, campaign: str, rules: RewardRules | None, limit: int, now: Now
+) -> Settled:
     """Settle up to `limit` due decisions, under a lease that is taken for it."""
     token = await ledger.lease("tests", now.service_us + 1, now)
     return await ledger.settle(campaign, rules, limit, now, token)

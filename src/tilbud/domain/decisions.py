@@ -185,7 +185,7 @@ class OfferSet:
 
 NO_OFFERS = OfferSet.of((), ())
 NO_PAYLOAD = Text.of("{}")
-NOTHING_REMOVED = NOTHING_DROPPED = NO_PAYLOAD
+NOTHING_REMOVED = NOTHING_DROPPED = NO_RULES = NO_PAYLOAD
 
 
 class Decision(NamedTuple):
@@ -218,6 +218,7 @@ class Decision(NamedTuple):
     customer: CustomerKey = ANONYMOUS  # only with consent
     removed: Text = NOTHING_REMOVED  # JSON object: offer id to the rule that removed it
     dropped: Text = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
+    rules: Text = NO_RULES  # what its outcomes are worth, see decision_rules.py; NO_RULES: not kept yet
 
     def ranking(self) -> list[tuple[str, float]]:
         """Return (offer id, probability), the most probable first; ties in the file's order."""

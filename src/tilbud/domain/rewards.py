@@ -44,6 +44,7 @@ class Outcome:
     event_id: str  # "": this outcome counts once
     occurred_us: int | None  # wall clock; None: the caller did not say
     ends_now: bool  # a final outcome of a campaign that learns on settlement
+    weight: float | None  # in today's campaign file; None: it does not declare it
 
     @property
     def key(self) -> str:
@@ -83,6 +84,7 @@ class CountedOutcome:
     value: float
     time_us: int
     key: str
+    weight: float | None = None  # where its decision's rules do not name it: what it was accepted with
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,13 @@ class RewardRules:
     def reward(self, outcomes: Iterable[CountedOutcome]) -> Reward:
         """Return weight × value, aggregated in order of (time, key) and clipped to the range.
 
-        No outcome, or none that the campaign still declares: the default. `max` over negative
-        contributions is the largest of them, not the default.
+        No outcome, or none that has a weight: the default. `max` over negative contributions is the largest
+        of them, not the default.
         """
         contributions = [
-            self.weights[each.outcome] * each.value
+            weight * each.value
             for each in sorted(outcomes, key=lambda each: (each.time_us, each.key))
-            if each.outcome in self.weights
+            if (weight := self.weights.get(each.outcome, each.weight)) is not None
         ]
         if not contributions:
             return Reward(self.default, clipped=False)

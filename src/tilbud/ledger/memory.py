@@ -12,15 +12,24 @@ from dataclasses import replace
 from itertools import islice
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import Contact, Decision, Reason, Repeat, Settlement, State
-from tilbud.domain.errors import IdReused, LedgerUnavailable, Overloaded, UnknownDecision
+from tilbud.domain.decisions import (
+    NO_RULES,
+    Contact,
+    Decision,
+    Reason,
+    Repeat,
+    Settlement,
+    State,
+    Text,
+)
+from tilbud.domain.errors import IdReused, InvalidField, LedgerUnavailable, Overloaded, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
 from tilbud.ledger import window as windows
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory_customers import MemoryCustomers
-from tilbud.ledger.memory_entries import Campaign, Entry, Lease
+from tilbud.ledger.memory_entries import OPEN, Campaign, Entry, Lease
 from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
 from tilbud.ledger.window import Window, check_decision
 
@@ -132,14 +141,20 @@ class MemoryLedger(MemoryCustomers):
     def _receive(self, outcome: Outcome, now: Now) -> ReceiveResult:
         campaign = self._of(outcome.campaign)
         entry = campaign.entry(outcome.decision_id)
-        if entry is None:
+        if entry is None or (entry.rules is None and outcome.weight is None):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
+        if entry.rules is not None:
+            agreed = entry.rules.agreed(outcome)
+            if isinstance(agreed, InvalidField):
+                return agreed
+            outcome = agreed
         if outcome.key in entry.received:
             known, _ = entry.received[outcome.key]
             same = outcome.same_as(known.outcome, known.value)
             return OutcomeStatus.DUPLICATE if same else IdReused("event_id", outcome.event_id)
         arrival = windows.arrive(entry.window, outcome, now)
-        counted = CountedOutcome(outcome.outcome, outcome.value, arrival.time_us, outcome.key)
+        weight = None if entry.rules is None else outcome.weight
+        counted = CountedOutcome(outcome.outcome, outcome.value, arrival.time_us, outcome.key, weight)
         entry.received[outcome.key] = (counted, arrival.status)
         if arrival.ends:
             entry.window = replace(entry.window, due_service_us=now.service_us)
@@ -167,10 +182,12 @@ class MemoryLedger(MemoryCustomers):
     def _activate(self, activation: Activation, now: Now) -> ActivateResult:
         campaign = self._of(activation.campaign)
         entry = campaign.entry(activation.decision_id)
-        if entry is None:
+        rules = (entry and entry.rules) or activation.rules
+        if entry is None or rules is None:
             return UnknownDecision(activation.campaign, activation.decision_id)
         held = entry.outcomes(OutcomeStatus.HELD)
         names = [outcome.outcome for outcome in held]
+        activation = replace(activation, rules=rules)
         after, answer = windows.activate(entry.window, entry.decision.offer_id, names, activation, now)
         if after is entry.window:
             return answer
@@ -197,7 +214,9 @@ class MemoryLedger(MemoryCustomers):
         self._commit(now)
         self._lease.release(token)
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
+    async def settle(
+        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
+    ) -> Settled:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
         self._lease.check(token)
         self._commit(now)
@@ -210,13 +229,25 @@ class MemoryLedger(MemoryCustomers):
                 of.end(entry, State.EXPIRED)
                 expired += 1
                 continue
+            agreed = entry.rules.rewards if entry.rules else rules
+            if agreed is None:
+                of.end(entry, State.VOID, shown=True)
+                expired += 1
+                continue
             of.open -= 1
             of.last_sequence += 1
             entry.window = replace(entry.window, state=State.SETTLED)
             entry.sequence = of.last_sequence
-            of.settlements[of.last_sequence] = entry.settlement(rules, of.last_sequence, now)
+            of.settlements[of.last_sequence] = entry.settlement(agreed, of.last_sequence, now)
             settled += 1
         return Settled(settled, expired, more=False)
+
+    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules."""
+        return sum(
+            entry.window.state in OPEN and entry.decision.rules not in (NO_RULES, rules)
+            for entry in self._of(campaign).entries.values()
+        )
 
     async def touch(self, now: Now) -> None:
         """Remember the service clock."""

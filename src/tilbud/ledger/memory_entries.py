@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import NO_PROFILE, Customer, CustomerKey, Profile
+from tilbud.domain.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decisions import Decision, Repeat, Settlement, State
 from tilbud.domain.errors import LeaseLost
 from tilbud.domain.rewards import CountedOutcome, OutcomeStatus, RewardRules
@@ -58,6 +59,11 @@ class Entry:
     customer: Kept | None = None
     received: dict[str, tuple[CountedOutcome, OutcomeStatus]] = field(default_factory=dict)
     sequence: int = 0  # of its settlement
+
+    @property
+    def rules(self) -> DecisionRules | None:
+        """The rules it was made with, where they were kept."""
+        return parse_rules(self.decision.rules)
 
     def outcomes(self, status: OutcomeStatus) -> list[CountedOutcome]:
         """Return the outcomes of that status."""

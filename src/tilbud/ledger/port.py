@@ -32,7 +32,8 @@ from tilbud.domain.customers import (
     Happened,
     Profile,
 )
-from tilbud.domain.decisions import Contact, Decision, Repeat, Settlement
+from tilbud.domain.decision_rules import DecisionRules
+from tilbud.domain.decisions import Contact, Decision, Repeat, Settlement, Text
 from tilbud.domain.errors import CustomerErased, DecisionExpired, IdReused, InvalidField, UnknownDecision
 from tilbud.domain.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
@@ -47,14 +48,12 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A deferred decision's offer was shown; what its campaign allows from then on."""
+    """A deferred decision's offer was shown."""
 
     campaign: str
     decision_id: str
     shown_offer_id: str  # "": the decision's own
-    window_us: int
-    grace_us: int
-    ends_now: frozenset[str]  # outcomes that settle a decision at once (learn: on_settlement)
+    rules: DecisionRules | None  # the served campaign's, for a decision without its own; None: not served
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Erased:
 
 
 EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField
-ReceiveResult = OutcomeStatus | UnknownDecision | IdReused
+ReceiveResult = OutcomeStatus | UnknownDecision | IdReused | InvalidField
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
 
@@ -212,15 +211,18 @@ class Ledger(LedgerReading, Protocol):
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes, each by `domain.rewards.receive`; known ones are DUPLICATE or IdReused.
 
-        Unknown decisions store nothing. A new outcome of a customer's decision is also when it last
-        `happened` to its offer, whatever it met here. An outcome that `ends_now` makes its decision due at
-        once; held ones do so when the decision is activated.
+        An outcome is worth what the rules say that its decision was made with; one they do not declare what
+        it says itself (`weight`), or it is InvalidField ("outcome"). Unknown decisions store nothing, nor do
+        those without rules in a campaign that is not served (no `weight` either). A new outcome of a
+        customer's decision is also when it last `happened` to its offer, whatever it met here. An outcome
+        that `ends_now` makes its decision due at once; held ones do so when the decision is activated.
         """
         ...
 
     async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open the window of deferred decisions, void those whose offer was not the one shown.
 
+        By the rules the decision was made with, else the activation's; without either it is UnknownDecision.
         A repeat, and a decision that was never deferred, returns its window unchanged. Until it
         settles, a decision of which another offer was shown is void, whichever report came first.
         """
@@ -240,11 +242,20 @@ class Ledger(LedgerReading, Protocol):
         """Give the lease up at once, if it is still this token's."""
         ...
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
+    async def settle(
+        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
+    ) -> Settled:
         """Settle up to `limit` active decisions that are due, in order; expire pending ones.
+
+        Each by the rules it was made with; `rules` are for those recorded before any were kept. Where there
+        are none either (None: the campaign is not served), such a decision is void, counted as expired.
 
         Raises LeaseLost, and settles nothing, where `token` is not the lease's current one.
         """
+        ...
+
+    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules; it may read them all, in a thread."""
         ...
 
     async def touch(self, now: Now) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from tilbud.domain.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decisions import (
     NO_OFFERS,
     NO_PAYLOAD,
+    NO_RULES,
     NOTHING_DROPPED,
     NOTHING_REMOVED,
     Decision,
@@ -31,7 +33,7 @@ Row = tuple[Any, ...]
 DECISION_COLUMNS = (
     "decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability, offers, "
     "probabilities, drawn, discovery, lineage, sequence, features, context, device, channel, journey_stage, "
-    "deferred, deadline_us, closes_service_us, due_service_us"
+    "deferred, deadline_us, closes_service_us, due_service_us, rules"
 )
 _RARER = "removed, dropped, customer_no"
 _CUSTOMER_KEY = "(SELECT key FROM customers c WHERE c.no = d.customer_no)"
@@ -117,6 +119,7 @@ def decision_row(decision: Decision) -> Row:
         decision.lineage, decision.sequence, decision.features, decision.context, decision.device,
         decision.channel, decision.journey_stage, int(decision.deferred), decision.deadline_us,
         decision.closes_service_us, decision.due_service_us,
+        None if decision.rules is NO_RULES else decision.rules.digest,
     )  # fmt: skip
 
 
@@ -137,8 +140,8 @@ class Reading:
         (
             decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability,
             offers_digest, packed, drawn, discovery, lineage, sequence, features, context, device, channel,
-            journey_stage, deferred, deadline_us, closes_service_us, due_service_us, removed, dropped,
-            customer,
+            journey_stage, deferred, deadline_us, closes_service_us, due_service_us, rules,
+            removed, dropped, customer,
         ) = row  # fmt: skip
         if customer is None:
             raise LedgerInvalid("a recorded decision has lost its customer: restore a backup")
@@ -152,6 +155,7 @@ class Reading:
             deadline_us, closes_service_us, due_service_us, customer,
             NO_PAYLOAD if removed is None else self.text(removed),
             NO_PAYLOAD if dropped is None else self.text(dropped),
+            NO_RULES if rules is None else self.text(rules),
         )  # fmt: skip
 
     def settlement(self, campaign: str, row: Row) -> Settlement:
@@ -180,6 +184,10 @@ class Reading:
             _make_room(self._texts, self._limits.interned_texts_max)
             self._texts[digest] = text
         return text
+
+    def rules(self, digest: int | None) -> DecisionRules | None:
+        """Return the rules of a digest; None of none."""
+        return None if digest is None else parse_rules(self.text(digest))
 
     def _offers(self, digest: int) -> OfferSet:
         offers = self._offer_sets.get(digest)

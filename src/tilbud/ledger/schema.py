@@ -158,6 +158,10 @@ MIGRATIONS: tuple[Step, ...] = (
         "UPDATE decisions SET fingerprint = zeroblob(16) WHERE customer_no IS NULL",
     ),
     ("ALTER TABLE repeats ADD COLUMN payload INTEGER",),  # NULL: the decision's own
+    (
+        "ALTER TABLE decisions ADD COLUMN rules INTEGER",  # NULL: those of the campaign file as it is then
+        "ALTER TABLE outcomes ADD COLUMN weight REAL",  # NULL: that of the decision's rules
+    ),
 )
 
 

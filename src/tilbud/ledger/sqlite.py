@@ -18,7 +18,7 @@ from typing import Any
 
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import Customer, CustomerEvent, CustomerKey, Profile
-from tilbud.domain.decisions import Contact, Decision, Repeat
+from tilbud.domain.decisions import Contact, Decision, Repeat, Text
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, RewardRules
@@ -174,12 +174,18 @@ class SqliteLedger(SqliteReading):
         """Give the lease up, if it is still this token's."""
         await self._submit(Work(lambda statements: statements.leases.release(token), now), 1)
 
-    async def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
+    async def settle(
+        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
+    ) -> Settled:
         """End up to `limit` due decisions, in order."""
         settled: Settled = await self._submit(
             Work(lambda statements: statements.settle(campaign, rules, limit, now, token), now), limit
         )
         return settled
+
+    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules."""
+        return await asyncio.to_thread(self.count_other_rules, campaign, rules)
 
     async def touch(self, now: Now) -> None:
         """Commit the service clock alone."""

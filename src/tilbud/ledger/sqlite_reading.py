@@ -5,13 +5,17 @@ What holds: nothing here can change the file; every read is of one moment and se
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from tilbud.domain.decisions import Decision, Reason, Settlement
+from tilbud.domain.decisions import Decision, Reason, Settlement, Text
+from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import Pause
 from tilbud.ledger.leases import LEASED_UNTIL
 from tilbud.ledger.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
+from tilbud.ledger.schema import connect
 from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
 from tilbud.ledger.switchboard import Switchboard
 
@@ -40,6 +44,11 @@ _DRAWN = (
 _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
+)
+_UNDER_OTHER_RULES = (
+    "SELECT count(*) FROM windows w JOIN decisions d ON d.no = w.decision_no "  # noqa: S608 - only constants
+    f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
+    "AND d.rules <> ?2"
 )
 _EVERY_PAUSE = (
     "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
@@ -111,6 +120,15 @@ class SqliteReading(SqliteCustomersReading):
         with self._reads() as (reading, _):
             row = reading.execute("SELECT open FROM campaigns WHERE id = ?", (campaign,)).fetchone()
             return int(row[0]) if row else 0
+
+    def count_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules; on a connection of its own."""
+        try:
+            with closing(connect(self._path, read_only=True)) as connection:
+                [count] = connection.execute(_UNDER_OTHER_RULES, (campaign, rules.digest)).fetchone()
+                return int(count)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
 
     def oldest_due_service_us(self, campaign: str) -> int | None:
         """Return when the next decision settles or expires."""

@@ -11,11 +11,13 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from tilbud.domain.clock import Now
+from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, Repeat, State
-from tilbud.domain.errors import IdReused, UnknownDecision
+from tilbud.domain.errors import IdReused, InvalidField, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
@@ -34,13 +36,14 @@ T = TypeVar("T")
 
 _WINDOW = (
     "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
+    "d.customer_no, d.rules"
 )
 _FIND_WINDOW = (
-    f"{_WINDOW} d.customer_no FROM decisions d JOIN windows w ON w.decision_no = d.no "
+    f"{_WINDOW} FROM decisions d JOIN windows w ON w.decision_no = d.no "
     "WHERE d.campaign_no = ? AND d.decision_id = ?"
 )
 _FIND_REPEATED = (
-    f"{_WINDOW} d.customer_no FROM repeats r JOIN decisions d ON d.no = r.decision_no "
+    f"{_WINDOW} FROM repeats r JOIN decisions d ON d.no = r.decision_no "
     "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
 )
 _DUE = (
@@ -48,15 +51,24 @@ _DUE = (
     "WHERE campaign_no = ? AND due_service_us IS NOT NULL AND due_service_us <= ? "
     "ORDER BY due_service_us, decision_no LIMIT ?"
 )
+_DUE_WITH_RULES = (
+    f"SELECT due.*, d.rules FROM ({_DUE}) due LEFT JOIN decisions d ON d.no = due.decision_no "  # noqa: S608
+    "ORDER BY due.due_service_us, due.decision_no"
+)
 _DUE_OUTCOMES = (
-    "SELECT o.decision_no, o.outcome, o.value, o.time_us, o.key "  # noqa: S608 - only constants
+    "SELECT o.decision_no, o.outcome, o.value, o.time_us, o.key, o.weight "  # noqa: S608 - only constants
     f"FROM ({_DUE}) due JOIN outcomes o ON o.decision_no = due.decision_no "
     f"WHERE due.state = {State.ACTIVE} AND o.status = {OutcomeStatus.ACCEPTED}"
+)
+_RECEIVE = (
+    "INSERT INTO outcomes (decision_no, key, outcome, value, time_us, status, weight) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _END_DUE = (
     f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
     f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
 )
+_VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
 _OPEN_WINDOWS = (
     "INSERT INTO windows SELECT no, campaign_no, NOT deferred, deadline_us, closes_service_us, "
     "due_service_us FROM decisions WHERE no >= ?"
@@ -69,6 +81,16 @@ _LAST_NO = (
     "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value), (SELECT max(decision_no) FROM repeats) "
     "FROM meta WHERE key = 'removed_decision_no'"
 )
+
+
+class _Found(NamedTuple):
+    """A decision that something happened to."""
+
+    no: int
+    window: Window
+    offer_id: str  # that it drew
+    customer_no: int | None
+    rules: DecisionRules | None
 
 
 class Statements:
@@ -230,7 +252,7 @@ class Statements:
         found = self._window(repeat.campaign, repeat.stands_for)
         if found is None:
             return None
-        no, window, _, customer_no = found
+        no, window, _, customer_no, _ = found
         if window.state in (State.VOID, State.EXPIRED):
             return None
         contact = repeat.contact
@@ -282,13 +304,26 @@ class Statements:
 
     def _receive(self, outcome: Outcome, now: Now) -> ReceiveResult:
         found = self._window(outcome.campaign, outcome.decision_id)
-        if found is None:
+        if found is None or (found.rules is None and outcome.weight is None):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
-        no, window, offer_id, customer_no = found
+        no, window, offer_id, customer_no, rules = found
+        if rules is not None:
+            agreed = rules.agreed(outcome)
+            if isinstance(agreed, InvalidField):
+                return agreed
+            outcome = agreed
         arrival = windows.arrive(window, outcome, now)
         new = self._connection.execute(
-            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (no, outcome.key, outcome.outcome, outcome.value, arrival.time_us, int(arrival.status)),
+            _RECEIVE,
+            (
+                no,
+                outcome.key,
+                outcome.outcome,
+                outcome.value,
+                arrival.time_us,
+                int(arrival.status),
+                None if rules is None else outcome.weight,
+            ),
         ).rowcount
         if not new:
             known = self._connection.execute(
@@ -311,14 +346,17 @@ class Statements:
 
     def _activate(self, activation: Activation, now: Now) -> ActivateResult:
         found = self._window(activation.campaign, activation.decision_id)
-        if found is None:
+        rules = (found and found.rules) or activation.rules
+        if found is None or rules is None:
             return UnknownDecision(activation.campaign, activation.decision_id)
-        no, window, offer_id, customer_no = found
+        no, window, offer_id, customer_no, _ = found
         waiting = (no, int(OutcomeStatus.HELD))
         held = self._connection.execute(
             "SELECT outcome FROM outcomes WHERE decision_no = ? AND status = ?", waiting
         ).fetchall()
-        after, answer = windows.activate(window, offer_id, [name for (name,) in held], activation, now)
+        names = [name for (name,) in held]
+        activation = replace(activation, rules=rules)
+        after, answer = windows.activate(window, offer_id, names, activation, now)
         if after is window:
             return answer
         ended = after.state is State.VOID
@@ -347,11 +385,11 @@ class Statements:
             )
         return answer
 
-    def settle(self, campaign: str, rules: RewardRules, limit: int, now: Now, token: int) -> Settled:
+    def settle(self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int) -> Settled:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
         self.leases.check(token)
         campaign_no = self._campaign(campaign)
-        due = self._connection.execute(_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
+        due = self._connection.execute(_DUE_WITH_RULES, (campaign_no, now.service_us, limit + 1)).fetchall()
         more = len(due) > limit
         due = due[:limit]
         if not due:
@@ -361,14 +399,14 @@ class Statements:
         for no, *counted in self._connection.execute(_DUE_OUTCOMES, these):
             outcomes.setdefault(no, []).append(CountedOutcome(*counted))
         self._connection.execute(_END_DUE, these)
-        self._contacts.release([no for no, state, _ in due if state == State.PENDING])
-        active = [(no, due_service_us) for no, state, due_service_us in due if state == State.ACTIVE]
+        self._contacts.release([no for no, state, *_ in due if state == State.PENDING])
+        active = self._with_rules(due, rules)
         [last] = self._connection.execute(
             "SELECT last_sequence FROM campaigns WHERE no = ?", (campaign_no,)
         ).fetchone()
         settlements = []
-        for sequence, (no, due_service_us) in enumerate(active, last + 1):
-            reward = rules.reward(outcomes.get(no, ()))
+        for sequence, (no, due_service_us, agreed) in enumerate(active, last + 1):
+            reward = agreed.reward(outcomes.get(no, ()))
             settlements.append(
                 (campaign_no, sequence, no, reward.value, int(reward.clipped), due_service_us, now.wall_us)
             )
@@ -378,6 +416,25 @@ class Statements:
         )
         self._opened[campaign_no] -= len(due)
         return Settled(len(active), len(due) - len(active), more)
+
+    def _with_rules(
+        self, due: Sequence[Row], served: RewardRules | None
+    ) -> list[tuple[int, int, RewardRules]]:
+        """Return what settles, with what it is worth by; what nobody has rules for any more is void."""
+        active = []
+        without = []
+        for no, state, due_service_us, digest in due:
+            if state != State.ACTIVE:
+                continue
+            own = self._reading.rules(digest)
+            rules = own.rewards if own else served
+            if rules is None:
+                without.append(no)
+            else:
+                active.append((no, due_service_us, rules))
+        if without:
+            self._connection.execute(_VOID, (json.dumps(without),))
+        return active
 
     # What they share
 
@@ -397,17 +454,15 @@ class Statements:
             self._connection.execute("INSERT INTO campaigns (id) VALUES (?)", (campaign,))
         return self._campaign(campaign)
 
-    def _window(self, campaign: str, decision_id: str) -> tuple[int, Window, str, int | None] | None:
-        """Return a decision's number, its window, the offer it drew and its customer's number.
-
-        Of a repeat those of the decision it stands for.
-        """
+    def _window(self, campaign: str, decision_id: str) -> _Found | None:
+        """Return what is known of a decision; of a repeat that of the decision it stands for."""
         asked = (self._campaign(campaign), decision_id)
         found = self._connection.execute(_FIND_WINDOW, asked).fetchone()
         if found is None:
             found = self._connection.execute(_FIND_REPEATED, asked).fetchone()
         if found is None:
             return None
-        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, customer_no = found
+        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, *rest = found
         window = Window(State(state), bool(deferred), deadline_us, closes_service_us, due_service_us or 0)
-        return no, window, offer_id, customer_no
+        customer_no, digest = rest
+        return _Found(no, window, offer_id, customer_no, self._reading.rules(digest))

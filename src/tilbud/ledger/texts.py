@@ -54,7 +54,7 @@ class Texts:
             for text in (decision.payload, decision.offers.text):
                 if self._stored.get(text.digest) != today:
                     missing[text.digest] = text
-            for text in (decision.removed, decision.dropped):
+            for text in (decision.removed, decision.dropped, decision.rules):
                 if text is not NO_PAYLOAD and self._stored.get(text.digest) != today:
                     missing[text.digest] = text
         self._write(missing, now)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tilbud.domain.clock import Now
+from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, State
 from tilbud.domain.errors import DecisionExpired
 from tilbud.domain.rewards import Outcome, OutcomeStatus, receive
@@ -71,9 +72,13 @@ def arrive(window: Window, outcome: Outcome, now: Now) -> Arrival:
 
 
 def activate(
-    window: Window, offer_id: str, held: Collection[str], activation: Activation, now: Now
+    window: Window,
+    offer_id: str,
+    held: Collection[str],
+    activation: Activation,
+    now: Now,
 ) -> tuple[Window, Activated | DecisionExpired]:
-    """Return the window after an activation, and what to answer.
+    """Return the window after an activation, whose rules are the decision's, and what to answer.
 
     `offer_id` is what the decision drew, `held` the names of the outcomes that wait for it. The
     window is returned unchanged (the same object) where the activation changes nothing.
@@ -85,22 +90,21 @@ def activate(
     if another and window.state in (State.PENDING, State.ACTIVE):
         return replace(window, state=State.VOID), Activated(None, repeated=False, held=0)
     if pending:
-        return _open(window, held, activation, now)
+        assert activation.rules is not None, "a window of no length"
+        return _open(window, held, activation.rules, now)
     deadline_us = None if window.state is State.VOID else window.deadline_us
     return window, Activated(deadline_us, repeated=True, held=0)
 
 
-def _open(
-    window: Window, held: Collection[str], activation: Activation, now: Now
-) -> tuple[Window, Activated]:
-    closes_service_us = now.service_us + activation.window_us
-    ends_now = not activation.ends_now.isdisjoint(held)
+def _open(window: Window, held: Collection[str], rules: DecisionRules, now: Now) -> tuple[Window, Activated]:
+    closes_service_us = now.service_us + rules.window_us
+    ends_now = not rules.ends_now.isdisjoint(held)
     opened = replace(
         window,
         state=State.ACTIVE,
-        deadline_us=now.wall_us + activation.window_us,
+        deadline_us=now.wall_us + rules.window_us,
         closes_service_us=closes_service_us,
-        due_service_us=now.service_us if ends_now else closes_service_us + activation.grace_us,
+        due_service_us=now.service_us if ends_now else closes_service_us + rules.grace_us,
     )
     return opened, Activated(opened.deadline_us, repeated=False, held=len(held))
 

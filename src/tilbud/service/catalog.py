@@ -18,6 +18,7 @@ from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.caps import Caps
 from tilbud.domain.context import Context
+from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import NOTHING_DROPPED, NOTHING_REMOVED, OfferSet, Text, payload_text
 from tilbud.domain.eligibility import Eligibility, Rules
 from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
@@ -48,15 +49,12 @@ class ServedCampaign:
         self.situations = Situations(campaign, loaded.contact)
         self.rules = Rules(campaign)
         self.caps = Caps(campaign, loaded.contact)
-        self.reward_rules = RewardRules.of(campaign.reward)
+        self.decision_rules = DecisionRules.of(campaign.reward)
+        self.rules_text = self.decision_rules.text()
         self.offer_ids = tuple(offer.id for offer in campaign.offers)
         self._payloads = tuple(_texts(offer.payload, offer.payloads) for offer in campaign.offers)
         self._fallback_payload = _texts(campaign.fallback.payload, campaign.fallback.payloads)
-        self.ends_now = frozenset(
-            name
-            for name, rule in campaign.reward.outcomes.items()
-            if rule.final and campaign.reward.learn == "on_settlement"
-        )
+        self.ends_now = self.decision_rules.ends_now
         self.minute = 0
         self.asked: dict[Hashable, Any] = {}  # what `asking.py` found within that minute
         self._limits = limits
@@ -65,6 +63,11 @@ class ServedCampaign:
         self._contexts: dict[tuple[object, ...], EncodedContext] = {}
         self._notes: dict[tuple[tuple[str, str], ...], Text] = {}
         self._removed: dict[tuple[Eligibility, str], Text] = {}
+
+    @property
+    def reward_rules(self) -> RewardRules:
+        """What outcomes are worth, of a decision that was recorded without rules of its own."""
+        return self.decision_rules.rewards
 
     def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""
@@ -163,6 +166,10 @@ class Catalog:
             return self._served[campaign]
         except KeyError:
             raise UnknownCampaign(campaign) from None
+
+    def find(self, campaign: str) -> ServedCampaign | None:
+        """Return a campaign if it is served."""
+        return self._served.get(campaign)
 
     def all(self) -> tuple[ServedCampaign, ...]:
         """Return every served campaign, by id."""

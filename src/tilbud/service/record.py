@@ -89,7 +89,7 @@ class Record:
         reward = served.campaign.reward
         window_us = reward.activation_window_us if deferred else reward.window_us
         closes_service_us = now.service_us + window_us
-        return Decision(  # in order: twenty-seven names would cost as much as the prediction
+        return Decision(  # in order: twenty-eight names would cost as much as the prediction
             served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us, variant,
             reason, offer_id, payload,
             choice.probability, offers, choice.probabilities, choice.drawn,
@@ -97,5 +97,5 @@ class Record:
             self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,
             deferred, now.wall_us + window_us, closes_service_us,
             closes_service_us if deferred else closes_service_us + reward.grace_us,
-            self._customer, removed, served.dropped(self._situation.dropped),
+            self._customer, removed, served.dropped(self._situation.dropped), served.rules_text,
         )  # fmt: skip

@@ -43,6 +43,7 @@ class Changes:
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    under_older_rules: Mapping[str, int]  # open decisions that settle by other rules than the file's
 
 
 class CampaignLoader:
@@ -72,6 +73,7 @@ class CampaignLoader:
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
         self._unfinished = False  # checkpoints may be left that learned what was erased
+        self._under_older_rules: dict[str, int] = {}  # by what the last reload added or changed
         self.refused: tuple[Problem, ...] = ()  # what is wrong with files that are not served
 
     @property
@@ -103,7 +105,7 @@ class CampaignLoader:
             self._reloads.add(task)
             task.add_done_callback(self._over)
         await asyncio.shield(self._next)
-        return _changes(before, self._files())
+        return _changes(before, self._files(), self._under_older_rules)
 
     async def stop(self) -> None:
         """End reloads that are under way; what they would have changed stays as it is."""
@@ -210,8 +212,24 @@ class CampaignLoader:
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()
-        self._announce(_changes({name: served.file for name, served in before.items()}, self._files()))
+        self._under_older_rules = await self._count_older(before, after)
+        earlier = {name: served.file for name, served in before.items()}
+        self._announce(_changes(earlier, self._files(), self._under_older_rules))
         self._tell_refused(tuple(refused))
+
+    async def _count_older(
+        self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
+    ) -> dict[str, int]:
+        """Return how many open decisions settle under other rules than those of the files just loaded."""
+        older = {}
+        for served in after:
+            same = served is before.get(served.id)
+            if not same and self._ledger.pending(served.id):
+                try:
+                    older[served.id] = await self._ledger.under_other_rules(served.id, served.rules_text)
+                except TilbudError as error:  # the files are loaded all the same
+                    self._log.error("older_rules_not_counted", campaign=served.id, error=str(error))
+        return {name: waiting for name, waiting in older.items() if waiting}
 
     def _read(self, strict: bool) -> tuple[tuple[CampaignFile, ...], list[Problem]]:
         if strict:
@@ -290,7 +308,7 @@ class CampaignLoader:
         self._log.info(
             "campaigns_loaded",
             added=changes.added, changed=changes.changed, removed=changes.removed,
-            unchanged=len(changes.unchanged),
+            unchanged=len(changes.unchanged), under_older_rules=dict(changes.under_older_rules),
         )  # fmt: skip
 
 
@@ -298,11 +316,16 @@ def _same(before: CampaignFile, after: CampaignFile) -> bool:
     return (before.sha256, before.contact) == (after.sha256, after.contact)
 
 
-def _changes(before: Mapping[str, CampaignFile], after: Mapping[str, CampaignFile]) -> Changes:
+def _changes(
+    before: Mapping[str, CampaignFile],
+    after: Mapping[str, CampaignFile],
+    under_older_rules: Mapping[str, int],
+) -> Changes:
     both = sorted(before.keys() & after.keys())
     return Changes(
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(name for name in both if not _same(before[name], after[name])),
         removed=tuple(sorted(before.keys() - after.keys())),
         unchanged=tuple(name for name in both if _same(before[name], after[name])),
+        under_older_rules={name: under_older_rules[name] for name in sorted(under_older_rules)},
     )

@@ -1,22 +1,25 @@
 """ReportOutcome and Activate: what happened after a decision.
 
-What holds: an outcome is checked against its campaign before it is stored; repeating a call changes
-nothing; every outcome is counted under exactly one status, so sent = accepted + duplicate + late +
-held + orphan + refused. What an outcome is worth is decided when its decision settles.
+What holds: an outcome is checked against the rules its decision was made with, which the ledger keeps, or
+today's file where they do not know it; so it is taken also while its campaign is not served. Repeating a
+call changes nothing; every outcome of a served campaign, or of a known decision, is counted under exactly one
+status, so sent = accepted + duplicate + late + held + orphan + refused. What outcomes are worth together is
+decided when their decision settles.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, check_number
 from tilbud.domain.decisions import check_id
-from tilbud.domain.errors import IdReused, InvalidField, TilbudError, UnknownDecision
+from tilbud.domain.errors import IdReused, InvalidField, TilbudError, UnknownCampaign, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, OutcomeStatus
-from tilbud.ledger.port import Activated, Activation, Ledger
+from tilbud.ledger.port import Activated, Activation, Ledger, ReceiveResult
 from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.telemetry.metrics import Metrics
 
@@ -79,7 +82,8 @@ class ReportService:
         if any(each.ends_now for each in outcomes):
             self._wake()
         return [
-            self._counted(each, next(received)) if isinstance(each, Outcome) else each for each in checked
+            self._counted(each, self._told(each, next(received))) if isinstance(each, Outcome) else each
+            for each in checked
         ]
 
     async def activate(self, campaign: str, decision_id: str, shown_offer_id: str) -> int | None:
@@ -88,40 +92,46 @@ class ReportService:
         Raises InvalidField, UnknownCampaign, UnknownDecision, DecisionExpired, Overloaded,
         LedgerUnavailable.
         """
-        served = self._catalog.get(check_id("campaign", campaign, self._limits, required=True))
+        served = self._catalog.find(check_id("campaign", campaign, self._limits, required=True))
         try:
             check_id("decision_id", decision_id, self._limits, required=True)
-            self._check_shown(served, decision_id, shown_offer_id)
+            self._check_shown(served, campaign, decision_id, shown_offer_id)
         except InvalidField:
-            self._metrics.activated(campaign, "refused")
+            if served is not None:
+                self._metrics.activated(campaign, "refused")
             raise
-        reward = served.campaign.reward
-        activation = Activation(
-            campaign, decision_id, shown_offer_id, reward.window_us, reward.grace_us, served.ends_now
-        )
+        rules = served.decision_rules if served else None
+        activation = Activation(campaign, decision_id, shown_offer_id, rules)
         (result,) = await self._ledger.activate([activation], self._clock.now())
+        if isinstance(result, UnknownDecision) and served is None:
+            raise UnknownCampaign(campaign)
         if not isinstance(result, Activated):
             self._metrics.activated(campaign, "refused")
             raise result
-        self._count_activation(served, result)
+        self._count_activation(campaign, result)
         return result.deadline_us
 
-    def _check_shown(self, served: ServedCampaign, decision_id: str, shown_offer_id: str) -> None:
+    def _check_shown(
+        self, served: ServedCampaign | None, campaign: str, decision_id: str, shown_offer_id: str
+    ) -> None:
         """Refuse a slip of the pen: it would void the decision. An offer of an earlier file is none."""
         check_id("shown_offer_id", shown_offer_id, self._limits)
-        if shown_offer_id in ("", served.campaign.fallback.id, *served.offer_ids):
+        if not shown_offer_id:
             return
-        decision = self._ledger.find(served.id, decision_id)
-        if decision is not None and shown_offer_id not in (decision.offer_id, *decision.offers.ids):
+        if served is not None and shown_offer_id in (served.campaign.fallback.id, *served.offer_ids):
+            return
+        decision = self._ledger.find(campaign, decision_id)
+        if decision is None or shown_offer_id in (decision.offer_id, *decision.offers.ids):
+            return
+        if shown_offer_id not in json.loads(decision.removed.body):
             raise InvalidField("shown_offer_id", "is neither an offer of the campaign nor its fallback")
 
-    def _count_activation(self, served: ServedCampaign, result: Activated) -> None:
+    def _count_activation(self, campaign: str, result: Activated) -> None:
         status = "repeated" if result.repeated else "activated" if result.deadline_us else "void"
-        self._metrics.activated(served.id, status)
+        self._metrics.activated(campaign, status)
         if result.held:
-            self._metrics.released(served.id, result.held)
-            if served.ends_now:
-                self._wake()
+            self._metrics.released(campaign, result.held)
+            self._wake()
 
     def _checked(self, report: OutcomeReport | Exception) -> Outcome | Exception:
         if isinstance(report, Exception):
@@ -133,19 +143,17 @@ class ReportService:
 
     def _check(self, report: OutcomeReport) -> Outcome:
         limits = self._limits
-        served = self._catalog.get(check_id("campaign", report.campaign, limits, required=True))
-        declared = served.campaign.reward.outcomes
-        outcome = report.outcome if report.outcome in declared else "unknown"
+        served = self._catalog.find(check_id("campaign", report.campaign, limits, required=True))
+        today = served.campaign.reward.outcomes.get(report.outcome) if served else None
         try:
-            if outcome != report.outcome:
-                raise InvalidField("outcome", f"must be one the campaign declares: {', '.join(declared)}")
             check_id("decision_id", report.decision_id, limits, required=True)
             check_id("event_id", report.event_id, limits)
             check_number("value", report.value, limits)
             if report.time_us is not None and not 0 <= report.time_us < TIME_US_MAX:
                 raise InvalidField("time", "must lie in the years 1970 to 9998")
         except InvalidField:
-            self._metrics.outcome(served.id, outcome, "refused")
+            if served is not None:
+                self._metrics.outcome(served.id, report.outcome if today else "unknown", "refused")
             raise
         return Outcome(
             campaign=report.campaign,
@@ -154,16 +162,27 @@ class ReportService:
             value=report.value,
             event_id=report.event_id,
             occurred_us=report.time_us,
-            ends_now=report.outcome in served.ends_now,
+            ends_now=served is not None and report.outcome in served.ends_now,
+            weight=today.weight if today else None,
         )
 
-    def _counted(
-        self, outcome: Outcome, result: OutcomeStatus | UnknownDecision | IdReused
-    ) -> OutcomeStatus | TilbudError:
+    def _told(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | TilbudError:
+        """Return what to tell the caller of an outcome that the ledger knows no decision of."""
+        if not isinstance(result, UnknownDecision):
+            return result
+        served = self._catalog.find(outcome.campaign)
+        if served is None:
+            return UnknownCampaign(outcome.campaign)
+        return result if outcome.weight is not None else served.decision_rules.undeclared()
+
+    def _counted(self, outcome: Outcome, result: OutcomeStatus | TilbudError) -> OutcomeStatus | TilbudError:
+        if isinstance(result, UnknownCampaign):
+            return result
+        name = "unknown" if isinstance(result, InvalidField) else outcome.outcome
         status = (
             "orphan" if isinstance(result, UnknownDecision)
-            else "refused" if isinstance(result, IdReused)
-            else _STATUS[result]
+            else "refused" if isinstance(result, IdReused | InvalidField)
+            else _STATUS[result]  # type: ignore[index]
         )  # fmt: skip
-        self._metrics.outcome(outcome.campaign, outcome.outcome, status)
+        self._metrics.outcome(outcome.campaign, name, status)
         return result

@@ -88,6 +88,7 @@ def campaign_handlers(
             changed=changes.changed,
             removed=changes.removed,
             unchanged=changes.unchanged,
+            under_older_rules=changes.under_older_rules,
         )
 
     async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:

@@ -601,7 +601,10 @@ class ReportOutcomeRequest(_message.Message):
     decision_id: _builtins.str
     """The decision's id. Required. Unknown: NOT_FOUND."""
     outcome: _builtins.str
-    """One of the campaign's reward.outcomes; any other is INVALID_ARGUMENT."""
+    """One of the campaign's reward.outcomes, as they were when it decided; it counts as they say, whatever the
+    file says since. Where only the file of today declares it, it counts as that says. Any other is
+    INVALID_ARGUMENT.
+    """
     value: _builtins.float
     """Multiplies the outcome's weight, in the campaign's own unit. Finite, and within the range of a
     32-bit float. Absent: 1.

@@ -203,7 +203,7 @@ def test_once_late_always_late(state, occurred, now):
 
 def outcome(name: str = "click", value: float = 1.0, event_id: str = "") -> Outcome:
     """Return an outcome of a decision."""
-    return Outcome("c", "d", name, value, event_id, None, ends_now=False)
+    return Outcome("c", "d", name, value, event_id, None, ends_now=False, weight=0.1)
 
 
 def test_an_outcome_without_an_event_id_counts_once():

@@ -1,0 +1,149 @@
+"""A campaign file that changes, or goes, changes nothing of what was decided under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.unit.service.test_reload import CAMPAIGN, _loader
+from tests.wiring import Wired
+
+from tilbud.domain.decisions import DecideRequest
+from tilbud.domain.errors import InvalidField, UnknownCampaign, UnknownDecision
+from tilbud.domain.limits import Limits
+from tilbud.domain.rewards import OutcomeStatus
+from tilbud.learning.rebuild import rebuild
+from tilbud.ledger.port import Durability
+from tilbud.ledger.schema import MIGRATIONS, open_for_writing
+from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.service.reload import CampaignLoader
+from tilbud.service.report import OutcomeReport
+
+RENAMED = CAMPAIGN.replace("click: 1", "clicked: 0.5, buy: 1")
+
+
+@pytest.fixture
+async def wired(tmp_path: Path) -> Wired:
+    """Campaign `c`, served from memory."""
+    return await Wired(CAMPAIGN, tmp_path / "checkpoints").start()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Where the campaign files are: that of `c`, and another's."""
+    directory = tmp_path / "files"
+    directory.mkdir()
+    (directory / "c.yaml").write_text(CAMPAIGN)
+    (directory / "other.yaml").write_text(CAMPAIGN.replace("campaign: c", "campaign: other"))
+    return directory
+
+
+@pytest.fixture
+async def loader(wired: Wired, files: Path) -> CampaignLoader:
+    """The loader of these files, which it loaded once."""
+    loader = _loader(wired, files)
+    await loader.reload()
+    return loader
+
+
+async def _rewards(wired: Wired) -> dict[str, float]:
+    wired.clock.pass_s(20)
+    await wired.learner.turn()
+    return {each.decision_id: each.reward for each in wired.ledger.settlements("c", 0, 100)}
+
+
+async def test_a_renamed_outcome_turns_nothing_into_a_failure(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """What was accepted counts; the old name counts still, the new one as today's file says."""
+    for each in ("told", "old", "new", "silent"):
+        await wired.decide.decide(DecideRequest("c", decision_id=each))
+    await wired.report.report(OutcomeReport("c", "told", "click"))
+    (files / "c.yaml").write_text(RENAMED)
+    assert (await loader.reload()).under_older_rules == {"c": 4}
+    await wired.decide.decide(DecideRequest("c", decision_id="after"))
+    assert await wired.report.report(OutcomeReport("c", "old", "click")) is OutcomeStatus.ACCEPTED
+    assert await wired.report.report(OutcomeReport("c", "new", "clicked")) is OutcomeStatus.ACCEPTED
+    with pytest.raises(InvalidField, match="buy, clicked"):
+        await wired.report.report(OutcomeReport("c", "after", "click"))
+    assert await _rewards(wired) == {"told": 1.0, "old": 1.0, "new": 0.5, "silent": 0.0, "after": 0.0}
+    assert wired.metric("outcomes_total", outcome="unknown", status="refused") == 1
+    (files / "c.yaml").write_text(CAMPAIGN)
+    assert (await loader.reload()).under_older_rules == {}
+
+
+async def test_what_nobody_knows_is_refused_as_ever(wired: Wired, loader: CampaignLoader) -> None:
+    """An undeclared outcome of an unknown decision is the caller's error, named by its field."""
+    with pytest.raises(InvalidField, match="must be one the campaign declares: click"):
+        await wired.report.report(OutcomeReport("c", "nobody", "clicked"))
+    with pytest.raises(UnknownDecision):
+        await wired.report.report(OutcomeReport("c", "nobody", "click"))
+    with pytest.raises(UnknownCampaign):
+        await wired.report.report(OutcomeReport("unknown", "nobody", "click"))
+    with pytest.raises(UnknownCampaign):
+        await wired.report.activate("unknown", "nobody", "")
+
+
+async def test_while_the_file_is_away_outcomes_and_activations_are_taken(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """They are checked against what was stored; what the ledger does not know is NOT_FOUND."""
+    await wired.decide.decide(DecideRequest("c", decision_id="shown"))
+    await wired.decide.decide(DecideRequest("c", decision_id="waiting", defer_activation=True))
+    (files / "c.yaml").unlink()
+    await loader.reload()
+    assert await wired.report.report(OutcomeReport("c", "shown", "click")) is OutcomeStatus.ACCEPTED
+    assert await wired.report.report(OutcomeReport("c", "waiting", "click")) is OutcomeStatus.HELD
+    with pytest.raises(InvalidField, match="shown_offer_id"):
+        await wired.report.activate("c", "waiting", "nonsense")
+    assert await wired.report.activate("c", "waiting", "") is not None
+    with pytest.raises(InvalidField, match="must be one the campaign declares: click"):
+        await wired.report.report(OutcomeReport("c", "shown", "clicked"))
+    with pytest.raises(UnknownCampaign):
+        await wired.report.report(OutcomeReport("c", "nobody", "click"))
+    with pytest.raises(UnknownCampaign):
+        await wired.report.activate("c", "nobody", "")
+    (files / "c.yaml").write_text(RENAMED)
+    assert (await loader.reload()).under_older_rules == {"c": 2}
+    assert await _rewards(wired) == {"shown": 1.0, "waiting": 1.0}
+
+
+async def test_a_ledger_of_before_settles_and_is_rebuilt(tmp_path: Path) -> None:
+    """Its open decisions take today's rules, and the model made anew from it agrees."""
+    step = next(no for no, step in enumerate(MIGRATIONS) if "decisions ADD COLUMN rules" in step[0])
+    now, before = tmp_path / "now.sqlite3", tmp_path / "before.sqlite3"
+    ledger = SqliteLedger(now, durability=Durability.PROCESS, limits=Limits())
+    wired = await Wired(CAMPAIGN, tmp_path / "checkpoints", ledger).start()
+    for number in range(20):
+        await wired.decide.decide(DecideRequest("c", decision_id=f"old-{number}"))
+    await ledger.close()
+    _copy(now, before, step)
+
+    ledger = SqliteLedger(before, durability=Durability.PROCESS, limits=Limits())
+    after = await Wired(CAMPAIGN, tmp_path / "checkpoints", ledger, clock=wired.clock).start()
+    for number in range(0, 20, 2):
+        report = OutcomeReport("c", f"old-{number}", "click")
+        assert await after.report.report(report) is OutcomeStatus.ACCEPTED
+    rewards = await _rewards(after)
+    assert sum(rewards.values()) == 10
+    for number in range(20):
+        await after.decide.decide(DecideRequest("c", decision_id=f"new-{number}"))
+    await _rewards(after)
+    await after.learner.checkpoint_all()
+    found = await rebuild(after.campaign, ledger=ledger, checkpoints=after.checkpoints, limits=Limits())
+    assert (found.sequence, found.decisions_checked) == (40, 40)
+    assert found.agrees
+    await ledger.close()
+
+
+def _copy(now: Path, before: Path, step: int) -> None:
+    """Copy what a ledger of today holds into a file of the schema before `step`."""
+    connection = open_for_writing(before, Durability.PROCESS, MIGRATIONS[:step])
+    connection.execute("ATTACH ? AS now", (str(now),))
+    tables = connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+        connection.execute(
+            f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}"  # noqa: S608 - our own
+        )
+    connection.close()
