@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -62,6 +63,14 @@ async def run(
     started()
     await giving_up
     await service.stop()
+
+
+def raise_descriptors() -> None:
+    """Let this process, and those it starts, open as much as the machine lets them: not the shell's 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # it goes on with what it has
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def begin(start: Coroutine[Any, Any, None], undo: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+
+from tilbud.process import raise_descriptors
 
 Begin = Callable[..., "subprocess.Popen[str]"]
 SCRIPT = """
@@ -151,3 +154,15 @@ def test_files_that_change_during_the_start_are_loaded_after_it(process: Begin) 
     assert _next(running) == "loaded anew"
     running.send_signal(signal.SIGTERM)
     assert _rest(running) == (["stopped"], 0)
+
+
+def test_a_process_has_as_many_descriptors_as_the_machine_lets_it() -> None:
+    """The soft limit that a shell sets becomes the hard one; where they are the same it stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+        for _ in range(2):
+            raise_descriptors()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

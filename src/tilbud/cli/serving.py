@@ -86,8 +86,10 @@ def serve(
     """
     import uvloop
 
+    from tilbud.process import raise_descriptors
     from tilbud.telemetry.log import configure
 
+    raise_descriptors()
     try:
         for address in (listen, http):
             host_and_port(address)

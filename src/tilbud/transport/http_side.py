@@ -1,72 +1,45 @@
 """The HTTP side: /metrics for Prometheus, /livez and /readyz for whoever restarts and routes.
 
-What holds: it has its own port and its own threads, so a failing or slow scrape never touches a
-decision; it only reads. Every request is bounded in time, and so is the number of connections.
+What holds: it has its own port, thread and event loop, so a failing or slow scrape never touches a decision;
+it only reads. Probes are answered by that loop, scrapes made by threads of their own, so that a scrape that
+hangs keeps no probe waiting. A request gets so long and no longer; where there are too many connections the
+oldest ends for the newest, so that whoever opens them and says nothing keeps nobody out. Some descriptors are
+kept back for when the process has no more.
+
+What it does not do: keep a connection for a second request, or read a request's body.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from socketserver import ThreadingMixIn
+from collections.abc import Callable, Sequence
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-_TIMEOUT_S = 10.0
-_CONNECTIONS_MAX = 16
-_TOLD_MAX = 10
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """One thread a connection, and a bounded number of them: more are closed at once."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._free = threading.BoundedSemaphore(_CONNECTIONS_MAX)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        deadline = threading.Timer(_TIMEOUT_S, _hang_up, [request])
-        deadline.daemon = True
-        deadline.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            deadline.cancel()
-            self._free.release()
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it was closed meanwhile
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _TIMEOUT_S
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: scrapes are no news."""
+_REQUEST_S = 5.0
+_ANSWER_S = 10.0
+_HEAD_BYTES_MAX = 16 * 1024
+_CONNECTIONS_MAX = 128
+_SCRAPES_MAX = 4  # being made, also those that hang
+_SPARE_DESCRIPTORS = 8
+_ACCEPTED_AT_ONCE = 32
+_PAUSE_S = 0.1  # where a connection cannot be had
+_TOLD_MAX = 10  # problems of campaign files
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+_METHODS = ("GET", "HEAD")
+_WSGI_HEADERS = {"accept": "HTTP_ACCEPT", "accept-encoding": "HTTP_ACCEPT_ENCODING"}
+_Headers = list[tuple[str, str]]
+_Response = tuple[str, _Headers, bytes]
 
 
 class HttpSide:
-    """Serves the HTTP side from threads of its own.
+    """Serves the HTTP side from a thread of its own; raises OSError where the address cannot be had.
 
     `ready` says why not, or "" when it is; `missing` what is wrong with campaign files that are not served,
     which is no reason to send the calls of the others elsewhere.
@@ -81,24 +54,15 @@ class HttpSide:
         ready: Callable[[], str],
         missing: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        metrics = make_wsgi_app(registry)
-
-        def respond(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO")
-            if path == "/metrics":
-                return metrics(environ, start)  # type: ignore[no-any-return]  # untyped WSGI
-            if path == "/livez":
-                return _text(start, "200 OK", "alive")
-            if path == "/readyz":
-                reason = ready()
-                if reason:
-                    return _text(start, "503 Service Unavailable", reason)
-                return _text(start, "200 OK", "\n".join(["ready", *_told(missing())]))
-            return _text(start, "404 Not Found", "try /metrics, /livez or /readyz")
-
-        self._server = make_server(host, port, respond, server_class=_Server, handler_class=_Handler)
-        self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._listener = _listener(host, port)
+        self.port: int = self._listener.getsockname()[1]
+        self._ready = ready
+        self._missing = missing
+        self._scrapes = _Scrapes(registry)
+        self._spare: list[int] = []
+        self._open: dict[socket.socket, asyncio.Task[None]] = {}  # the oldest first
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -106,9 +70,173 @@ class HttpSide:
 
     def stop(self) -> None:
         """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_ANSWER_S)
+
+    def _run(self) -> None:
+        self._loop.set_exception_handler(lambda _loop, _context: None)  # a connection that broke is no news
+        self._keep_spare()
+        self._listen()
+        self._loop.run_forever()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        self._loop.run_until_complete(self._end_all())
+        self._loop.close()
+        for descriptor in self._spare:
+            os.close(descriptor)
+
+    async def _end_all(self) -> None:
+        if serving := tuple(self._open.values()):
+            for each in serving:
+                each.cancel()
+            await asyncio.wait(serving)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTOR and self._spare:
+                    os.close(self._spare.pop())
+                    continue
+                self._end_oldest()
+                self._loop.remove_reader(self._listener)  # else it would be asked again at once, for ever
+                self._loop.call_later(_PAUSE_S, self._listen)
+                return
+            if len(self._open) >= _CONNECTIONS_MAX:
+                self._end_oldest()
+            accepted.setblocking(False)
+            self._open[accepted] = self._loop.create_task(self._serve(accepted))
+
+    def _end_oldest(self) -> None:
+        for oldest in self._open:
+            self._open.pop(oldest).cancel()  # which closes it
+            return
+
+    def _keep_spare(self) -> None:
+        with contextlib.suppress(OSError):
+            while len(self._spare) < _SPARE_DESCRIPTORS:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                head = await self._head(connection)
+            response = await self._answer(head)
+            async with asyncio.timeout(_ANSWER_S):
+                await self._loop.sock_sendall(connection, _written(head, response))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # whoever asked has left, or takes too long
+        finally:
+            self._open.pop(connection, None)
+            connection.close()
+            self._keep_spare()
+
+    async def _head(self, connection: socket.socket) -> bytes:
+        """Return a request up to its empty line."""
+        head = b""
+        while b"\r\n\r\n" not in head and b"\n\n" not in head:
+            read = await self._loop.sock_recv(connection, _HEAD_BYTES_MAX)
+            head += read
+            if not read or len(head) > _HEAD_BYTES_MAX:
+                raise asyncio.IncompleteReadError(head[:0], None)
+        return head
+
+    async def _answer(self, head: bytes) -> _Response:
+        method, target, headers = _read(head)
+        if method not in _METHODS:
+            return _text("405 Method Not Allowed", "only GET and HEAD", [("Allow", "GET, HEAD")])
+        path, _, query = target.partition("?")
+        if path == "/metrics":
+            return await self._scrapes.make(query, headers)
+        if path == "/livez":
+            return _text("200 OK", "alive")
+        if path == "/readyz":
+            reason = self._ready()
+            if reason:
+                return _text("503 Service Unavailable", reason)
+            return _text("200 OK", "\n".join(["ready", *_told(self._missing())]))
+        return _text("404 Not Found", "try /metrics, /livez or /readyz")
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_CONNECTIONS_MAX)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Scrapes:
+    """Makes scrapes in threads; so many at a time, also where some never end."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._app: Any = make_wsgi_app(registry)  # untyped WSGI
+        self._free = threading.BoundedSemaphore(_SCRAPES_MAX)
+
+    async def make(self, query: str, headers: dict[str, str]) -> _Response:
+        if not self._free.acquire(blocking=False):
+            return _text("503 Service Unavailable", "too many scrapes at once; scrape less often")
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "QUERY_STRING": query}
+        environ |= {_WSGI_HEADERS[name]: value for name, value in headers.items() if name in _WSGI_HEADERS}
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[_Response] = loop.create_future()
+
+        def scrape() -> None:
+            try:
+                response = self._scrape(environ)
+            except Exception:  # noqa: BLE001 - a collector of anybody's; a scrape must not end the thread silently
+                response = _text("500 Internal Server Error", "the metrics could not be collected")
+            finally:
+                self._free.release()
+            with contextlib.suppress(RuntimeError):  # it stopped meanwhile
+                loop.call_soon_threadsafe(tell, response)
+
+        def tell(response: _Response) -> None:
+            if not made.done():
+                made.set_result(response)
+
+        try:
+            threading.Thread(target=scrape, name="scrape", daemon=True).start()
+        except RuntimeError:  # there can be no more threads
+            self._free.release()
+            return _text("503 Service Unavailable", "no thread to scrape with; try again")
+        try:
+            return await asyncio.wait_for(made, _ANSWER_S)
+        except TimeoutError:
+            return _text("503 Service Unavailable", "the metrics took too long to collect")
+
+    def _scrape(self, environ: dict[str, str]) -> _Response:
+        told: list[tuple[str, _Headers]] = []
+        body = b"".join(self._app(environ, lambda status, headers: told.append((status, headers))))
+        [(status, headers)] = told
+        return status, headers, body
+
+
+def _read(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """Return method, target and headers, whatever the bytes are."""
+    first, *lines = head.decode("latin-1").splitlines()
+    method, target, *_ = [*first.split(), "", ""]
+    named = (line.partition(":") for line in lines)
+    return method, target, {name.strip().lower(): value.strip() for name, _, value in named}
+
+
+def _written(head: bytes, response: _Response) -> bytes:
+    status, headers, body = response
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (b"" if head.startswith(b"HEAD ") else body)
 
 
 def _told(missing: Sequence[str]) -> list[str]:
@@ -116,6 +244,5 @@ def _told(missing: Sequence[str]) -> list[str]:
     return told + [f"and {len(missing) - _TOLD_MAX} more"] * (len(missing) > _TOLD_MAX)
 
 
-def _text(start: StartResponse, status: str, text: str) -> list[bytes]:
-    start(status, [("Content-Type", "text/plain; charset=utf-8")])
-    return [f"{text}\n".encode()]
+def _text(status: str, text: str, headers: _Headers | None = None) -> _Response:
+    return status, [("Content-Type", "text/plain; charset=utf-8"), *(headers or [])], f"{text}\n".encode()
