@@ -21,11 +21,18 @@ from tests.builders import (
     pause,
     settle_due,
 )
-from tests.contract.adapters import ignore_commit, make
+from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decisions import OfferSet, Reason, Repeat, Text, payload_text
-from tilbud.domain.errors import DecisionExpired, IdReused, LedgerUnavailable, UnknownDecision
+from tilbud.domain.errors import (
+    DecisionExpired,
+    IdReused,
+    LedgerUnavailable,
+    TooManyOutcomes,
+    UnknownDecision,
+)
+from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.port import Activated, Ledger, Settled
 
@@ -335,6 +342,21 @@ async def test_an_event_id_with_another_outcome_or_value_is_refused(ledger, said
     assert isinstance(met, IdReused)
     await settle(ledger)
     assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 0.1
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_a_decision_takes_so_many_outcomes(adapter, tmp_path):
+    """One more is refused and not stored; those there are stay known, and other decisions take theirs."""
+    ledger = make(adapter, tmp_path, replace(Limits(), outcomes_max=2))
+    await ledger.start(ignore_commit)
+    await ledger.record([decision("d1"), decision("d2")], at())
+    first, second, third = (outcome("d1", event_id=each) for each in "abc")
+    met = await ledger.receive([first, second, third, second, outcome("d2", event_id="c")], at(1))
+    assert [met[0], met[1], met[3], met[4]] == [ACCEPTED, ACCEPTED, DUPLICATE, ACCEPTED]
+    assert isinstance(met[2], TooManyOutcomes)
+    await settle(ledger)
+    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == pytest.approx(0.2)
+    await ledger.close()
 
 
 async def test_an_outcome_of_an_unknown_decision_stores_nothing(ledger):

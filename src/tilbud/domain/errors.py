@@ -8,6 +8,7 @@
     │   ├── UnknownCampaign
     │   ├── UnknownDecision
     │   ├── IdReused                one id, two different requests
+    │   ├── TooManyOutcomes         a decision has as many as it may
     │   ├── DecisionExpired         activated after its activation window
     │   ├── UnknownCustomer
     │   ├── CustomerChanged         the etag is not the newest
@@ -90,6 +91,14 @@ class IdReused(RequestError):
     def __init__(self, field: str, value: str) -> None:
         super().__init__(f"{field} {value!r} was used before for a different request; choose a new id")
         self.field = field
+
+
+class TooManyOutcomes(RequestError):
+    """A decision has as many outcomes as it may; this one was not stored."""
+
+    def __init__(self, outcomes_max: int) -> None:
+        self.field = "event_id"
+        super().__init__(f"{self.field}: the decision has {outcomes_max:,} outcomes, as many as one may have")
 
 
 class DecisionExpired(RequestError):

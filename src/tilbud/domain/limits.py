@@ -18,6 +18,7 @@ class Limits:
     features_max: int = 100
     batch_items_max: int = 1_000
     offer_list_max: int = 1_000
+    outcomes_max: int = 1_000  # of one decision
     number_abs_max: float = 3.4028234e38
     message_bytes_max: int = 4 * 1024 * 1024
     answers_bytes_max: int = 4_000_000  # of a batch: clients refuse messages of more than 4 MiB

@@ -22,7 +22,14 @@ from tilbud.domain.decisions import (
     State,
     Text,
 )
-from tilbud.domain.errors import IdReused, InvalidField, LedgerUnavailable, Overloaded, UnknownDecision
+from tilbud.domain.errors import (
+    IdReused,
+    InvalidField,
+    LedgerUnavailable,
+    Overloaded,
+    TooManyOutcomes,
+    UnknownDecision,
+)
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
@@ -152,6 +159,8 @@ class MemoryLedger(MemoryCustomers):
             known, _ = entry.received[outcome.key]
             same = outcome.same_as(known.outcome, known.value)
             return OutcomeStatus.DUPLICATE if same else IdReused("event_id", outcome.event_id)
+        if len(entry.received) >= self._limits.outcomes_max:
+            return TooManyOutcomes(self._limits.outcomes_max)
         arrival = windows.arrive(entry.window, outcome, now)
         weight = None if entry.rules is None else outcome.weight
         counted = CountedOutcome(outcome.outcome, outcome.value, arrival.time_us, outcome.key, weight)

@@ -34,7 +34,14 @@ from tilbud.domain.customers import (
 )
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, Repeat, Settlement, Text
-from tilbud.domain.errors import CustomerErased, DecisionExpired, IdReused, InvalidField, UnknownDecision
+from tilbud.domain.errors import (
+    CustomerErased,
+    DecisionExpired,
+    IdReused,
+    InvalidField,
+    TooManyOutcomes,
+    UnknownDecision,
+)
 from tilbud.domain.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
 
@@ -103,7 +110,7 @@ class Erased:
 
 
 EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField
-ReceiveResult = OutcomeStatus | UnknownDecision | IdReused | InvalidField
+ReceiveResult = OutcomeStatus | UnknownDecision | IdReused | InvalidField | TooManyOutcomes
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
 
@@ -215,7 +222,8 @@ class Ledger(LedgerReading, Protocol):
         it says itself (`weight`), or it is InvalidField ("outcome"). Unknown decisions store nothing, nor do
         those without rules in a campaign that is not served (no `weight` either). A new outcome of a
         customer's decision is also when it last `happened` to its offer, whatever it met here. An outcome
-        that `ends_now` makes its decision due at once; held ones do so when the decision is activated.
+        that `ends_now` makes its decision due at once; held ones do so when the decision is activated. A new
+        one beyond `limits.outcomes_max` of its decision is TooManyOutcomes, and not stored.
         """
         ...
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from tilbud.domain.clock import Now
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, Repeat, State
-from tilbud.domain.errors import IdReused, InvalidField, UnknownDecision
+from tilbud.domain.errors import IdReused, InvalidField, TooManyOutcomes, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
@@ -62,7 +62,8 @@ _DUE_OUTCOMES = (
 )
 _RECEIVE = (
     "INSERT INTO outcomes (decision_no, key, outcome, value, time_us, status, weight) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?1) < ?8 "
+    "ON CONFLICT DO NOTHING"
 )
 _END_DUE = (
     f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
@@ -323,12 +324,15 @@ class Statements:
                 arrival.time_us,
                 int(arrival.status),
                 None if rules is None else outcome.weight,
+                self._limits.outcomes_max,
             ),
         ).rowcount
         if not new:
             known = self._connection.execute(
                 "SELECT outcome, value FROM outcomes WHERE decision_no = ? AND key = ?", (no, outcome.key)
             ).fetchone()
+            if known is None:
+                return TooManyOutcomes(self._limits.outcomes_max)
             if outcome.same_as(*known):
                 return OutcomeStatus.DUPLICATE
             return IdReused("event_id", outcome.event_id)

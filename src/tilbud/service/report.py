@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, check_number
 from tilbud.domain.decisions import check_id
-from tilbud.domain.errors import IdReused, InvalidField, TilbudError, UnknownCampaign, UnknownDecision
+from tilbud.domain.errors import (
+    IdReused,
+    InvalidField,
+    TilbudError,
+    TooManyOutcomes,
+    UnknownCampaign,
+    UnknownDecision,
+)
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, OutcomeStatus
 from tilbud.ledger.port import Activated, Activation, Ledger, ReceiveResult
@@ -181,7 +188,7 @@ class ReportService:
         name = "unknown" if isinstance(result, InvalidField) else outcome.outcome
         status = (
             "orphan" if isinstance(result, UnknownDecision)
-            else "refused" if isinstance(result, IdReused | InvalidField)
+            else "refused" if isinstance(result, IdReused | InvalidField | TooManyOutcomes)
             else _STATUS[result]  # type: ignore[index]
         )  # fmt: skip
         self._metrics.outcome(outcome.campaign, name, status)

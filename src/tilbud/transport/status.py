@@ -23,6 +23,7 @@ CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
     (errors.UnknownCampaign, StatusCode.NOT_FOUND, "UNKNOWN_CAMPAIGN"),
     (errors.UnknownDecision, StatusCode.NOT_FOUND, "UNKNOWN_DECISION"),
     (errors.IdReused, StatusCode.ALREADY_EXISTS, "ID_REUSED"),
+    (errors.TooManyOutcomes, StatusCode.INVALID_ARGUMENT, "TOO_MANY_OUTCOMES"),
     (errors.DecisionExpired, StatusCode.FAILED_PRECONDITION, "DECISION_EXPIRED"),
     (errors.UnknownCustomer, StatusCode.NOT_FOUND, "UNKNOWN_CUSTOMER"),
     (errors.CustomerChanged, StatusCode.ABORTED, "CUSTOMER_CHANGED"),
@@ -78,7 +79,7 @@ def _info(reason: str, **metadata: str) -> Message:
 def _details(error: errors.TilbudError) -> list[Message]:
     if isinstance(error, errors.InvalidField):
         return [_bad_request((error.field, error.problem))]
-    if isinstance(error, errors.IdReused | errors.ConsentMissing):
+    if isinstance(error, errors.IdReused | errors.ConsentMissing | errors.TooManyOutcomes):
         return [_bad_request((error.field, str(error)))]
     if isinstance(error, errors.CampaignInvalid):
         return [_bad_request(*((each.key or each.file, str(each)) for each in error.problems))]

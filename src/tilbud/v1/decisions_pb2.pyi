@@ -11,8 +11,8 @@ What holds for every method here:
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, ANSWERS_TOO_LARGE, REQUEST_MISSING, UNKNOWN_CAMPAIGN,
-   UNKNOWN_DECISION, ID_REUSED, DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED, CONSENT_MISSING,
-   CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a
+   UNKNOWN_DECISION, ID_REUSED, TOO_MANY_OUTCOMES, DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED,
+   CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a
    correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
@@ -611,7 +611,8 @@ class ReportOutcomeRequest(_message.Message):
     """
     event_id: _builtins.str
     """Idempotency key within the decision, at most 128 characters of [A-Za-z0-9._:-]; the same key
-    with another outcome or value is ALREADY_EXISTS. Empty: this outcome counts once.
+    with another outcome or value is ALREADY_EXISTS. Empty: this outcome counts once. A decision has at most
+    1,000 outcomes: one more is INVALID_ARGUMENT and not stored.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:

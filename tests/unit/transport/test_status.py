@@ -25,6 +25,7 @@ EXAMPLES: dict[type[TilbudError], tuple[TilbudError, StatusCode]] = {
         (errors.UnknownCampaign("c"), StatusCode.NOT_FOUND),
         (errors.UnknownDecision("c", "d"), StatusCode.NOT_FOUND),
         (errors.IdReused("decision_id", "d"), StatusCode.ALREADY_EXISTS),
+        (errors.TooManyOutcomes(1_000), StatusCode.INVALID_ARGUMENT),
         (errors.DecisionExpired("d"), StatusCode.FAILED_PRECONDITION),
         (errors.UnknownCustomer("profile"), StatusCode.NOT_FOUND),
         (errors.CustomerChanged(), StatusCode.ABORTED),
