@@ -73,6 +73,8 @@ async def test_a_decision_is_found_word_for_word(ledger):
         sequence=2**53 + 1,
         removed=Text.of('{"bundle":"hours"}'),
         dropped=Text.of('{"place":"no consent"}'),
+        variant_share=1.0 - 0.1,
+        split="customer",
     )
     await ledger.record([recorded], at())
     found = ledger.find(CAMPAIGN, "d1")

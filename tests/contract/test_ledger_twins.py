@@ -92,7 +92,16 @@ async def record(ledger: Adapter, said: Any, now: Now) -> object:
         for _, _, _, key, stale, sticky in made
     ]
     decisions = [
-        decision(each, now, campaign=campaign, deferred=deferred, drawn=drawn, customer=key or ANONYMOUS)
+        decision(
+            each,
+            now,
+            campaign=campaign,
+            deferred=deferred,
+            drawn=drawn,
+            customer=key or ANONYMOUS,
+            variant_share=0.95,
+            split="customer" if key else "decision",
+        )
         for each, deferred, drawn, key, _, _ in made
     ]
     return await ledger.record(decisions, now, contacts)

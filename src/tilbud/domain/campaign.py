@@ -37,6 +37,8 @@ from tilbud.domain.languages import ByLanguage, Language, in_language
 from tilbud.domain.offer import Fallback, Offer, Shown, Validity
 from tilbud.domain.predicates import Condition, ConditionInvalid, Kind, parse_condition
 from tilbud.domain.sections import (
+    BY_CUSTOMER,
+    BY_DECISION,
     CONTROL,
     PERSONALIZED,
     ContextSection,
@@ -54,6 +56,8 @@ from tilbud.domain.sections import (
 )
 
 __all__ = [
+    "BY_CUSTOMER",
+    "BY_DECISION",
     "CONTROL",
     "PERSONALIZED",
     "Campaign",

@@ -219,6 +219,8 @@ class Decision(NamedTuple):
     removed: Text = NOTHING_REMOVED  # JSON object: offer id to the rule that removed it
     dropped: Text = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
     rules: Text = NO_RULES  # what its outcomes are worth, see decision_rules.py; NO_RULES: not kept yet
+    variant_share: float | None = None  # of the split that the variant gets; None: of before it was recorded
+    split: str = "decision"  # what was split: customer or decision
 
     def ranking(self) -> list[tuple[str, float]]:
         """Return (offer id, probability), the most probable first; ties in the file's order."""

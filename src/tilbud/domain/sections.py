@@ -34,6 +34,8 @@ from tilbud.domain.fields import (
 FeatureKind = Literal["category", "number", "flag"]
 CONTROL = "control"
 PERSONALIZED = "personalized"
+BY_CUSTOMER = "customer"
+BY_DECISION = "decision"
 FACTORS = "{factors}"
 _TAKEN = frozenset({*BUILT_IN_FEATURES, *EVENT_FEATURES, "any_of", "none_of"})
 
@@ -209,6 +211,7 @@ class Control(Section):
 
 
 class Variants(Section):
-    """The sides of the experiment."""
+    """The sides of the experiment, and what is split: customers, where there is one to use, or decisions."""
 
     control: Control | None = None
+    split: Literal["customer", "decision"] = "customer"

@@ -213,6 +213,8 @@ def decision_export(decision: Decision, state: State) -> ExportRow:
         "deadline": when(decision.deadline_us),
         "deferred": decision.deferred,
         "variant": decision.variant,
+        "variant_share": decision.variant_share,
+        "split": decision.split,
         "reason": decision.reason.name,
         "offer": decision.offer_id,
         "payload": json.loads(decision.payload.body),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from tilbud.domain.campaign import BY_CUSTOMER, BY_DECISION
 from tilbud.domain.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decisions import (
     NO_OFFERS,
@@ -33,7 +34,7 @@ Row = tuple[Any, ...]
 DECISION_COLUMNS = (
     "decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability, offers, "
     "probabilities, drawn, discovery, lineage, sequence, features, context, device, channel, journey_stage, "
-    "deferred, deadline_us, closes_service_us, due_service_us, rules"
+    "deferred, deadline_us, closes_service_us, due_service_us, rules, variant_share, split_by_customer"
 )
 _RARER = "removed, dropped, customer_no"
 _CUSTOMER_KEY = "(SELECT key FROM customers c WHERE c.no = d.customer_no)"
@@ -120,6 +121,7 @@ def decision_row(decision: Decision) -> Row:
         decision.channel, decision.journey_stage, int(decision.deferred), decision.deadline_us,
         decision.closes_service_us, decision.due_service_us,
         None if decision.rules is NO_RULES else decision.rules.digest,
+        decision.variant_share, int(decision.split == BY_CUSTOMER),
     )  # fmt: skip
 
 
@@ -140,8 +142,8 @@ class Reading:
         (
             decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability,
             offers_digest, packed, drawn, discovery, lineage, sequence, features, context, device, channel,
-            journey_stage, deferred, deadline_us, closes_service_us, due_service_us, rules,
-            removed, dropped, customer,
+            journey_stage, deferred, deadline_us, closes_service_us, due_service_us, rules, variant_share,
+            by_customer, removed, dropped, customer,
         ) = row  # fmt: skip
         if customer is None:
             raise LedgerInvalid("a recorded decision has lost its customer: restore a backup")
@@ -156,6 +158,7 @@ class Reading:
             NO_PAYLOAD if removed is None else self.text(removed),
             NO_PAYLOAD if dropped is None else self.text(dropped),
             NO_RULES if rules is None else self.text(rules),
+            variant_share, BY_CUSTOMER if by_customer else BY_DECISION,
         )  # fmt: skip
 
     def settlement(self, campaign: str, row: Row) -> Settlement:

@@ -162,6 +162,11 @@ MIGRATIONS: tuple[Step, ...] = (
         "ALTER TABLE decisions ADD COLUMN rules INTEGER",  # NULL: those of the campaign file as it is then
         "ALTER TABLE outcomes ADD COLUMN weight REAL",  # NULL: that of the decision's rules
     ),
+    (
+        # NULL: of before it was recorded, when decisions were split.
+        "ALTER TABLE decisions ADD COLUMN variant_share REAL",
+        "ALTER TABLE decisions ADD COLUMN split_by_customer INTEGER",
+    ),
 )
 
 

@@ -1,18 +1,19 @@
 """Which offer, of those that may be shown: the variant, the model, the draw; or why the fallback.
 
-What holds: the draw and the split are hashes of the ids under the draw key, so a retry draws the same;
-nothing removes or replaces an offer after the draw.
+What holds: the draw and the split are hashes of the ids under the draw key, so a retry draws the same. The
+side of the experiment is assigned whatever comes of the decision, and a fallback keeps it: both sides count
+all who were split. Nothing removes or replaces an offer after the draw.
 """
 
 from __future__ import annotations
 
-from tilbud.domain.campaign import CONTROL, PERSONALIZED
+from tilbud.domain.campaign import CONTROL
 from tilbud.domain.choice import choose, choose_always, choose_evenly, keyed_uniform
 from tilbud.domain.decisions import Decision, Reason
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.domain.variants import DRAW, variant_of
+from tilbud.domain.variants import DRAW, Side, side_of
 from tilbud.service.catalog import ServedCampaign
 from tilbud.service.record import Record
 
@@ -39,39 +40,43 @@ class Chooser:
         `left_s` is how long the caller still waits (None: for ever), `paused` says that the campaign is,
         `refused` that it requires consent and has none.
         """
+        side = side_of(served.campaign.variants, self._key, served.id, record.decision_id, record.customer)
         if left_s is not None and left_s < self._limits.decide_time_left_min_s:
-            return record.fallback(Reason.FALLBACK_NO_TIME, PERSONALIZED)
-        variant = variant_of(served.campaign.variants, self._key, served.id, record.decision_id)
+            return record.fallback(Reason.FALLBACK_NO_TIME, side)
         if paused:
-            return record.fallback(Reason.FALLBACK_CAMPAIGN_PAUSED, variant)
+            return record.fallback(Reason.FALLBACK_CAMPAIGN_PAUSED, side)
         if refused:
-            return record.fallback(Reason.FALLBACK_NO_CONSENT, variant)
+            return record.fallback(Reason.FALLBACK_NO_CONSENT, side)
         if not eligibility.eligible:
-            return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, variant)
+            return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
         u = keyed_uniform(self._key, DRAW, served.id, record.decision_id)
-        return (_control if variant == CONTROL else _personalized)(served, record, eligibility, u)
+        return (_control if side.variant == CONTROL else _personalized)(served, record, eligibility, u, side)
 
 
-def _personalized(served: ServedCampaign, record: Record, eligibility: Eligibility, u: float) -> Decision:
+def _personalized(
+    served: ServedCampaign, record: Record, eligibility: Eligibility, u: float, side: Side
+) -> Decision:
     offers = served.offer_set(eligibility.eligible)
     try:
         scores = served.model.predict(record.encoded.features, offers)
         choice = choose(scores, len(offers.ids), served.campaign.exploration.discovery, u)
     except ModelUnavailable:
-        return record.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, PERSONALIZED)
-    return record.drawn(Reason.PERSONALIZED, PERSONALIZED, offers, choice)
+        return record.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, side)
+    return record.drawn(Reason.PERSONALIZED, side, offers, choice)
 
 
-def _control(served: ServedCampaign, record: Record, eligibility: Eligibility, u: float) -> Decision:
+def _control(
+    served: ServedCampaign, record: Record, eligibility: Eligibility, u: float, side: Side
+) -> Decision:
     control = served.campaign.variants.control
     serves = control.serves if control else "uniform"
     if serves == "fallback":
-        return record.fallback(Reason.CONTROL, CONTROL)
+        return record.fallback(Reason.CONTROL, side)
     offers = served.offer_set(eligibility.eligible)
     if serves == "uniform":
         choice = choose_evenly(len(offers.ids), u)
     elif serves in offers.ids:
         choice = choose_always(offers.ids.index(serves), len(offers.ids))
     else:
-        return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, CONTROL)
-    return record.drawn(Reason.CONTROL, CONTROL, offers, choice)
+        return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
+    return record.drawn(Reason.CONTROL, side, offers, choice)

@@ -1,7 +1,7 @@
 """Decide: which offer should this customer see, here and now?
 
-The way of a decision: check → retry? → who asks → eligibility → sticky? → caps → time left? → paused? →
-consent → variant → predict → draw → ledger. Everything up to the ledger is synchronous, so one state of
+The way of a decision: check → retry? → who asks → eligibility → sticky? → caps → variant → time left? →
+paused? → consent → predict → draw → ledger. Everything up to the ledger is synchronous, so one state of
 the model and of the customer answers it whole. Where the customer changed before the ledger has it,
 the whole decision is made again: redrawing only a capped offer would make its probability wrong.
 

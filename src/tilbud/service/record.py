@@ -14,6 +14,7 @@ from tilbud.domain.customers import CustomerKey
 from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Question, Reason, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.situation import Situation
+from tilbud.domain.variants import Side
 from tilbud.service.catalog import EncodedContext, ServedCampaign
 
 
@@ -21,13 +22,13 @@ class Record:
     """Turns a choice into the record of it."""
 
     __slots__ = (
-        "_customer",
         "_eligibility",
         "_now",
         "_question",
         "_request",
         "_served",
         "_situation",
+        "customer",
         "decision_id",
         "encoded",
     )
@@ -50,34 +51,34 @@ class Record:
         self._request = request
         self._situation = situation
         self._eligibility = eligibility
-        self._customer = customer
+        self.customer = customer
         self._now = now
         self._question = question
         self.decision_id = request.decision_id or new_id(now.wall_us)
         self.encoded = encoded
 
-    def drawn(self, reason: Reason, variant: str, offers: OfferSet, choice: Choice) -> Decision:
+    def drawn(self, reason: Reason, side: Side, offers: OfferSet, choice: Choice) -> Decision:
         """Return the record of an offer that was drawn from the eligible ones."""
         payload = self._served.payload(
             self._eligibility.eligible[choice.drawn], self._situation.context.language
         )
         removed = self._served.removed(self._eligibility)
-        return self._decision(reason, variant, offers.ids[choice.drawn], payload, offers, choice, removed)
+        return self._decision(reason, side, offers.ids[choice.drawn], payload, offers, choice, removed)
 
-    def fallback(self, reason: Reason, variant: str) -> Decision:
+    def fallback(self, reason: Reason, side: Side) -> Decision:
         """Return the record of the fallback; what kept the eligible offers back is the reason."""
         served = self._served
         payload = served.fallback_payload(self._situation.context.language)
         kept_back = reason.name.lower().removeprefix("fallback_")
         removed = served.removed(self._eligibility, kept_back)
         return self._decision(
-            reason, variant, served.campaign.fallback.id, payload, NO_OFFERS, NO_CHOICE, removed
+            reason, side, served.campaign.fallback.id, payload, NO_OFFERS, NO_CHOICE, removed
         )
 
     def _decision(  # noqa: PLR0917 - in the order of the record
         self,
         reason: Reason,
-        variant: str,
+        side: Side,
         offer_id: str,
         payload: Text,
         offers: OfferSet,
@@ -89,13 +90,14 @@ class Record:
         reward = served.campaign.reward
         window_us = reward.activation_window_us if deferred else reward.window_us
         closes_service_us = now.service_us + window_us
-        return Decision(  # in order: twenty-eight names would cost as much as the prediction
-            served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us, variant,
-            reason, offer_id, payload,
+        return Decision(  # in order: so many names would cost as much as the prediction
+            served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us,
+            side.variant, reason, offer_id, payload,
             choice.probability, offers, choice.probabilities, choice.drawn,
             served.campaign.exploration.discovery, served.model.lineage, served.model.sequence,
             self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,
             deferred, now.wall_us + window_us, closes_service_us,
             closes_service_us if deferred else closes_service_us + reward.grace_us,
-            self._customer, removed, served.dropped(self._situation.dropped), served.rules_text,
+            self.customer, removed, served.dropped(self._situation.dropped), served.rules_text, side.share,
+            side.split,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from tilbud.bandit.presets import PRESETS
-from tilbud.domain.campaign import Campaign, Offer
+from tilbud.domain.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.durations import duration_text
 from tilbud.domain.eligibility import RULES
@@ -151,16 +151,30 @@ def _limits(campaign: Campaign) -> dict[str, str]:
 
 
 def _learning(campaign: Campaign) -> dict[str, str]:
-    reward, preset, control = campaign.reward, campaign.exploration.preset, campaign.variants.control
+    reward, preset = campaign.reward, campaign.exploration.preset
     low, high = reward.range
     return {
         "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
         f"learned {reward.learn}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
-        "control": f"{control.share:.0%} see {control.serves}" if control else "none",
+        "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
         "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
     }
+
+
+def _control(variants: Variants) -> str:
+    """Return who sees what instead of what the bandit draws."""
+    control = variants.control
+    if control is None:
+        return "none"
+    share = f"{100 * control.share:.4g}%"
+    if variants.split == BY_DECISION:
+        return f"{share} of decisions see {control.serves}"
+    return (
+        f"{share} of customers see {control.serves}, in every session and channel; of decisions "
+        f"without a customer who may be known, as many"
+    )
 
 
 def _by_topic(offers: Iterable[Offer]) -> Mapping[str, list[str]]:

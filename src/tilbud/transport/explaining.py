@@ -70,4 +70,6 @@ def explain_response(decision: Decision, explained: Explained) -> decisions_pb2.
         factors_model_version=explained.factors_model_version,
         customer_explanation=explained.customer_explanation,
         decision_time=timestamp(decision.decided_us),
+        variant_share=decision.variant_share,
+        split=decision.split,
     )

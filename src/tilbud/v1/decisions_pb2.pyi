@@ -379,7 +379,10 @@ class DecideResponse(_message.Message):
     """Why this offer."""
     variant: _builtins.str
     """Which side of the experiment answered: "personalized" or "control"; a fallback keeps the side it
-    would have been answered by.
+    would have been answered by. Unless the campaign says `split: decision`, a customer is on the same side
+    of a campaign in every session, channel and process, as long as their data may be used; else the
+    decision's id says the side. A campaign's changed share moves only as many customers as it must. What
+    is answered again (a retry, `sticky`) keeps its side.
     """
     model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that answered."""
@@ -810,6 +813,8 @@ class ExplainDecisionResponse(_message.Message):
     FACTORS_MODEL_VERSION_FIELD_NUMBER: _builtins.int
     CUSTOMER_EXPLANATION_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
+    VARIANT_SHARE_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
     factors_model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that factors were asked of: the one that answers now. Empty
     where it has none.
@@ -817,6 +822,14 @@ class ExplainDecisionResponse(_message.Message):
     customer_explanation: _builtins.str
     """One plain sentence for the customer, from the campaign's explanations; empty where it has none, and of a
     fallback.
+    """
+    variant_share: _builtins.float
+    """How large a share of those who were split the decision's variant got then: 1 without a control group.
+    Assigned before any rule. Absent of decisions from before it was recorded.
+    """
+    split: _builtins.str
+    """What was split: "customer", or "decision" where the campaign says so and where there was no customer
+    whose data may be used.
     """
     @_builtins.property
     def decision(self) -> Global___DecideResponse:
@@ -855,12 +868,16 @@ class ExplainDecisionResponse(_message.Message):
         factors_model_version: _builtins.str = ...,
         customer_explanation: _builtins.str = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
+        variant_share: _builtins.float | None = ...,
+        split: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_time", b"decision_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share", "decision", b"decision", "decision_time", b"decision_time", "variant_share", b"variant_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_explanation", b"customer_explanation", "decision", b"decision", "decision_time", b"decision_time", "dropped", b"dropped", "factors", b"factors", "factors_model_version", b"factors_model_version", "offers", b"offers", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share", "customer_explanation", b"customer_explanation", "decision", b"decision", "decision_time", b"decision_time", "dropped", b"dropped", "factors", b"factors", "factors_model_version", b"factors_model_version", "offers", b"offers", "split", b"split", "used", b"used", "variant_share", b"variant_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__variant_share: _TypeAlias = _typing.Literal["variant_share"]  # noqa: Y015
+    _WhichOneofArgType__variant_share: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__variant_share) -> _WhichOneofReturnType__variant_share | None: ...
 
 Global___ExplainDecisionResponse: _TypeAlias = ExplainDecisionResponse  # noqa: Y015
 

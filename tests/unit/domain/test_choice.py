@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilbud.domain.campaign import CONTROL, Control, Variants
 from tilbud.domain.choice import NO_CHOICE, choose, choose_always, choose_evenly, keyed_uniform
 from tilbud.domain.errors import ModelUnavailable
-from tilbud.domain.variants import DRAW, SPLIT, variant_of
+from tilbud.domain.variants import DRAW, SPLIT
 
 KEY = bytes(range(32))
 IDS = tuple(f"d-{number}" for number in range(100_000))
@@ -193,29 +192,3 @@ def test_different_ids_give_different_numbers(one, other):
 def test_different_keys_give_different_numbers():
     """Who does not know the key cannot tell the draw."""
     assert keyed_uniform(KEY, DRAW, "shop", "d-1") != keyed_uniform(KEY[:31], DRAW, "shop", "d-1")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-def test_the_control_group_has_its_declared_share(share):
-    """The control variant gets the share of decisions that its campaign declares."""
-    variants = Variants(control=Control(share=share))
-    control = sum(variant_of(variants, KEY, "shop", decision_id) == CONTROL for decision_id in IDS)
-    assert abs(control - share * len(IDS)) <= 5 * math.sqrt(share * (1 - share) * len(IDS))
-
-
-def test_offers_are_drawn_alike_in_both_variants():
-    """Within the control group the draw is as uniform as outside it."""
-    variants = Variants(control=Control(share=0.2))
-    low = Counter(
-        variant_of(variants, KEY, "shop", decision_id)
-        for decision_id in IDS
-        if keyed_uniform(KEY, DRAW, "shop", decision_id) < 0.5
-    )
-    total = Counter(variant_of(variants, KEY, "shop", decision_id) for decision_id in IDS)
-    for variant, count in total.items():
-        assert abs(low[variant] - count / 2) < 5 * math.sqrt(count) / 2
-
-
-def test_without_a_control_group_everyone_is_personalized():
-    """A campaign that declares no control group personalizes every decision."""
-    assert {variant_of(Variants(), KEY, "shop", decision_id) for decision_id in IDS[:100]} == {"personalized"}

@@ -239,6 +239,7 @@ def test_the_schema_knows_the_samples(file):
         (small(offer="when: {hour: {above: 3}}"), 4, "offers[0].when.hour.above", "use one of: gt, ge"),
         (small(more="time_zone: Mars/Base"), 8, "time_zone", "Europe/Copenhagen"),
         (small(more="fallback: {id: a}"), 8, "fallback.id", "must differ"),
+        (small(more="variants: {split: visitor}"), 8, "variants.split", "must be 'customer' or 'decision'"),
         (small(more="variants: {control: {share: 0.1, serves: c}}"), 8, "variants.control.serves", "uniform"),
         (small(more="variants:\n  control: {share: 2}"), 9, "variants.control.share", "less than or equal"),
         (small(more="exploration: {preset: bold}"), 8, "exploration.preset", "'balanced'"),
@@ -612,7 +613,7 @@ KEYS = st.sampled_from([
     "discovery", "arguments", "variants", "control", "share", "serves", "consent", "caps", "times", "per",
     "traits", "kind", "max_age", "events", "journey", "segments", "groups", "group", "topics", "sticky",
     "sensitive_topic", "requires", "suppress_after", "payloads", "en", "da", "fallback_language",
-    "explanations", "sentence", "otherwise", "and", "factors", "last_event", "add_to_cart", "?",
+    "explanations", "sentence", "otherwise", "and", "factors", "last_event", "add_to_cart", "split", "?",
 ])  # fmt: skip
 ANYTHING = st.recursive(
     SCALARS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.service.test_campaign_files import DESIGN, SMALL, parse
 
 from tilbud.domain.contact import ContactPolicy
@@ -122,3 +123,16 @@ def test_hours_are_told_with_the_clocks_that_count():
         "a: 22:00-04:00 on the customer's clock; `valid` counts days on the campaign's (UTC); "
         "a night belongs to the day on which it begins"
     )
+
+
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        ("{}", "none"),
+        ("{control: {share: 0.005}, split: decision}", "0.5% of decisions see uniform"),
+        ("{control: {share: 0.05}}", "5% of customers see uniform, in every session and channel; "),
+    ],
+)
+def test_the_summary_says_who_is_in_control(variants, told):
+    """How many of whom, and whether a customer stays there."""
+    assert campaign_summary(parse(f"{SMALL}\nvariants: {variants}\n"))["control"].startswith(told)

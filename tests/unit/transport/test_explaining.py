@@ -99,6 +99,13 @@ def test_every_part_of_the_story_is_in_the_message():
     assert message.factors_model_version == "c0ffee.17"
     assert message.customer_explanation == "Chosen for your device."
     assert message.decision_time.ToMicroseconds() == START_WALL_US
+    assert (message.HasField("variant_share"), message.split) == (False, "decision")
+
+
+def test_the_side_is_told_with_its_share():
+    """How large the side was and what was split is the record's word."""
+    message = explain_response(decision(variant_share=0.95, split="customer"), EXPLAINED)
+    assert (message.variant_share, message.split) == (0.95, "customer")
 
 
 def said(value: decisions_pb2.FeatureValue) -> list[object]:
