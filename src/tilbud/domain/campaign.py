@@ -93,7 +93,10 @@ class Campaign(Section):
     groups: Annotated[dict[Name, Group], Field(max_length=LABELS_MAX)] = Field(default_factory=dict)
     offers: Annotated[
         tuple[Offer, ...],
-        BeforeValidator(listed, json_schema_input_type=list[Offer]),
+        BeforeValidator(
+            listed,
+            json_schema_input_type=Annotated[list[Offer], Field(min_length=1, max_length=LIMITS.offers_max)],
+        ),
         Field(min_length=1, max_length=LIMITS.offers_max),
     ]
     fallback: Fallback = Field(default_factory=Fallback)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 _UNITS_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _HOURS = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")
+DURATION_PATTERN = rf"^\s*{_DURATION.pattern}\s*$"
+HOURS_PATTERN = rf"^\s*{_HOURS.pattern}\s*$"
+"""How they are written, in a JSON Schema."""
 _DAY_MINUTES = 24 * 60
 
 

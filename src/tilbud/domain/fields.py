@@ -12,10 +12,20 @@ import json
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
-from tilbud.domain.durations import parse_duration_us
+from tilbud.domain.durations import DURATION_PATTERN, parse_duration_us
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import UNCLEAN, is_clean, nfc
 
@@ -31,6 +41,24 @@ class Section(BaseModel):
     """A map of keys: frozen, and without keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say in the JSON Schema too that a map whose keys have a pattern has no other keys."""
+        schema = handler(core)
+        _close_maps(handler.resolve_ref_schema(schema).get("properties", {}))
+        return schema
+
+
+def _close_maps(schema: object) -> None:
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
+        for below in schema.values():
+            _close_maps(below)
+    elif isinstance(schema, list):
+        for below in schema:
+            _close_maps(below)
 
 
 class Misplaced(PydanticCustomError):
@@ -63,6 +91,11 @@ def _not_zero(duration_us: int) -> int:
     if not duration_us:
         raise ValueError("must be longer than 0s")
     return duration_us
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 3.0 is 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def listed(value: object) -> object:
@@ -106,7 +139,21 @@ def _is_plain_json(value: object, depth: int) -> bool:
     return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
-Given = BeforeValidator(_given)
+class _Given:
+    """See `Given`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(_given, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
+        return {**schema, **kinds[0]} if len(kinds) == 1 else schema
+
+
+Given = _Given()
 """For a key that may be left out, but not stand empty: an empty `sensitive_topic:` must not mean none."""
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
@@ -115,9 +162,13 @@ Sentence = Annotated[
     str, BeforeValidator(composed), Field(min_length=1, max_length=_SENTENCE_CHARS_MAX), AfterValidator(clean)
 ]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-LIMITS.number_abs_max, le=LIMITS.number_abs_max)]
-Words = Annotated[tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=list[str])]
+Words = Annotated[tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=list[Word])]
 GraceUs = Annotated[
-    int, BeforeValidator(parse_duration_us, json_schema_input_type=str), AfterValidator(_at_most_400_days)
+    int,
+    BeforeValidator(
+        parse_duration_us, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]
+    ),
+    AfterValidator(_at_most_400_days),
 ]
 DurationUs = Annotated[GraceUs, AfterValidator(_not_zero)]
 Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
@@ -126,12 +177,12 @@ Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
 class Cap(Section):
     """At most so many exposures of one customer in any stretch of so long."""
 
-    times: Annotated[int, Field(ge=1, le=LIMITS.cap_times_max)]
+    times: Annotated[int, Field(ge=1, le=LIMITS.cap_times_max), BeforeValidator(_whole)]
     per_us: DurationUs = Field(alias="per")
 
 
 Caps = Annotated[
     tuple[Cap, ...],
-    BeforeValidator(listed, json_schema_input_type=list[Cap]),
+    BeforeValidator(listed, json_schema_input_type=Annotated[list[Cap], Field(max_length=_CAPS_MAX)]),
     Field(max_length=_CAPS_MAX),
 ]

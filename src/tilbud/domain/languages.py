@@ -51,4 +51,4 @@ Language = Annotated[
     Field(pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$", max_length=64),
     AfterValidator(_some),
 ]
-ByLanguage = Annotated[dict[Language, T], BeforeValidator(_once), Field(min_length=1, max_length=LABELS_MAX)]
+ByLanguage = Annotated[dict[Language, T], Field(min_length=1, max_length=LABELS_MAX), BeforeValidator(_once)]

@@ -6,17 +6,20 @@ by the campaign, which `campaign.py` checks. What a rule means is `eligibility.p
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from tilbud.domain.durations import Hours, parse_hours
+from tilbud.domain.durations import HOURS_PATTERN, Hours, parse_hours
 from tilbud.domain.fields import (
     LABELS_MAX,
     LIMITS,
     Caps,
     DurationUs,
+    Finite,
     Given,
     Id,
     Misplaced,
@@ -33,14 +36,28 @@ from tilbud.domain.language_tags import canonical
 from tilbud.domain.languages import ByLanguage
 
 
+def _day(written: object) -> object:
+    """YAML has a day as one; in quotes, and in JSON, it is text."""
+    if not isinstance(written, str):
+        return written
+    if _DAY.fullmatch(written):
+        with suppress(ValueError):
+            return date.fromisoformat(written)
+    raise ValueError("is no day; write one such as 2026-11-01")
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=date)]
+
+
 class Validity(Section):
     """Days on which an offer may be shown, both included, in the campaign's time zone.
 
     A night of `hours` that wrap midnight belongs to the day on which it begins.
     """
 
-    from_: date | None = Field(default=None, alias="from")
-    until: date | None = None
+    from_: Day | None = Field(default=None, alias="from")
+    until: Day | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Validity:
@@ -64,7 +81,11 @@ def _offer_feature(written: object) -> str | bool | float:
 
 
 OfferFeature = Annotated[
-    str | bool | float, PlainValidator(_offer_feature, json_schema_input_type=str | bool | float)
+    str | bool | float,
+    PlainValidator(
+        _offer_feature,
+        json_schema_input_type=Annotated[str, Field(max_length=LIMITS.text_chars_max)] | bool | Finite,
+    ),
 ]
 Payloads = Annotated[ByLanguage[Payload] | None, Given]
 Durations = Annotated[dict[Name, DurationUs], Field(max_length=LABELS_MAX)]
@@ -109,7 +130,7 @@ class Offer(Shown):
     valid: Validity | None = None
     hours: Annotated[
         Hours | None,
-        BeforeValidator(parse_hours, json_schema_input_type=str),
+        BeforeValidator(parse_hours, json_schema_input_type=Annotated[str, Field(pattern=HOURS_PATTERN)]),
         PlainSerializer(str),
     ] = None
     requires: Durations = Field(default_factory=dict)

@@ -166,13 +166,18 @@ class RewardSection(Section):
     grace_us: GraceUs = Field(default=10_000_000, alias="grace", json_schema_extra={"default": "10s"})
     default: Finite = 0.0
     aggregate: Literal["sum", "max"] = "sum"
-    range: Annotated[tuple[Finite, Finite], BeforeValidator(listed, json_schema_input_type=list[float])] = (
+    range: Annotated[
+        tuple[Finite, Finite],
+        BeforeValidator(
+            listed, json_schema_input_type=Annotated[list[Finite], Field(min_length=2, max_length=2)]
+        ),
+    ] = (
         0.0,
         1.0,
     )
     outcomes: dict[
         Name,
-        Annotated[OutcomeRule, BeforeValidator(_outcome_rule, json_schema_input_type=OutcomeRule | float)],
+        Annotated[OutcomeRule, BeforeValidator(_outcome_rule, json_schema_input_type=OutcomeRule | Finite)],
     ] = Field(min_length=1, max_length=LABELS_MAX)  # each becomes a metric label
     learn: Literal["at_deadline", "on_settlement"] = "at_deadline"
 

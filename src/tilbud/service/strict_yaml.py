@@ -1,8 +1,9 @@
 """YAML read strictly: plain values with the line of every key, or a problem that says how to mend it.
 
-What holds: a key may stand once, only `true` and `false` are flags (a country stays NO), nothing is a
-number by surprise (21:30 stays text), no file makes the reader expand more than it holds, and one of too many
-values is refused before the rest of it is read. What a key means is not known here.
+What holds: a key may stand once, only `true` and `false` are flags, also as True and TRUE (a country stays
+NO), nothing is a number by surprise (21:30 stays text), `<<: *name` merges a map whose keys yield to those
+beside it, no file makes the reader expand more than it may hold, and one of too many values is refused before
+the rest of it is read. What a key means is not known here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _NODES_MAX = 200_000
 _DEPTH_MAX = 40
 _TOO_MUCH = f"more than {_NODES_MAX} values or {_DEPTH_MAX} levels; write less"
 _TOLD_BYTES_MAX = 128 * 1024  # of a file that is read again for PyYAML's own words, slowly
+_MERGE = "<<"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -57,11 +59,11 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _PLAIN: tuple[tuple[str, str, str], ...] = (
-    ("bool", r"true|false", "tf"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
     (
         "float",
-        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
 )
@@ -186,9 +188,16 @@ class Tree:
         return value
 
     def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for key_node, below in node.value:
+            if _merges(key_node):
+                for each in self._merging(below, (*path, _MERGE), key_node.start_mark.line + 1):
+                    merged = {**self._plain(loader, each, path), **merged}
         plain: dict[str, Any] = {}
         seen: set[str] = set()
         for key_node, below in node.value:
+            if _merges(key_node):
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._invalid(path, "keys must be plain text")
             key = str(key_node.value)
@@ -200,12 +209,25 @@ class Tree:
                 raise self._invalid(here, "stands twice; remove one")
             seen.add(nfc(key))
             plain[key] = self._plain(loader, below, here)
-        return plain
+        return {**merged, **plain}
+
+    def _merging(self, node: yaml.Node, path: KeyPath, line: int) -> list[yaml.Node]:
+        """Return the maps that a `<<` names; of two that have one key the first counts."""
+        maps = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(isinstance(each, yaml.MappingNode) for each in maps):
+            self._lines[path] = line
+            raise self._invalid(path, "merges maps: write `<<: *name`, or put it in quotes where it is a key")
+        return list(maps)
 
 
 def _line(loader: Any) -> int:
     """Return where a reader is; libyaml's does not tell."""
     return int(getattr(loader, "line", 0)) + 1
+
+
+def _merges(key: yaml.Node) -> bool:
+    """Say whether a key merges maps; in quotes it is a key like any other."""
+    return isinstance(key, yaml.ScalarNode) and key.value == _MERGE and not key.style
 
 
 def _is_unicode(value: object) -> bool:

@@ -21,6 +21,7 @@ from tilbud.domain.contact import NO_CONTACT_POLICY, ContactPolicy
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import CampaignInvalid, Problem
 from tilbud.domain.limits import Limits
+from tilbud.domain.offer import Validity
 from tilbud.service.campaign_files import (
     CONTACT_FILE,
     load_campaign,
@@ -229,7 +230,7 @@ def test_the_schema_knows_the_samples(file):
         (small(offer='payload: {x: "\\ud800"}'), 4, "offers[0].payload.x", "no character"),
         (small(offer='payload: {"\\ud800": 1}'), 4, "offers[0].payload", "no character"),
         (small(offer="valid: {from: 2026-13-01}"), 4, "offers[0].valid.from", "not a valid date"),
-        (small(offer="valid: {from: tomorrow}"), 4, "offers[0].valid.from", "must be a valid date"),
+        (small(offer="valid: {from: tomorrow}"), 4, "offers[0].valid.from", "is no day; write one such as"),
         (small(offer="valid: {from: 2026-02-01, until: 2026-01-01}"), 4, "offers[0].valid.until", "`from`"),
         (small(offer="hours: 8-21"), 4, "offers[0].hours", '"08:00-21:00"'),
         (small(offer="hours: 08:00-24:30"), 4, "offers[0].hours", "24:00"),
@@ -327,13 +328,13 @@ def test_an_alias_bomb_is_bounded():
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("NO", "NO"), ("no", "no"), ("yes", "yes"), ("on", "on"), ("Y", "Y"), ("True", "True"),
+        ("NO", "NO"), ("no", "no"), ("yes", "yes"), ("on", "on"), ("Y", "Y"), ("True", True),
         ("21:30", "21:30"), ("08:00", "08:00"), ("1_000", "1_000"), ("0x10", "0x10"), ("0o17", "0o17"),
         ("007", "007"), ("0123.5", "0123.5"), ("1.2.3", "1.2.3"), ("=", "="), ("+", "+"), (".", "."),
         ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
         ("0", 0), ("-12", -12), ("+3", 3), ("1.5", 1.5), ("1.", 1.0), (".5", 0.5), ("-.5", -0.5),
         ("1e3", 1000.0), ("-1.5E-2", -0.015), ('"12"', "12"), ("'true'", "true"),
-        ("{<<: {a: 1}}", {"<<": {"a": 1}}),
+        ('{"<<": {a: 1}}', {"<<": {"a": 1}}), ("{<<: {a: 1}}", {"a": 1}),
     ],
 )  # fmt: skip
 def test_nothing_is_read_by_surprise(written, read):
@@ -747,3 +748,80 @@ def test_names_that_begin_with_a_dot_are_passed_over(tmp_path):
         (tmp_path / name).write_text("not: [a campaign")
     (tmp_path / ".#a.yaml").symlink_to("somebody@somewhere:1")
     assert [each.campaign.campaign for each in load_campaigns([tmp_path], LIMITS)] == ["small"]
+
+
+REST = """
+reward: {outcomes: {click: 1}}
+consent: not_required
+"""
+
+
+def test_merge_keys_merge_maps():
+    """`<<` brings the keys of a map, or of several; what stands beside it wins, then who was named first."""
+    campaign = parse_campaign(
+        b"""campaign: c
+offers:
+  - &first {id: a, channels: [web], valid: {from: "2020-11-01"}, payload: &words {title: x, n: 1}}
+  - {<<: *first, id: b, payload: {n: 2, <<: *words, "<<": "as it is"}}
+  - {id: c, payload: {<<: [*words, {n: 3, more: true}], below: {<<: *words}}}"""
+        + REST.encode(),
+        "c.yaml",
+    )
+    first, second, third = campaign.offers
+    assert (second.channels, second.valid) == (first.channels, first.valid)
+    assert second.payload == {"title": "x", "n": 2, "<<": "as it is"}
+    assert third.payload == {"title": "x", "n": 1, "more": True, "below": {"title": "x", "n": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("campaign: c\n<<: 3", 2, "merges maps"),
+        ("campaign: c\n<<: [{a: 1}, x]", 2, "merges maps"),
+        ("a: &a\n  <<: *a", 2, "it nests too deep"),
+        ("a: &a {offers: 1}\n<<: *a\noffers: 2", 3, "write a list"),
+        ("a: &a {sticky: 1}\n<<: *a", 1, "write a whole number and a unit"),
+    ],
+)
+def test_a_problem_of_a_merged_map_stands_where_it_is_written(text, line, problem):
+    """What is no map is refused at its `<<`; what a merged map has wrong, at the map."""
+    with pytest.raises(CampaignInvalid) as error:
+        parse_campaign(text.encode(), "c.yaml")
+    assert (line, True) in [(each.line, problem in each.problem) for each in error.value.problems]
+
+
+def test_merging_expands_no_more_than_a_file_may_hold():
+    """Maps of maps that merge ten of the last are refused, not expanded."""
+    lines = ["a0: &a0 {x: [" + ", ".join(["y"] * 100) + "]}"]
+    lines += [f"a{n}: &a{n} {{p{n}: [" + ", ".join([f"{{<<: *a{n - 1}}}"] * 10) + "]}" for n in range(1, 9)]
+    with pytest.raises(CampaignInvalid, match="write less"):
+        parse_campaign("\n".join(lines).encode(), "c.yaml")
+
+
+def test_flags_and_days_are_the_same_everywhere():
+    """True and TRUE are flags wherever they stand, yes and NO are text; a day may stand in quotes."""
+    campaign = parse_campaign(
+        b"""campaign: c
+offers:
+  - id: a
+    payload: {a: True, b: FALSE, c: yes, d: NO, e: off, f: "True", g: .NaN_, h: Null}
+    features: {new: TRUE, old: False, country: NO}
+    when: {weekend: {eq: True}}
+    valid: {from: 2026-11-01, until: "2026-12-24"}"""
+        + REST.encode(),
+        "c.yaml",
+    )
+    offer = campaign.offers[0]
+    assert offer.payload == {
+        "a": True, "b": False, "c": "yes", "d": "NO", "e": "off", "f": "True", "g": ".NaN_", "h": None
+    }  # fmt: skip
+    assert offer.features == {"new": True, "old": False, "country": "NO"}
+    assert offer.valid == Validity(**{"from": date(2026, 11, 1), "until": date(2026, 12, 24)})
+
+
+@pytest.mark.parametrize("day", ['"2026-13-01"', '"20261101"', '"2026-11-01T10:00"', '"tomorrow"', '""'])
+def test_what_is_no_day_is_told(day):
+    """A day in quotes that is none says how one is written."""
+    text = f"campaign: c\noffers: [{{id: a, valid: {{from: {day}}}}}]{REST}"
+    with pytest.raises(CampaignInvalid, match=r"from: is no day; write one such as 2026-11-01"):
+        parse_campaign(text.encode(), "c.yaml")
