@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -89,12 +90,13 @@ def test_every_command_explains_itself() -> None:
 
 
 def test_the_service_config_is_one_grpc_takes(service: Service) -> None:
-    """The README's service config for retries is valid, and a channel with it decides."""
+    """The README shows the service config that is shipped; it is valid, and a channel with it decides."""
     import grpc  # noqa: PLC0415 - only here
 
     from tilbud.v1 import decisions_pb2, decisions_pb2_grpc  # noqa: PLC0415
 
     (config,) = _blocks("json")
+    assert config == files("tilbud.v1").joinpath("service_config.json").read_text()
     json.loads(config)
     with grpc.insecure_channel(service.target, options=[("grpc.service_config", config)]) as channel:
         stub = decisions_pb2_grpc.DecisionServiceStub(channel)

@@ -105,7 +105,10 @@ def test_wheel(tmp_path):
     shipped = set(zipfile.ZipFile(wheel).namelist())
     samples = {f"tilbud/samples/{file.name}" for file in (ROOT / "src" / "tilbud" / "samples").glob("*.yaml")}
     assert samples
-    assert samples | {"tilbud/py.typed", "tilbud/v1/decisions_pb2.pyi"} <= shipped
+    assert (
+        samples | {"tilbud/py.typed", "tilbud/v1/decisions_pb2.pyi", "tilbud/v1/service_config.json"}
+        <= shipped
+    )
 
 
 @pytest.mark.parametrize("command", ["make run", "make test"])

@@ -20,7 +20,7 @@ import grpc
 
 from tilbud.domain.errors import Overloaded, RequestMissing, TilbudError
 from tilbud.domain.limits import Limits
-from tilbud.transport.status import status_of
+from tilbud.transport.status import status_of, trailers_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Ended = Callable[[str, str, float], None]  # method, code, seconds
@@ -72,11 +72,10 @@ class Arrivals:
         since, method = self._waiting.pop(context)
         code, status = status_of(error)
         self._ended(method, code.name, perf_counter() - since)
-        trailer = (("grpc-status-details-bin", status.SerializeToString()),)
 
         async def end() -> None:
             with contextlib.suppress(Exception):  # that it was aborted, or that the caller left
-                await context.abort(code, status.message, trailer)
+                await context.abort(code, status.message, trailers_of(status))
 
         ending = asyncio.create_task(end())
         self._ending.add(ending)

@@ -24,7 +24,7 @@ from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.arrivals import Arrivals
-from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
+from tilbud.transport.status import EXPECTED, internal_status, status_of, trailers_of, unimplemented_status
 from tilbud.transport.wire import Unreadable, reader
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -128,8 +128,7 @@ async def _unimplemented(_message: Message, _context: Context) -> Message:
 
 async def _abort(context: Context, refusal: Refusal) -> NoReturn:
     code, status = refusal
-    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(code, status.message, trailer)
+    await context.abort(code, status.message, trailers_of(status))
 
 
 def _serialized(answer: Message | bytes) -> bytes:

@@ -108,6 +108,15 @@ def _cut(text: str, bytes_max: int) -> str:
     return encoded[: bytes_max - 3].decode(errors="ignore") + "…"
 
 
+def trailers_of(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+    """Return what goes with a status: its details, and when gRPC's own retries may try again."""
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    info = error_details_pb2.RetryInfo()
+    if any(detail.Unpack(info) for detail in status.details):
+        trailers.append(("grpc-retry-pushback-ms", str(info.retry_delay.ToMilliseconds())))
+    return tuple(trailers)
+
+
 def _retry_info(after_s: float) -> Message:
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromNanoseconds(int(after_s * 1e9))

@@ -13,7 +13,7 @@ from tilbud.backup import BackupRefused
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
 from tilbud.supervisor import WorkerEnded
-from tilbud.transport.status import EXPECTED, internal_status, status_of, unimplemented_status
+from tilbud.transport.status import EXPECTED, internal_status, status_of, trailers_of, unimplemented_status
 
 M = TypeVar("M", bound=Message)
 EXAMPLES: dict[type[TilbudError], tuple[TilbudError, StatusCode]] = {
@@ -188,3 +188,9 @@ def test_what_does_not_work_yet_says_so():
     assert (code, status.code) == (StatusCode.UNIMPLEMENTED, 12)
     assert "ExplainDecision" in status.message
     assert detail(status, error_details_pb2.ErrorInfo).domain == "tilbud"
+
+
+def test_what_may_be_tried_again_says_when_to_grpc_too():
+    """RetryInfo's delay is gRPC's own pushback, in milliseconds; without RetryInfo there is none."""
+    assert dict(trailers_of(status_of(errors.Overloaded("it", 0.25))[1]))["grpc-retry-pushback-ms"] == "250"
+    assert "grpc-retry-pushback-ms" not in dict(trailers_of(status_of(InvalidField("a", "b"))[1]))
