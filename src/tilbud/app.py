@@ -218,6 +218,7 @@ class Application:
             paths=settings.campaigns,
             catalog=catalog,
             ledger=ledger,
+            clock=clock,
             learner=learner,
             open_model=open_campaign,
             metrics=metrics,

@@ -28,6 +28,7 @@ from tests.builders import (
     outcome,
     pause,
     profile,
+    rules,
     settle_due,
 )
 from tests.contract.adapters import ADAPTERS, Adapter, make
@@ -35,11 +36,14 @@ from tests.contract.adapters import ADAPTERS, Adapter, make
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import ANONYMOUS, channel_scope, offer_scope
-from tilbud.domain.decisions import Contact, Repeat
+from tilbud.domain.decisions import NO_RULES, Contact, Repeat
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 
-LIMITS = Limits(cap_times_max=3, customer_events_max=2, exposures_kept_s=1.5 * 86_400)
+LIMITS = Limits(
+    cap_times_max=3, customer_events_max=2, exposures_kept_s=1.5 * 86_400, campaign_away_max_s=3_000.0
+)
+OWN_RULES = rules(window_us=600_000_000, ends_now=frozenset({"dismiss"})).text()
 KEYS = (CUSTOMER, SOMEONE_ELSE)
 WHO = st.sampled_from(KEYS)
 CAMPAIGNS = (CAMPAIGN, "other")
@@ -101,6 +105,7 @@ async def record(ledger: Adapter, said: Any, now: Now) -> object:
             customer=key or ANONYMOUS,
             variant_share=0.95,
             split="customer" if key else "decision",
+            rules=OWN_RULES if drawn else NO_RULES,
         )
         for each, deferred, drawn, key, _, _ in made
     ]
@@ -139,6 +144,12 @@ async def settle(ledger: Adapter, said: Any, now: Now) -> object:
     """Settle some of what is due."""
     campaign, limit = said
     return await settle_due(ledger, campaign, RULES, limit, now)
+
+
+async def serve(ledger: Adapter, said: Any, now: Now) -> object:
+    """Take campaigns away, and bring others back."""
+    await ledger.serve(said, now)
+    return None
 
 
 async def purge(ledger: Adapter, said: Any, now: Now) -> object:
@@ -217,6 +228,7 @@ STEPS = st.one_of(
     st.tuples(st.just(receive), st.tuples(WHERE, st.lists(OUTCOMES, max_size=5))),
     st.tuples(st.just(activate), st.tuples(WHERE, st.lists(SHOWN, max_size=3))),
     st.tuples(st.just(settle), st.tuples(WHERE, st.integers(1, 3))),
+    st.tuples(st.just(serve), st.sets(WHERE)),
     st.tuples(st.just(purge), st.tuples(WHERE, st.integers(0, 4), st.integers(0, 8_000), st.integers(1, 3))),
     st.tuples(
         st.just(repeat),
@@ -259,6 +271,8 @@ def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
         ledger.sequences(campaign),
         [each for _, each in ledger.drawn(campaign, "c0ffee", 0, 10)],
         ledger.pending(campaign),
+        ledger.waiting(),
+        ledger.clocks(campaign, at(LATER_S)),
         ledger.oldest_due_service_us(campaign),
         ledger.erasures(campaign),
         ledger.pauses(campaign),

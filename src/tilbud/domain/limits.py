@@ -73,6 +73,7 @@ class Limits:
     # Learning
     settle_batch_rows_max: int = 100  # a commit of that many holds up decisions by about 2 ms
     settle_every_s: float = 0.1
+    campaign_away_max_s: float = 86_400.0  # beyond it what is open of a campaign that is not served settles
     lease_s: float = 1.2  # with a turn, well below the 2 s within which another process goes on
     lease_renew_every_s: float = 0.3
     turn_overdue_s: float = 15.0

@@ -30,6 +30,7 @@ from tilbud.ledger.port import Customers, Ledger
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
+_UNSERVED_BATCHES_MAX = 10  # a heartbeat, of each campaign that is not served
 # What fails where it is no campaign; no campaign can be called so.
 _LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
 _NO_CAMPAIGNS = {_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS}
@@ -146,8 +147,12 @@ class Learner:
                 now = self._clock.now()
                 await self._ledger.touch(now)
                 self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
+                waiting = self._ledger.waiting()
                 for campaign in campaigns:
-                    self._metrics.pending.labels(campaign.id).set(self._ledger.pending(campaign.id))
+                    self._metrics.pending.labels(campaign.id).set(waiting.pop(campaign.id, 0))
+                self._metrics.show_unserved(waiting)
+                for name in waiting:
+                    await self._settle_unserved(name)
         if self._lease.token and monotonic() >= self._purge_at:
             self._purge_at = monotonic() + self._limits.purge_every_s
             with self._trying(_PURGE):
@@ -285,11 +290,12 @@ class Learner:
         """
         now = self._clock.now()
         oldest = self._ledger.oldest_due_service_us(campaign.id)
-        lag_us = 0 if oldest is None else max(0, now.service_us - oldest)
+        shown_us = self._ledger.clocks(campaign.id, now).shown.service_us
+        lag_us = 0 if oldest is None else max(0, shown_us - oldest)
         self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
         self._lags_us[campaign.id] = lag_us
         token = self._lease.token
-        if not token or oldest is None or oldest > now.service_us:
+        if not token or oldest is None or oldest > shown_us:
             return False
         _, last = self._ledger.sequences(campaign.id)  # nobody settles between, or the token is refused
         try:
@@ -303,6 +309,28 @@ class Learner:
         if settled.expired:
             self._metrics.expired(campaign.id, settled.expired)
         return settled.more
+
+    async def _settle_unserved(self, campaign: str) -> None:
+        """End what is due of a campaign that is not served, by the rules stored with its decisions.
+
+        Those that wait for an activation expire in time, what was shown settles once the campaign is away too
+        long; it is learned when the campaign comes back.
+        """
+        for _ in range(_UNSERVED_BATCHES_MAX):
+            await self._renew()
+            if not self._lease.token:
+                return
+            now, rows = self._clock.now(), self._limits.settle_batch_rows_max
+            try:
+                settled = await self._ledger.settle(campaign, None, rows, now, self._lease.token)
+            except LeaseLost:
+                self._lease.lost()
+                return
+            if settled.expired:
+                self._metrics.expired(campaign, settled.expired)
+            if not settled.more:
+                return
+            await asyncio.sleep(0)
 
     async def learn(self, campaign: Learned) -> None:
         """Learn what settled since, counting what this process settled.

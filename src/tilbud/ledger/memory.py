@@ -7,11 +7,11 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.decisions import (
     NO_RULES,
     Contact,
@@ -47,6 +47,7 @@ class MemoryLedger(MemoryCustomers):
     def __init__(self, *, limits: Limits, decisions_max: int = 1_000_000) -> None:
         super().__init__(limits=limits)
         self._decisions_max = decisions_max
+        self._away_max_us = int(limits.campaign_away_max_s * 1e6)
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._lease = Lease()
         self._info = LedgerInfo(secrets.token_bytes(32), 0)
@@ -82,7 +83,10 @@ class MemoryLedger(MemoryCustomers):
             if customer.erased or customer.version != contact.version:
                 return None
         campaign = self._campaigns.setdefault(decision.campaign, Campaign())
-        entry = Entry(next(self._numbers), decision, Window.of(decision))
+        clocks = self._clocks(campaign, now)
+        clock = clocks.waiting if decision.deferred else clocks.shown
+        behind_us = now.service_us - clock.service_us
+        entry = Entry(next(self._numbers), decision, Window.of(decision, behind_us))
         campaign.entries[decision.decision_id] = entry
         campaign.open += 1
         campaign.wait(entry)
@@ -161,12 +165,13 @@ class MemoryLedger(MemoryCustomers):
             return OutcomeStatus.DUPLICATE if same else IdReused("event_id", outcome.event_id)
         if len(entry.received) >= self._limits.outcomes_max:
             return TooManyOutcomes(self._limits.outcomes_max)
-        arrival = windows.arrive(entry.window, outcome, now)
+        clocks = self._clocks(campaign, now)
+        arrival = windows.arrive(entry.window, outcome, clocks)
         weight = None if entry.rules is None else outcome.weight
         counted = CountedOutcome(outcome.outcome, outcome.value, arrival.time_us, outcome.key, weight)
         entry.received[outcome.key] = (counted, arrival.status)
         if arrival.ends:
-            entry.window = replace(entry.window, due_service_us=now.service_us)
+            entry.window = replace(entry.window, due_service_us=clocks.shown.service_us)
             campaign.wait(entry)
         self._remember(entry, outcome, now)
         return arrival.status
@@ -197,7 +202,8 @@ class MemoryLedger(MemoryCustomers):
         held = entry.outcomes(OutcomeStatus.HELD)
         names = [outcome.outcome for outcome in held]
         activation = replace(activation, rules=rules)
-        after, answer = windows.activate(entry.window, entry.decision.offer_id, names, activation, now)
+        clocks = self._clocks(campaign, now)
+        after, answer = windows.activate(entry.window, entry.decision.offer_id, names, activation, clocks)
         if after is entry.window:
             return answer
         entry.window = after
@@ -223,6 +229,12 @@ class MemoryLedger(MemoryCustomers):
         self._commit(now)
         self._lease.release(token)
 
+    async def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these campaigns go, and those of all others stand."""
+        self._commit(now)
+        for name, campaign in self._campaigns.items():
+            campaign.absence = campaign.absence.after(now, self._away_max_us, served=name in campaigns)
+
     async def settle(
         self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
     ) -> Settled:
@@ -231,7 +243,9 @@ class MemoryLedger(MemoryCustomers):
         self._commit(now)
         of = self._of(campaign)
         settled = expired = 0
-        while (entry := of.next_due()) is not None and entry.window.due_service_us <= now.service_us:
+        clocks = self._clocks(of, now)
+        shown_us = clocks.shown.service_us
+        while (entry := of.next_due()) is not None and entry.window.due_service_us <= shown_us:
             if settled + expired == limit:
                 return Settled(settled, expired, more=True)
             if entry.window.state is State.PENDING:
@@ -249,7 +263,13 @@ class MemoryLedger(MemoryCustomers):
             entry.sequence = of.last_sequence
             of.settlements[of.last_sequence] = entry.settlement(agreed, of.last_sequence, now)
             settled += 1
-        return Settled(settled, expired, more=False)
+        if clocks.waiting == clocks.shown:
+            return Settled(settled, expired, more=False)
+        waiting = of.waiting_until(clocks.waiting.service_us)
+        left = limit - settled - expired
+        for entry in waiting[:left]:
+            of.end(entry, State.EXPIRED)
+        return Settled(settled, expired + len(waiting[:left]), more=len(waiting) > left)
 
     async def under_other_rules(self, campaign: str, rules: Text) -> int:
         """Return how many open decisions were made with other rules."""
@@ -330,6 +350,17 @@ class MemoryLedger(MemoryCustomers):
     def campaigns(self) -> list[str]:
         """Return every campaign the ledger has rows of."""
         return sorted(self._campaigns)
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many decisions are open, of each campaign that has any."""
+        return {name: self._campaigns[name].open for name in sorted(self._campaigns) if self.pending(name)}
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return the campaign's clocks."""
+        return self._clocks(self._of(campaign), now)
+
+    def _clocks(self, campaign: Campaign, now: Now) -> Clocks:
+        return campaign.absence.clocks(now, self._away_max_us)
 
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field, replace
 
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import SERVED, Absence, Now
 from tilbud.domain.customers import NO_PROFILE, Customer, CustomerKey, Profile
 from tilbud.domain.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decisions import Decision, Repeat, Settlement, State
@@ -103,6 +103,7 @@ class Campaign:
     last_sequence: int = 0
     open: int = 0
     erasures: int = 0
+    absence: Absence = SERVED
     # (due, number, id) as once true of each; what is true no more is dropped when it comes up
     due: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -138,6 +139,15 @@ class Campaign:
                 return entry
             heapq.heappop(self.due)
         return None
+
+    def waiting_until(self, service_us: int) -> list[Entry]:
+        """Return the entries that wait for an activation which can come no more, in order."""
+        waiting = [
+            entry
+            for entry in self.entries.values()
+            if entry.window.state is State.PENDING and entry.window.due_service_us <= service_us
+        ]
+        return sorted(waiting, key=lambda entry: (entry.window.due_service_us, entry.number))
 
     def end(self, entry: Entry, state: State, *, shown: bool = False) -> None:
         """End an open entry without a settlement; where its offer was not shown, it counts no more."""

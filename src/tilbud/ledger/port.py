@@ -18,12 +18,12 @@ every write that was acknowledged before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.customers import (
     Customer,
     CustomerEvent,
@@ -159,8 +159,16 @@ class LedgerReading(Protocol):
         """Return how many decisions wait for activation or settlement."""
         ...
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many decisions are open, of each campaign that has any, served or not."""
+        ...
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return what the campaign's clocks say at `now` of the service's; they differ while it is away."""
+        ...
+
     def oldest_due_service_us(self, campaign: str) -> int | None:
-        """Return when the next decision settles or expires, on the service clock."""
+        """Return when the next decision settles or expires, on the campaign's clocks."""
         ...
 
     def leased_until_us(self) -> int:
@@ -248,6 +256,15 @@ class Ledger(LedgerReading, Protocol):
 
     async def release(self, token: int, now: Now) -> None:
         """Give the lease up at once, if it is still this token's."""
+        ...
+
+    async def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these campaigns go from now on, and those of all others stand.
+
+        A campaign that comes back after less than `limits.campaign_away_max_s` finds its deadlines moved by
+        the time it was away; those of another go on after that time, so that nothing waits for ever.
+        Decisions that wait for their activation expire in time all the same, and can be activated.
+        """
         ...
 
     async def settle(

@@ -3,7 +3,7 @@
 What holds: a step of MIGRATIONS that was released never changes, it is followed by another; all steps
 a file still needs are one transaction. A file of a newer version, or of another program, is refused.
 
-    campaigns    numbers for names; the last sequence, the open decisions and the erasures of each
+    campaigns    numbers for names; the last sequence, the open decisions, erasures and absences of each
     texts        offer sets, payloads and reasons, each kept once under its digest
     decisions    what was decided; never changed
     windows      where each decision stands; narrow, since it changes
@@ -166,6 +166,11 @@ MIGRATIONS: tuple[Step, ...] = (
         # NULL: of before it was recorded, when decisions were split.
         "ALTER TABLE decisions ADD COLUMN variant_share REAL",
         "ALTER TABLE decisions ADD COLUMN split_by_customer INTEGER",
+    ),
+    (
+        "ALTER TABLE campaigns ADD COLUMN absences_us INTEGER NOT NULL DEFAULT 0",  # of those that are over
+        "ALTER TABLE campaigns ADD COLUMN away_since_us INTEGER",  # service clock; NULL: served
+        "CREATE INDEX windows_waiting ON windows (campaign_no, due_service_us) WHERE state = 0",
     ),
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,10 @@ class SqliteLedger(SqliteReading):
     async def release(self, token: int, now: Now) -> None:
         """Give the lease up, if it is still this token's."""
         await self._submit(Work(lambda statements: statements.leases.release(token), now), 1)
+
+    async def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these campaigns go, and those of all others stand."""
+        await self._submit(Work(lambda statements: statements.serve(campaigns, now), now), 1)
 
     async def settle(
         self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int

@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from tilbud.domain.clock import Absence, Clocks, Now
 from tilbud.domain.decisions import Decision, Reason, Settlement, Text
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
@@ -50,6 +51,8 @@ _UNDER_OTHER_RULES = (
     f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
     "AND d.rules <> ?2"
 )
+_WAITING = "SELECT id, open FROM campaigns WHERE open > 0 ORDER BY id"
+_ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE id = ?"
 _EVERY_PAUSE = (
     "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
 )
@@ -114,6 +117,17 @@ class SqliteReading(SqliteCustomersReading):
         """Return every campaign the ledger has rows of."""
         with self._reads() as (reading, _):
             return [row[0] for row in reading.execute("SELECT id FROM campaigns ORDER BY id")]
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many decisions are open, of each campaign that has any."""
+        with self._reads() as (reading, _):
+            return dict(reading.execute(_WAITING).fetchall())
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return the campaign's clocks."""
+        with self._reads() as (reading, _):
+            row = reading.execute(_ABSENCE, (campaign,)).fetchone()
+            return Absence(*(row or ())).clocks(now, int(self._limits.campaign_away_max_s * 1e6))
 
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""

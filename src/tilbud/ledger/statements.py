@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import Absence, Clocks, Now
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, Repeat, State
 from tilbud.domain.errors import IdReused, InvalidField, TooManyOutcomes, UnknownDecision
@@ -70,10 +70,24 @@ _END_DUE = (
     f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
 )
 _VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
+_STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(?2 - c.away_since_us, 0), ?3))"
+_BEHIND_US = f"(c.absences_us + (NOT d.deferred) * {_STANDING_US})"  # as domain.clock.Absence has it
 _OPEN_WINDOWS = (
-    "INSERT INTO windows SELECT no, campaign_no, NOT deferred, deadline_us, closes_service_us, "
-    "due_service_us FROM decisions WHERE no >= ?"
+    "INSERT INTO windows SELECT d.no, d.campaign_no, NOT d.deferred, d.deadline_us, "  # noqa: S608
+    f"d.closes_service_us - {_BEHIND_US}, d.due_service_us - {_BEHIND_US} "
+    "FROM decisions d CROSS JOIN campaigns c ON c.no = d.campaign_no WHERE d.no >= ?1"
 )
+_WAITING_DUE = (
+    "SELECT decision_no FROM windows WHERE campaign_no = ? AND state = 0 AND due_service_us <= ? "
+    "ORDER BY due_service_us, decision_no LIMIT ?"
+)
+_EXPIRE = (
+    f"UPDATE windows SET state = {State.EXPIRED}, due_service_us = NULL "  # noqa: S608 - only constants
+    "WHERE decision_no IN (SELECT value FROM json_each(?))"
+)
+_ABSENCES = "SELECT no, id, absences_us, away_since_us FROM campaigns"
+_ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE no = ?"
+_SERVE = "UPDATE campaigns SET absences_us = ?, away_since_us = ? WHERE no = ?"
 _REPEATED = (
     "SELECT campaign_no, decision_id FROM json_each(?) JOIN repeats ON "
     "campaign_no = json_extract(value, '$[0]') AND decision_id = json_extract(value, '$[1]')"
@@ -100,6 +114,7 @@ class Statements:
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
+        self._away_max_us = int(limits.campaign_away_max_s * 1e6)
         self._reading = Reading(connection, limits)
         self._contacts = Contacts(connection, limits)
         self.customers = CustomerStatements(connection, self._contacts, limits)
@@ -206,7 +221,7 @@ class Statements:
         ]
         free = numbered, decisions, customers
         stored = insert_decisions(self._connection, *(self._free(*free) if repeats else free))
-        self._connection.execute(_OPEN_WINDOWS, (first,))
+        self._connection.execute(_OPEN_WINDOWS, (first, now.service_us, self._away_max_us))
         if stored == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
@@ -308,12 +323,13 @@ class Statements:
         if found is None or (found.rules is None and outcome.weight is None):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
         no, window, offer_id, customer_no, rules = found
+        clocks = self._clocks(self._campaign(outcome.campaign), now)
         if rules is not None:
             agreed = rules.agreed(outcome)
             if isinstance(agreed, InvalidField):
                 return agreed
             outcome = agreed
-        arrival = windows.arrive(window, outcome, now)
+        arrival = windows.arrive(window, outcome, clocks)
         new = self._connection.execute(
             _RECEIVE,
             (
@@ -340,7 +356,7 @@ class Statements:
             self._contacts.happened(customer_no, no, offer_id, outcome, now)
         if arrival.ends:
             self._connection.execute(
-                "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (now.service_us, no)
+                "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (clocks.shown.service_us, no)
             )
         return arrival.status
 
@@ -360,7 +376,8 @@ class Statements:
         ).fetchall()
         names = [name for (name,) in held]
         activation = replace(activation, rules=rules)
-        after, answer = windows.activate(window, offer_id, names, activation, now)
+        clocks = self._clocks(self._campaign(activation.campaign), now)
+        after, answer = windows.activate(window, offer_id, names, activation, clocks)
         if after is window:
             return answer
         ended = after.state is State.VOID
@@ -393,6 +410,24 @@ class Statements:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
         self.leases.check(token)
         campaign_no = self._campaign(campaign)
+        clocks = self._clocks(campaign_no, now)
+        settled = self._settle(campaign_no, rules, limit, clocks.shown)
+        left = limit - settled.settled - settled.expired
+        if settled.more or clocks.waiting == clocks.shown:
+            return settled
+        expired, more = self._expire(campaign_no, left, clocks.waiting)
+        return Settled(settled.settled, settled.expired + expired, more)
+
+    def _expire(self, campaign_no: int, limit: int, now: Now) -> tuple[int, bool]:
+        """Expire decisions that wait too long for their activation; return how many, and whether all."""
+        found = self._connection.execute(_WAITING_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
+        nos = [no for (no,) in found[:limit]]
+        self._connection.execute(_EXPIRE, (json.dumps(nos),))
+        self._contacts.release(nos)
+        self._opened[campaign_no] -= len(nos)
+        return len(nos), len(found) > limit
+
+    def _settle(self, campaign_no: int, rules: RewardRules | None, limit: int, now: Now) -> Settled:
         due = self._connection.execute(_DUE_WITH_RULES, (campaign_no, now.service_us, limit + 1)).fetchall()
         more = len(due) > limit
         due = due[:limit]
@@ -440,7 +475,21 @@ class Statements:
             self._connection.execute(_VOID, (json.dumps(without),))
         return active
 
+    def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these go, and those of all others stand."""
+        found = self._connection.execute(_ABSENCES).fetchall()
+        for no, campaign, over_us, since_us in found:
+            before = Absence(over_us, since_us)
+            after = before.after(now, self._away_max_us, served=campaign in campaigns)
+            if after != before:
+                self._connection.execute(_SERVE, (after.over_us, after.since_us, no))
+
     # What they share
+
+    def _clocks(self, campaign_no: int, now: Now) -> Clocks:
+        """Return the clocks of a campaign."""
+        found = self._connection.execute(_ABSENCE, (campaign_no,)).fetchone()
+        return Absence(*(found or ())).clocks(now, self._away_max_us)
 
     def _campaign(self, campaign: str) -> int:
         """Return the campaign's number; 0, which no row has, where nothing of it was recorded."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, State
 from tilbud.domain.errors import DecisionExpired
@@ -26,18 +26,18 @@ class Window:
     state: State
     deferred: bool
     deadline_us: int  # wall time, as last answered
-    closes_service_us: int
+    closes_service_us: int  # these on its campaign's clocks, see domain.clock.Absence
     due_service_us: int  # means nothing once the decision has ended
 
     @classmethod
-    def of(cls, decision: Decision) -> Window:
-        """Return the window a decision is recorded with."""
+    def of(cls, decision: Decision, behind_us: int = 0) -> Window:
+        """Return the window a decision is recorded with, on a clock that is behind the service clock."""
         return cls(
             State.PENDING if decision.deferred else State.ACTIVE,
             decision.deferred,
             decision.deadline_us,
-            decision.closes_service_us,
-            decision.due_service_us,
+            decision.closes_service_us - behind_us,
+            decision.due_service_us - behind_us,
         )
 
 
@@ -50,12 +50,13 @@ class Arrival:
     ends: bool
 
 
-def arrive(window: Window, outcome: Outcome, now: Now) -> Arrival:
+def arrive(window: Window, outcome: Outcome, clocks: Clocks) -> Arrival:
     """Return what a new outcome meets.
 
     Its time is when it occurred, or else now, but never after now, since a caller's clock may be ahead of
     ours, nor after its window's end.
     """
+    now = clocks.waiting if window.state is State.PENDING else clocks.shown
     ahead_us = now.wall_us - now.service_us
     said_us = outcome.occurred_us
     occurred_us = None if said_us is None else min(said_us, now.wall_us)
@@ -76,7 +77,7 @@ def activate(
     offer_id: str,
     held: Collection[str],
     activation: Activation,
-    now: Now,
+    clocks: Clocks,
 ) -> tuple[Window, Activated | DecisionExpired]:
     """Return the window after an activation, whose rules are the decision's, and what to answer.
 
@@ -85,13 +86,13 @@ def activate(
     """
     another = activation.shown_offer_id not in ("", offer_id)
     pending = window.state is State.PENDING
-    if window.state is State.EXPIRED or (pending and now.service_us > window.closes_service_us):
+    if window.state is State.EXPIRED or (pending and clocks.waiting.service_us > window.closes_service_us):
         return window, DecisionExpired(activation.decision_id)
     if another and window.state in (State.PENDING, State.ACTIVE):
         return replace(window, state=State.VOID), Activated(None, repeated=False, held=0)
     if pending:
         assert activation.rules is not None, "a window of no length"
-        return _open(window, held, activation.rules, now)
+        return _open(window, held, activation.rules, clocks.shown)
     deadline_us = None if window.state is State.VOID else window.deadline_us
     return window, Activated(deadline_us, repeated=True, held=0)
 

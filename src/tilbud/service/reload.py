@@ -21,6 +21,7 @@ import structlog
 
 from tilbud.bandit.model import Model, lineage_of
 from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Clock
 from tilbud.domain.errors import CampaignInvalid, ModelUnavailable, Problem, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import catch_up
@@ -55,6 +56,7 @@ class CampaignLoader:
         paths: Sequence[Path],
         catalog: Catalog,
         ledger: Ledger,
+        clock: Clock,
         learner: Learner,
         open_model: Callable[[Campaign], Awaitable[Model]],
         metrics: Metrics,
@@ -64,6 +66,7 @@ class CampaignLoader:
         self._paths = tuple(paths)
         self._catalog = catalog
         self._ledger = ledger
+        self._clock = clock
         self._learner = learner
         self._open_model = open_model
         self._metrics = metrics
@@ -209,6 +212,7 @@ class CampaignLoader:
             raise CampaignInvalid(tuple(refused))
         async with self._learner.between_turns():
             await self._bring_up_to_date(before, after)
+            await self._ledger.serve({served.id for served in after}, self._clock.now())
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()

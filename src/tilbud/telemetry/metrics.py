@@ -9,7 +9,7 @@ kept: the path of a decision only increments, and what it increments takes no lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import (
@@ -157,6 +157,9 @@ class Metrics:
         )
         self.pending = gauge(
             "pending_decisions", "Decisions that wait for activation or settlement", "campaign"
+        )
+        self.unserved = gauge(
+            "unserved_decisions", "Open decisions of a campaign that is not served", "campaign"
         )
         self.model_sequence = gauge(
             "model_sequence", "The last settlement the model learned", "campaign", "lineage"
@@ -323,6 +326,12 @@ class Metrics:
         for pause in pauses:
             if pause.holds(now_us):
                 self._paused.labels(pause.campaign, pause.offer_id).set(1)
+
+    def show_unserved(self, waiting: Mapping[str, int]) -> None:
+        """Show the open decisions of campaigns that are not served."""
+        self.unserved.clear()
+        for campaign, decisions in waiting.items():
+            self.unserved.labels(campaign).set(decisions)
 
     def forget(self, campaign: str) -> None:
         """Drop the gauges of a campaign that is served no more; its counters stay."""

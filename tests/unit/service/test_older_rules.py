@@ -108,6 +108,48 @@ async def test_while_the_file_is_away_outcomes_and_activations_are_taken(
     assert await _rewards(wired) == {"shown": 1.0, "waiting": 1.0}
 
 
+async def test_an_absence_takes_nothing_from_a_window(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """What could not be reported to a campaign that was away is told when it is back, and counts."""
+    await wired.decide.decide(DecideRequest("c", decision_id="d"))
+    (files / "c.yaml").unlink()
+    await loader.reload()
+    wired.clock.pass_s(3_600)
+    await wired.learner.turn()
+    (files / "c.yaml").write_text(CAMPAIGN)
+    await loader.reload()
+    await wired.learner.turn()
+    assert await wired.report.report(OutcomeReport("c", "d", "click")) is OutcomeStatus.ACCEPTED
+    assert await _rewards(wired) == {"d": 1.0}
+    assert wired.served.model.sequence == 1
+
+
+async def test_nothing_of_a_campaign_that_is_gone_stays_open(
+    wired: Wired, files: Path, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits expires in time, what was shown settles after a day, and is learned if it comes back."""
+    monkeypatch.setattr("tilbud.learning.settling._HEARTBEAT_S", 0.0)
+    await wired.decide.decide(DecideRequest("c", decision_id="shown"))
+    await wired.decide.decide(DecideRequest("c", decision_id="waiting", defer_activation=True))
+    await wired.report.report(OutcomeReport("c", "shown", "click"))
+    (files / "c.yaml").unlink()
+    await loader.reload()
+    await wired.learner.turn()
+    assert wired.metric("unserved_decisions", campaign="c") == 2
+    for passed_s, left in ((3_600, 1), (82_000, 1), (1_000, 0)):
+        wired.clock.pass_s(passed_s)
+        await wired.learner.turn()
+        assert wired.ledger.pending("c") == left
+    assert wired.metric("expired_decisions_total", campaign="c") == 1
+    await wired.learner.turn()
+    assert wired.metric("unserved_decisions", campaign="c") == 0
+    (files / "c.yaml").write_text(RENAMED)
+    await loader.reload()
+    assert wired.served.model.sequence == 1
+    assert [each.reward for each in wired.ledger.settlements("c", 0, 9)] == [1.0]
+
+
 async def test_a_ledger_of_before_settles_and_is_rebuilt(tmp_path: Path) -> None:
     """Its open decisions take today's rules, and the model made anew from it agrees."""
     step = next(no for no, step in enumerate(MIGRATIONS) if "decisions ADD COLUMN rules" in step[0])

@@ -53,6 +53,7 @@ def _loader(wired: Wired, files: Path) -> CampaignLoader:
         paths=[files],
         catalog=wired.catalog,
         ledger=wired.ledger,
+        clock=wired.clock,
         learner=wired.learner,
         open_model=lambda campaign: open_model(
             campaign,
