@@ -30,7 +30,8 @@ from tilbud.config import Place, Settings, host_and_port, split_address
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.errors import TilbudError
-from tilbud.learning.replica import open_model
+from tilbud.learning.beside import Beside
+from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling import Learner
 from tilbud.ledger.sqlite import SqliteLedger
 from tilbud.ledger.sqlite_reading import SqliteReading
@@ -204,7 +205,7 @@ class Application:
             log=self._logger("learning"),
         )
 
-        async def open_campaign(campaign: Campaign) -> Model:
+        async def open_campaign(campaign: Campaign, erasures: int) -> Model:
             return await open_model(
                 campaign,
                 ledger=ledger,
@@ -212,6 +213,17 @@ class Application:
                 limits=limits,
                 log=self._logger("learning"),
                 on_bad_checkpoint=metrics.checkpoint_errors.labels(campaign.campaign).inc,
+                erasures=erasures,
+            )
+
+        async def open_standing_in(campaign: Campaign, erasures: int) -> Model:
+            return await open_stand_in(
+                campaign,
+                erasures,
+                ledger=ledger,
+                checkpoints=checkpoints,
+                limits=limits,
+                log=self._logger("learning"),
             )
 
         self._loader = loader = CampaignLoader(
@@ -221,6 +233,16 @@ class Application:
             clock=clock,
             learner=learner,
             open_model=open_campaign,
+            open_stand_in=open_standing_in,
+            beside=Beside(
+                ledger=ledger,
+                ledger_file=ledger_file,
+                checkpoints=checkpoints,
+                directory=settings.data / CHECKPOINTS_DIRECTORY,
+                metrics=metrics,
+                limits=limits,
+                log=self._logger("learning"),
+            ),
             metrics=metrics,
             limits=limits,
             log=self._logger("campaigns"),

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from tilbud.bandit import presets
 from tilbud.bandit.features import ENCODER
-from tilbud.bandit.model import Model, lineage_of
+from tilbud.bandit.model import Model, Shape, lineage_of
 from tilbud.bandit.workspace import VW_VERSION
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
@@ -176,6 +176,42 @@ class Checkpoints:
         """Load the oldest such checkpoint that is unharmed, to rebuild from."""
         found = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures))
         return _first_good(found, campaign, limits, erasures)
+
+    def load_stand_in(self, campaign: Campaign, *, limits: Limits, up_to: int, erasures: int) -> Loaded:
+        """Load, to answer and not to learn, the unharmed checkpoint that has learned most, of any lineage.
+
+        So of another schema, range or algorithm than the campaign's by now, but not of another encoder, nor
+        one that has learned what was erased since.
+        """
+        usable = [
+            (path, manifest)
+            for path, manifest in self.manifests(campaign.campaign)
+            if manifest.sequence <= up_to
+            and (manifest.erasures, manifest.vw_version, manifest.encoder) == (erasures, VW_VERSION, ENCODER)
+        ]
+        usable.sort(key=lambda each: (each[1].sequence, each[1].saved_us), reverse=True)
+        refused = []
+        for path, manifest in usable:
+            shape = Shape(manifest.lineage, manifest.arguments)
+            expected = (
+                campaign.campaign, shape.lineage, shape.arguments, erasures, manifest.sequence,
+                VW_VERSION, ENCODER,
+            )  # fmt: skip
+            try:
+                saved = _check(path, manifest, expected)
+                model = Model(
+                    campaign,
+                    limits=limits,
+                    sequence=manifest.sequence,
+                    saved=saved,
+                    erasures=erasures,
+                    stand_in=shape,
+                )
+            except (CheckpointInvalid, ModelUnavailable, OSError) as error:
+                refused.append(f"{path.name}: {error}")
+            else:
+                return Loaded(model, tuple(refused))
+        return Loaded(None, tuple(refused))
 
     def oldest_sequence(self, campaign: str, lineage: str) -> int | None:
         """Return the sequence of the lineage's oldest checkpoint: settlements after it are still needed."""

@@ -6,6 +6,7 @@ What always holds:
  * A settlement is applied once, in its turn. What is not sound — its propensity, reward, index or
    encoding — or was erased takes its turn and teaches nothing. No label but a cost in [0, 1] with weight 1
    reaches VW.
+ * A stand-in answers as it is, until the campaign's own model is there, and learns nothing.
  * The same settlements in the same order give the same predictions, also through save and load.
  * Parsed offers are kept for predictions only. Learning parses what it learns from, each time.
 
@@ -24,6 +25,7 @@ import json
 import math
 import weakref
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from tilbud.bandit import presets
@@ -61,6 +63,14 @@ def lineage_of(campaign: Campaign, erasures: int = 0) -> str:
     return hashlib.blake2b(text, digest_size=_LINEAGE_BYTES).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a saved model was made as, by its manifest."""
+
+    lineage: str
+    arguments: str
+
+
 class Model:
     """One VW workspace, the last settlement it has learned, and how many erasures it knows of."""
 
@@ -72,14 +82,18 @@ class Model:
         sequence: int = 0,
         saved: Path | None = None,
         erasures: int = 0,
+        stand_in: Shape | None = None,
     ) -> None:
         """Start empty, or from a `saved` model, as of `sequence`; ModelUnavailable where VW refuses.
 
-        `erasures` is the ledger's count when learning began: what was erased until then is not learned.
+        `erasures` is the ledger's count when learning began: what was erased until then is not learned. A
+        `stand_in` answers for the campaign's own model, and may be of another lineage.
         """
         self.campaign = campaign.campaign
-        self.arguments = presets.arguments(campaign.exploration)
-        self.lineage = lineage_of(campaign, erasures)
+        self.stand_in = stand_in is not None
+        shape = stand_in or Shape(lineage_of(campaign, erasures), presets.arguments(campaign.exploration))
+        self.arguments = shape.arguments
+        self.lineage = shape.lineage
         self.erasures = erasures
         self.rules = RewardRules.of(campaign.reward)
         self.sequence = sequence
@@ -121,13 +135,18 @@ class Model:
     def learn(self, settlement: Settlement) -> bool:
         """Learn the next settlement; False where there was nothing sound to learn.
 
-        It is our mistake to hand over any but the one after `sequence`.
+        It is our mistake to hand over any but the one after `sequence`, or to teach a stand-in.
         """
+        assert not self.stand_in, self.lineage
         assert settlement.sequence == self.sequence + 1, (settlement.sequence, self.sequence)
         lesson = self._lesson(settlement)
         learned = lesson is not None and self._learn(lesson)
         self.sequence = settlement.sequence
         return learned
+
+    def teaches(self, settlement: Settlement) -> bool:
+        """Say whether there is something sound to learn from a settlement."""
+        return self._lesson(settlement) is not None
 
     def warm(self, offers: OfferSet) -> None:
         """Parse a set's offers and predict once, so that the first caller does not pay for it."""

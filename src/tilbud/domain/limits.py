@@ -81,6 +81,10 @@ class Limits:
     learn_pause_s: float = 0.001  # after a slice, unless there is a backlog
     learn_hurry_lag_s: float = 0.3  # of settling, from which it is a backlog
     learn_paced_rows: int = 512  # at once, beyond which it is one too
+    relearn_beside_rows: int = 5_000  # from which a process of its own learns them
+    stand_in_rows: int = 20_000  # from which they are learned while another model answers
+    relearn_tries_max: int = 3
+    relearn_again_s: float = 1.0  # after a try that failed, then twice as long each time
     checkpoint_every_settlements: int = 10_000
     checkpoint_every_s: float = 60.0
     checkpoint_generations: int = 3

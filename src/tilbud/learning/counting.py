@@ -24,6 +24,10 @@ class OwnSettlements:
         counted, known = self._own.get(campaign, (after, after))
         self._own[campaign] = (counted if known == after else after, last)
 
+    def uncounted(self, campaign: str) -> tuple[int, int]:
+        """Return after which sequence, and up to which, this process settled what it has not counted."""
+        return self._own.get(campaign, (0, 0))
+
     def learned(self, settlement: Settlement, learned: bool) -> None:
         """Count a settlement that a model went through, if it is one of these."""
         counted, last = self._own.get(settlement.campaign, (0, 0))

@@ -11,22 +11,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from tilbud.bandit.checkpoints import Checkpoints
-from tilbud.bandit.model import Model
+from tilbud.bandit.model import Model, Shape, lineage_of
+from tilbud.bandit.presets import arguments
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.decisions import Settlement
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import RewardRules
-from tilbud.ledger.port import Ledger
+from tilbud.ledger.port import Ledger, LedgerReading
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]
 _ROWS = 64
+
+
+class Newest(NamedTuple):
+    """A model, and why it is not that of a newer checkpoint."""
+
+    model: Model
+    refused: tuple[str, ...]  # checkpoints that are damaged
+    too_old: int | None  # where the newest ends, if what comes next was purged
 
 
 class Learned(Protocol):
@@ -56,38 +65,99 @@ async def open_model(
     limits: Limits,
     log: structlog.typing.FilteringBoundLogger,
     on_bad_checkpoint: Callable[[], None] = lambda: None,
+    erasures: int | None = None,
 ) -> Model:
     """Return the campaign's model from its newest good checkpoint, or one that learned nothing.
 
-    A model without a checkpoint starts before the first settlement the ledger still has, so that a
-    changed algorithm learns from all that happened, and one whose customers were erased from all that is
-    left. Checkpoints from before an erasure, and those ahead of the ledger (an older one was restored), are
-    removed, though none that another process saves meanwhile: to be called at the start or between turns.
-    What waits for other processes does so in a thread.
+    It knows of so many `erasures`, None: of all there are by now. A model without a checkpoint starts before
+    the first settlement the ledger still has, so that a changed algorithm learns from all that happened, and
+    one whose customers were erased from all that is left. Checkpoints from before an erasure, and those ahead
+    of the ledger (an older one was restored), are removed, though none that another process saves meanwhile:
+    to be called at the start or between turns. What waits for other processes does so in a thread.
     """
-
-    def stands() -> tuple[int, int]:
-        return ledger.sequences(campaign.campaign)[1], ledger.erasures(campaign.campaign)
-
-    if dropped := checkpoints.drop_lost(campaign.campaign, stands):
-        log.warning("checkpoints_ahead_of_ledger", campaign=campaign.campaign, dropped=dropped)
-    erasures = ledger.erasures(campaign.campaign)
-    try:
-        if dropped := await asyncio.to_thread(checkpoints.drop_erased, campaign.campaign, erasures):
-            log.info("erased_checkpoints_dropped", campaign=campaign.campaign, dropped=dropped)
-    except OSError as error:  # of another lineage now: it stays unread, and is tried again
-        log.warning("erased_checkpoints_stay", campaign=campaign.campaign, error=str(error))
-    first, last = ledger.sequences(campaign.campaign)
-    opened = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
-    for reason in opened.refused:
+    erasures = ledger.erasures(campaign.campaign) if erasures is None else erasures
+    await _drop_useless(campaign.campaign, erasures, ledger=ledger, checkpoints=checkpoints, log=log)
+    newest = newest_model(campaign, ledger=ledger, checkpoints=checkpoints, limits=limits, erasures=erasures)
+    for reason in newest.refused:
         on_bad_checkpoint()
         log.warning("checkpoint_refused", campaign=campaign.campaign, reason=reason)
-    model = opened.model
-    if model is not None and first and model.sequence < first - 1:
-        log.warning("checkpoint_too_old", campaign=campaign.campaign, sequence=model.sequence, first=first)
-        model.close()
-        model = None
-    return model or Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures)
+    if newest.too_old is not None:
+        log.warning("checkpoint_too_old", campaign=campaign.campaign, sequence=newest.too_old)
+    return newest.model
+
+
+async def open_stand_in(
+    campaign: Campaign,
+    erasures: int,
+    *,
+    ledger: LedgerReading,
+    checkpoints: Checkpoints,
+    limits: Limits,
+    log: structlog.typing.FilteringBoundLogger,
+) -> Model:
+    """Return a model that answers until the campaign's own has learned what it is far behind with.
+
+    It is of the checkpoint that has learned most, be it of another lineage; where none is good it has learned
+    nothing, and finds all offers equal. To be called where `open_model` may be, and drops what that drops.
+    """
+    name = campaign.campaign
+    await _drop_useless(name, erasures, ledger=ledger, checkpoints=checkpoints, log=log)
+    first, last = ledger.sequences(name)
+    found = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
+    for reason in found.refused:
+        log.warning("checkpoint_refused", campaign=name, reason=reason)
+    if found.model is not None:
+        return found.model
+    shape = Shape(lineage_of(campaign, erasures), arguments(campaign.exploration))
+    return Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures, stand_in=shape)
+
+
+async def _drop_useless(
+    campaign: str,
+    erasures: int,
+    *,
+    ledger: LedgerReading,
+    checkpoints: Checkpoints,
+    log: structlog.typing.FilteringBoundLogger,
+) -> None:
+    """Remove checkpoints that are ahead of the ledger, or learned what was erased."""
+
+    def stands() -> tuple[int, int]:
+        return ledger.sequences(campaign)[1], ledger.erasures(campaign)
+
+    if dropped := checkpoints.drop_lost(campaign, stands):
+        log.warning("checkpoints_ahead_of_ledger", campaign=campaign, dropped=dropped)
+    try:
+        if dropped := await asyncio.to_thread(checkpoints.drop_erased, campaign, erasures):
+            log.info("erased_checkpoints_dropped", campaign=campaign, dropped=dropped)
+    except OSError as error:  # of another lineage now: it stays unread, and is tried again
+        log.warning("erased_checkpoints_stay", campaign=campaign, error=str(error))
+
+
+def newest_model(
+    campaign: Campaign, *, ledger: LedgerReading, checkpoints: Checkpoints, limits: Limits, erasures: int
+) -> Newest:
+    """Return the model nearest to the ledger's end: one that learned nothing where no checkpoint is good."""
+    first, last = ledger.sequences(campaign.campaign)
+    found = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
+    too_old = None
+    if found.model is not None:
+        if not first or found.model.sequence >= first - 1:
+            return Newest(found.model, found.refused, None)
+        too_old = found.model.sequence
+        found.model.close()
+    model = Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures)
+    return Newest(model, found.refused, too_old)
+
+
+def settlements_left(
+    campaign: Campaign, *, ledger: LedgerReading, checkpoints: Checkpoints, erasures: int
+) -> int:
+    """Return how many settlements a model of the campaign would have to learn that is opened now."""
+    first, last = ledger.sequences(campaign.campaign)
+    saved = checkpoints.newest_sequence(campaign.campaign, lineage_of(campaign, erasures)) or 0
+    begin = saved if first - 1 <= saved <= last else max(first - 1, 0)
+    return last - begin
 
 
 async def catch_up(
@@ -99,13 +169,14 @@ async def catch_up(
     on_learned: OnLearned | None = None,
     on_slice: OnSlice | None = None,
     hurry: bool = False,
+    unhurried: bool = False,
 ) -> int:
     """Learn every settlement after the model's sequence; return how many there were.
 
     Gives way to other work after each slice of `limits.learn_slice_s`; what is not a backlog is learned with
     pauses between, in a quarter of the time there is, so that no call waits for a slice at its every step.
-    `hurry` says that it is one. Raises LedgerInvalid where the ledger has forgotten the next settlement:
-    such a model has to be opened anew.
+    `hurry` says that it is one, `unhurried` that nothing is. Raises LedgerInvalid where the ledger has
+    forgotten the next settlement: such a model has to be opened anew.
     """
     learned = 0
     while rows := ledger.settlements(campaign, model.sequence, _ROWS):
@@ -120,7 +191,7 @@ async def catch_up(
             if spent >= limits.learn_slice_s:
                 if on_slice is not None:
                     on_slice(spent)
-                backlog = hurry or learned + _ROWS > limits.learn_paced_rows
+                backlog = hurry or (not unhurried and learned + _ROWS > limits.learn_paced_rows)
                 await asyncio.sleep(0 if backlog else limits.learn_pause_s)
                 started = perf_counter()
         if on_slice is not None:

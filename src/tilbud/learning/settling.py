@@ -4,9 +4,9 @@ One task for the whole process. What holds: of all processes on a ledger only th
 writes checkpoints and purges, while every one learns; who loses it goes on as a replica. A failing turn is
 logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
 last good one; what was settled and not yet learned at the end is learned at the next start; a model that
-learned what was erased since is never checkpointed. It decides nothing about rewards: those are
-`domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, or where what
-comes next was purged, which takes longer than a turn may: it says who is `behind`.
+learned what was erased since, or only stands in, is never checkpointed. It decides nothing about rewards:
+those are `domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, or
+where what comes next was purged, which takes longer than a turn may: it says who is `behind`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
 _UNSERVED_BATCHES_MAX = 10  # a heartbeat, of each campaign that is not served
+_ROWS = 64
 # What fails where it is no campaign; no campaign can be called so.
 _LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
 _NO_CAMPAIGNS = {_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS}
@@ -253,13 +254,16 @@ class Learner:
     def behind(self) -> tuple[str, ...]:
         """Return the served campaigns whose model must be opened anew.
 
-        It learned what was erased since, or what it has to learn next was purged while it could not.
+        It only stands in for another, it learned what was erased since, or what it has to learn next was
+        purged while it could not.
         """
         return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign))
 
     def _is_behind(self, campaign: Learned) -> bool:
         model = campaign.model
         first, _ = self._ledger.sequences(campaign.id)
+        if model.stand_in:
+            return True
         return model.erasures < self._ledger.erasures(campaign.id) or model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
@@ -335,8 +339,12 @@ class Learner:
     async def learn(self, campaign: Learned) -> None:
         """Learn what settled since, counting what this process settled.
 
-        Only within a turn, or between turns.
+        A stand-in learns nothing, and what settles is counted all the same. Only within a turn, or between
+        turns.
         """
+        if campaign.model.stand_in:
+            await self._count(campaign)
+            return
         await catch_up(
             campaign.id,
             campaign.model,
@@ -346,6 +354,18 @@ class Learner:
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
             hurry=self._lags_us.get(campaign.id, 0) >= self._limits.learn_hurry_lag_s * 1e6,
         )
+        self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+
+    async def _count(self, campaign: Learned) -> None:
+        """Count what this process settled, though the model does not learn it."""
+        while True:
+            after, last = self._own.uncounted(campaign.id)
+            rows = self._ledger.settlements(campaign.id, after, _ROWS) if after < last else []
+            if not rows:
+                break
+            for row in rows:
+                self._own.learned(row, campaign.model.teaches(row))
+            await asyncio.sleep(0)
         self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
 
     def _checkpoint_due(self, campaign: Learned) -> bool:

@@ -22,8 +22,10 @@ import structlog
 from tilbud.bandit.model import Model, lineage_of
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.clock import Clock
-from tilbud.domain.errors import CampaignInvalid, ModelUnavailable, Problem, TilbudError
+from tilbud.domain.errors import CampaignInvalid, ModelUnavailable, Problem, TilbudError, UnknownCampaign
 from tilbud.domain.limits import Limits
+from tilbud.domain.relearning import Progress
+from tilbud.learning.beside import Relearning
 from tilbud.learning.replica import catch_up
 from tilbud.learning.settling import Learner
 from tilbud.ledger.port import Ledger
@@ -58,7 +60,9 @@ class CampaignLoader:
         ledger: Ledger,
         clock: Clock,
         learner: Learner,
-        open_model: Callable[[Campaign], Awaitable[Model]],
+        open_model: Callable[[Campaign, int], Awaitable[Model]],
+        open_stand_in: Callable[[Campaign, int], Awaitable[Model]] | None = None,
+        beside: Relearning | None = None,
         metrics: Metrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
@@ -69,10 +73,13 @@ class CampaignLoader:
         self._clock = clock
         self._learner = learner
         self._open_model = open_model
+        self._open_stand_in = open_stand_in
+        self._beside = beside
         self._metrics = metrics
         self._limits = limits
         self._log = log
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()  # reloads, and whatever else replaces campaigns
+        self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
         self._unfinished = False  # checkpoints may be left that learned what was erased
@@ -110,8 +117,20 @@ class CampaignLoader:
         await asyncio.shield(self._next)
         return _changes(before, self._files(), self._under_older_rules)
 
+    def relearning(self, campaign: str) -> Progress | None:
+        """Return how far the model is that replaces the one that answers now, None where none does."""
+        if self._beside is None:
+            return None
+        found = self._beside.progress(campaign)
+        served = self._catalog.get(campaign)
+        if found is None and served.model.stand_in:
+            return Progress(self._left(served.file, self._ledger.erasures(campaign)))
+        return found
+
     async def stop(self) -> None:
-        """End reloads that are under way; what they would have changed stays as it is."""
+        """End what is under way; what it would have changed stays as it is."""
+        if self._beside is not None:
+            await self._beside.stop()
         for task in self._reloads:
             task.cancel()
         if self._reloads:
@@ -142,11 +161,11 @@ class CampaignLoader:
         """Learn anew, from what the ledger still has, every model that is behind; return their campaigns.
 
         When it returns, no served model and no checkpoint has learned what was erased before the call. Old
-        models answer meanwhile. A call beside another waits, and finds nothing left to do. May be
-        cancelled: `run` begins again. Raises TilbudError or OSError where a campaign failed, when all were
-        seen to.
+        models answer meanwhile, and reloads go on. Calls beside another wait for it, and for one more that
+        does for all of them. May be cancelled: `run` begins again. Raises TilbudError or OSError where a
+        campaign failed, when all were seen to.
         """
-        async with self._one_at_a_time:
+        async with self._relearn_one_at_a_time:
             try:
                 behind = await self._relearn_all()
             except BaseException:
@@ -172,7 +191,9 @@ class CampaignLoader:
         behind = self._learner.behind()
         for name in behind:
             try:
-                await self._relearn(self._catalog.get(name))
+                await self._relearn(name)
+            except UnknownCampaign:
+                continue  # a reload took it away meanwhile
             except (TilbudError, OSError) as error:
                 self._log.error("relearning_failed", campaign=name, error=str(error))
                 failed = error
@@ -182,13 +203,20 @@ class CampaignLoader:
             raise failed
         return behind
 
-    async def _relearn(self, before: ServedCampaign) -> None:
-        after = await self._opened(before.file)
-        async with self._learner.between_turns():
-            await self._bring_up_to_date({before.id: before}, [after])
-            self._catalog.replace([*(each for each in self._catalog.all() if each.id != after.id), after])
-            self._learner.replaced(before)
-            await self._learner.checkpoint(after)
+    async def _relearn(self, name: str) -> None:
+        erasures = self._ledger.erasures(name)  # more may come meanwhile: the next time is theirs
+        await self._learn_beside(self._catalog.get(name).file, erasures)
+        async with self._one_at_a_time:
+            before = self._catalog.get(name)
+            if name not in self._learner.behind():
+                return  # a reload has seen to it
+            after = await self._opened(before.file, erasures)
+            async with self._learner.between_turns():
+                await self._bring_up_to_date({before.id: before}, [after])
+                self._catalog.replace([*(each for each in self._catalog.all() if each.id != name), after])
+                self._learner.replaced(before)
+                await self._learner.checkpoint(after)
+        self._metrics.stand_in.labels(name).set(0)
         self._log.info(
             "model_learned_anew",
             campaign=after.id,
@@ -255,24 +283,67 @@ class CampaignLoader:
 
     async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
         erasures = self._ledger.erasures(file.campaign.campaign)
-        if before is not None and before.model.lineage == lineage_of(file.campaign, erasures):
+        left = self._left(file, erasures)
+        if before is None:
+            if self._open_stand_in is not None and left > self._limits.stand_in_rows:
+                return await self._stood_in_for(file, erasures, left)
+        elif self._keeps_model(before, file, erasures, left):
             same = _same(before.file, file)
             return before if same else ServedCampaign(file, before.model, self._limits)
         try:
-            return await self._opened(file)
+            return await self._opened(file, erasures)
         except ModelUnavailable as error:
             problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
             raise CampaignInvalid((problem,)) from error
 
-    async def _opened(self, file: CampaignFile) -> ServedCampaign:
-        """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
+    def _left(self, file: CampaignFile, erasures: int) -> int:
+        return 0 if self._beside is None else self._beside.left(file.campaign, erasures)
+
+    def _keeps_model(self, before: ServedCampaign, file: CampaignFile, erasures: int, left: int) -> bool:
+        """Whether a campaign goes on with its model: it is the file's own, or is relearned anyway."""
+        model = before.model
+        if not model.stand_in and model.lineage == lineage_of(file.campaign, erasures):
+            return True
+        relearned = model.stand_in or model.lineage == lineage_of(file.campaign, model.erasures)
+        return relearned and left > self._limits.relearn_beside_rows
+
+    async def _stood_in_for(self, file: CampaignFile, erasures: int, left: int) -> ServedCampaign:
+        """Return a campaign with a model that answers at once; `run` has its own learned."""
+        assert self._open_stand_in is not None, "who asks has looked"
         async with self._learner.between_turns():  # it may drop checkpoints
-            model = await self._open_model(file.campaign)
+            model = await self._open_stand_in(file.campaign, erasures)
         served = ServedCampaign(file, model, self._limits)
         self._learner.opened(served)
         served.warm()
-        await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
+        self._log.warning(
+            "model_stood_in_for", campaign=served.id, lineage=model.lineage, sequence=model.sequence,
+            settlements_left=left,
+        )  # fmt: skip
         return served
+
+    async def _opened(self, file: CampaignFile, erasures: int) -> ServedCampaign:
+        """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
+        await self._learn_beside(file, erasures)
+        async with self._learner.between_turns():  # it may drop checkpoints
+            model = await self._open_model(file.campaign, erasures)
+        served = ServedCampaign(file, model, self._limits)
+        self._learner.opened(served)
+        served.warm()
+        serves = bool(self._catalog.all())
+        await catch_up(
+            served.id,
+            served.model,
+            ledger=self._ledger,
+            limits=self._limits,
+            unhurried=serves,
+            hurry=not serves,
+        )
+        return served
+
+    async def _learn_beside(self, file: CampaignFile, erasures: int) -> None:
+        """Have a model that is far behind learned in a process of its own; it leaves a checkpoint."""
+        if self._beside is not None and self._catalog.all():  # else nobody is held up
+            await self._beside.learn(file.campaign, erasures)
 
     async def _bring_up_to_date(
         self, before: dict[str, ServedCampaign], after: Sequence[ServedCampaign]
@@ -288,7 +359,7 @@ class CampaignLoader:
                 self._log.error("old_model_left_behind", campaign=served.id, error=str(error))
         old = {id(served.model) for served in before.values()}
         for served in after:
-            if id(served.model) not in old:
+            if id(served.model) not in old and not served.model.stand_in:
                 await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
 
     def _retire(self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]) -> None:
@@ -307,6 +378,9 @@ class CampaignLoader:
     def _announce(self, changes: Changes) -> None:
         for name in changes.removed:
             self._metrics.forget(name)
+        for served in self._catalog.all():
+            self._metrics.stand_in.labels(served.id).set(served.model.stand_in)
+            self._metrics.relearning_failures.labels(served.id)  # from the start: at 0
         self._metrics.campaigns.set(len(self._catalog.all()))
         self._metrics.reloads.labels("loaded").inc()
         self._log.info(

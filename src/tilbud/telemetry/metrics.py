@@ -135,6 +135,22 @@ class Metrics:
             "ledger_commit_rows", "Rows in one group commit", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
         )
         self._commit_errors = counter("ledger_commit_errors", "Group commits that failed")
+        self.relearning_left = gauge(
+            "relearning_settlements_left",
+            "Settlements that a model learned anew beside the service has to learn yet; 0: there is none",
+            "campaign",
+        )
+        self.relearning_due = gauge(
+            "relearning_due_timestamp_seconds",
+            "When that model will be there, by how fast it learned so far; 0: nobody knows, or there is none",
+            "campaign",
+        )
+        self.stand_in = gauge(
+            "stand_in", "1 where another model answers until the campaign's own is relearned", "campaign"
+        )
+        self.relearning_failures = counter(
+            "relearning_failures", "Processes that relearn a model and did not come to the end", "campaign"
+        )
         self._learn_duration = histogram(
             "learn_duration_seconds", "Seconds of one slice of learning", _FAST_S, "campaign"
         )
@@ -335,7 +351,8 @@ class Metrics:
 
     def forget(self, campaign: str) -> None:
         """Drop the gauges of a campaign that is served no more; its counters stay."""
-        for gauge in (self.settlement_lag, self.pending, self.checkpoint_time):
+        of_learning = (self.checkpoint_time, self.relearning_left, self.relearning_due, self.stand_in)
+        for gauge in (self.settlement_lag, self.pending, *of_learning):
             gauge.remove_by_labels({"campaign": campaign})
         self.model_sequence.remove_by_labels({"campaign": campaign})
 

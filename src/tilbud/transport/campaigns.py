@@ -11,7 +11,7 @@ from tilbud.domain.context import TIME_US_MAX
 from tilbud.domain.decisions import check_id
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
-from tilbud.service.catalog import Catalog
+from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.service.reload import CampaignLoader, Changes
 from tilbud.service.slices import Slices
 from tilbud.service.switches import SwitchService
@@ -42,7 +42,9 @@ class CampaignsPage:
         return True
 
 
-def _list_handler(catalog: Catalog, switches: SwitchService, limits: Limits) -> Handle:
+def _list_handler(
+    catalog: Catalog, message_of: Callable[[ServedCampaign], campaigns_pb2.Campaign], limits: Limits
+) -> Handle:
     async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Context) -> Message:
         if not 0 <= message.page_size <= limits.campaigns_max:
             raise InvalidField("page_size", f"must lie between 0 and {limits.campaigns_max}")
@@ -52,7 +54,7 @@ def _list_handler(catalog: Catalog, switches: SwitchService, limits: Limits) -> 
             Slices(limits.loop_slice_s),
         )
         for served in catalog.all():
-            if served.id > after and not page.add(campaign_message(served, switches.pauses(served.id))):
+            if served.id > after and not page.add(message_of(served)):
                 break
             if slices.over():
                 await slices.give_way()
@@ -70,11 +72,12 @@ def campaign_handlers(
 ) -> Mapping[str, Handle]:
     """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
 
+    def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
+        return campaign_message(served, switches.pauses(served.id), loader.relearning(served.id))
+
     async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
-        return campaigns_pb2.GetCampaignResponse(
-            campaign=campaign_message(served, switches.pauses(served.id))
-        )
+        return campaigns_pb2.GetCampaignResponse(campaign=message_of(served))
 
     async def reload() -> Changes:
         changes = await loader.reload()
@@ -109,7 +112,7 @@ def campaign_handlers(
         return campaigns_pb2.ResumeCampaignResponse()
 
     return {
-        "ListCampaigns": _list_handler(catalog, switches, limits),
+        "ListCampaigns": _list_handler(catalog, message_of, limits),
         "GetCampaign": get_campaign,
         "ReloadCampaigns": reload_campaigns,
         "PauseOffer": pause_offer,

@@ -17,6 +17,7 @@ from tilbud.domain.context import NOTHING_SAID, Consent, ContextInput, FeatureVa
 from tilbud.domain.decisions import DecideRequest, Text
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
+from tilbud.domain.relearning import Progress
 from tilbud.domain.switches import Pause
 from tilbud.domain.text import nfc
 from tilbud.service.catalog import ServedCampaign
@@ -169,8 +170,10 @@ def _payload(payload: Text) -> bytes:
     return field(_PAYLOAD, struct.SerializeToString())
 
 
-def campaign_message(served: ServedCampaign, pauses: Sequence[Pause]) -> campaigns_pb2.Campaign:
-    """Return what the contract says of a served campaign, and of what is off in it."""
+def campaign_message(
+    served: ServedCampaign, pauses: Sequence[Pause], relearning: Progress | None
+) -> campaigns_pb2.Campaign:
+    """Return what the contract says of a served campaign, of what is off in it, and of its next model."""
     campaign = served.campaign
     return campaigns_pb2.Campaign(
         campaign=served.id,
@@ -206,4 +209,15 @@ def campaign_message(served: ServedCampaign, pauses: Sequence[Pause]) -> campaig
             )
             for pause in pauses
         ],
+        relearning=_relearning_message(relearning),
+        stand_in=served.model.stand_in,
+    )
+
+
+def _relearning_message(progress: Progress | None) -> campaigns_pb2.Relearning | None:
+    if progress is None:
+        return None
+    return campaigns_pb2.Relearning(
+        settlements_left=progress.settlements_left,
+        due_time=None if progress.due_s is None else timestamp(int(progress.due_s * 1e6)),
     )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/campaigns.proto\x12\ttilbud.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n\x08\x43\x61mpaign\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06offers\x18\x02 \x03(\t\x12,\n\x08outcomes\x18\x03 \x03(\x0b\x32\x1a.tilbud.v1.CampaignOutcome\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x10\n\x08\x63hannels\x18\x05 \x03(\t\x12\x16\n\x0ejourney_stages\x18\x06 \x03(\t\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x15\n\rmodel_version\x18\x08 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\t \x01(\t\x12 \n\x06pauses\x18\n \x03(\x0b\x32\x10.tilbud.v1.Pause\x12*\n\x06traits\x18\x0b \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12\x0e\n\x06topics\x18\r \x03(\t\x12\x18\n\x10sensitive_topics\x18\x0e \x03(\t\"\x87\x01\n\x05Pause\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x0f\x43\x61mpaignOutcome\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"-\n\x0f\x43\x61mpaignFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"=\n\x14ListCampaignsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCampaignsResponse\x12&\n\tcampaigns\x18\x01 \x03(\x0b\x32\x13.tilbud.v1.Campaign\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"<\n\x13GetCampaignResponse\x12%\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Campaign\"\x18\n\x16ReloadCampaignsRequest\"\xe9\x01\n\x17ReloadCampaignsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12R\n\x11under_older_rules\x18\x05 \x03(\x0b\x32\x37.tilbud.v1.ReloadCampaignsResponse.UnderOlderRulesEntry\x1a\x36\n\x14UnderOlderRulesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"u\n\x11PauseOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12PauseOfferResponse\"8\n\x12ResumeOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\"\x15\n\x13ResumeOfferResponse\"f\n\x14PauseCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15PauseCampaignResponse\")\n\x15ResumeCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"\x18\n\x16ResumeCampaignResponse2\xd1\x04\n\x0f\x43\x61mpaignService\x12R\n\rListCampaigns\x12\x1f.tilbud.v1.ListCampaignsRequest\x1a .tilbud.v1.ListCampaignsResponse\x12L\n\x0bGetCampaign\x12\x1d.tilbud.v1.GetCampaignRequest\x1a\x1e.tilbud.v1.GetCampaignResponse\x12X\n\x0fReloadCampaigns\x12!.tilbud.v1.ReloadCampaignsRequest\x1a\".tilbud.v1.ReloadCampaignsResponse\x12I\n\nPauseOffer\x12\x1c.tilbud.v1.PauseOfferRequest\x1a\x1d.tilbud.v1.PauseOfferResponse\x12L\n\x0bResumeOffer\x12\x1d.tilbud.v1.ResumeOfferRequest\x1a\x1e.tilbud.v1.ResumeOfferResponse\x12R\n\rPauseCampaign\x12\x1f.tilbud.v1.PauseCampaignRequest\x1a .tilbud.v1.PauseCampaignResponse\x12U\n\x0eResumeCampaign\x12 .tilbud.v1.ResumeCampaignRequest\x1a!.tilbud.v1.ResumeCampaignResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/campaigns.proto\x12\ttilbud.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x03\n\x08\x43\x61mpaign\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06offers\x18\x02 \x03(\t\x12,\n\x08outcomes\x18\x03 \x03(\x0b\x32\x1a.tilbud.v1.CampaignOutcome\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x10\n\x08\x63hannels\x18\x05 \x03(\t\x12\x16\n\x0ejourney_stages\x18\x06 \x03(\t\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x15\n\rmodel_version\x18\x08 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\t \x01(\t\x12 \n\x06pauses\x18\n \x03(\x0b\x32\x10.tilbud.v1.Pause\x12*\n\x06traits\x18\x0b \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12\x0e\n\x06topics\x18\r \x03(\t\x12\x18\n\x10sensitive_topics\x18\x0e \x03(\t\x12)\n\nrelearning\x18\x0f \x01(\x0b\x32\x15.tilbud.v1.Relearning\x12\x10\n\x08stand_in\x18\x10 \x01(\x08\"T\n\nRelearning\x12\x18\n\x10settlements_left\x18\x01 \x01(\x03\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x05Pause\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x0f\x43\x61mpaignOutcome\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"-\n\x0f\x43\x61mpaignFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"=\n\x14ListCampaignsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCampaignsResponse\x12&\n\tcampaigns\x18\x01 \x03(\x0b\x32\x13.tilbud.v1.Campaign\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"<\n\x13GetCampaignResponse\x12%\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Campaign\"\x18\n\x16ReloadCampaignsRequest\"\xe9\x01\n\x17ReloadCampaignsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12R\n\x11under_older_rules\x18\x05 \x03(\x0b\x32\x37.tilbud.v1.ReloadCampaignsResponse.UnderOlderRulesEntry\x1a\x36\n\x14UnderOlderRulesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"u\n\x11PauseOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12PauseOfferResponse\"8\n\x12ResumeOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\"\x15\n\x13ResumeOfferResponse\"f\n\x14PauseCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15PauseCampaignResponse\")\n\x15ResumeCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"\x18\n\x16ResumeCampaignResponse2\xd1\x04\n\x0f\x43\x61mpaignService\x12R\n\rListCampaigns\x12\x1f.tilbud.v1.ListCampaignsRequest\x1a .tilbud.v1.ListCampaignsResponse\x12L\n\x0bGetCampaign\x12\x1d.tilbud.v1.GetCampaignRequest\x1a\x1e.tilbud.v1.GetCampaignResponse\x12X\n\x0fReloadCampaigns\x12!.tilbud.v1.ReloadCampaignsRequest\x1a\".tilbud.v1.ReloadCampaignsResponse\x12I\n\nPauseOffer\x12\x1c.tilbud.v1.PauseOfferRequest\x1a\x1d.tilbud.v1.PauseOfferResponse\x12L\n\x0bResumeOffer\x12\x1d.tilbud.v1.ResumeOfferRequest\x1a\x1e.tilbud.v1.ResumeOfferResponse\x12R\n\rPauseCampaign\x12\x1f.tilbud.v1.PauseCampaignRequest\x1a .tilbud.v1.PauseCampaignResponse\x12U\n\x0eResumeCampaign\x12 .tilbud.v1.ResumeCampaignRequest\x1a!.tilbud.v1.ResumeCampaignResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,43 +35,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._loaded_options = None
   _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_options = b'8\001'
   _globals['_CAMPAIGN']._serialized_start=74
-  _globals['_CAMPAIGN']._serialized_end=449
-  _globals['_PAUSE']._serialized_start=452
-  _globals['_PAUSE']._serialized_end=587
-  _globals['_CAMPAIGNOUTCOME']._serialized_start=589
-  _globals['_CAMPAIGNOUTCOME']._serialized_end=654
-  _globals['_CAMPAIGNFEATURE']._serialized_start=656
-  _globals['_CAMPAIGNFEATURE']._serialized_end=701
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=703
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=764
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=766
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=854
-  _globals['_GETCAMPAIGNREQUEST']._serialized_start=856
-  _globals['_GETCAMPAIGNREQUEST']._serialized_end=894
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=896
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=956
-  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_start=958
-  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_end=982
-  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_start=985
-  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_end=1218
-  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_start=1164
-  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_end=1218
-  _globals['_PAUSEOFFERREQUEST']._serialized_start=1220
-  _globals['_PAUSEOFFERREQUEST']._serialized_end=1337
-  _globals['_PAUSEOFFERRESPONSE']._serialized_start=1339
-  _globals['_PAUSEOFFERRESPONSE']._serialized_end=1359
-  _globals['_RESUMEOFFERREQUEST']._serialized_start=1361
-  _globals['_RESUMEOFFERREQUEST']._serialized_end=1417
-  _globals['_RESUMEOFFERRESPONSE']._serialized_start=1419
-  _globals['_RESUMEOFFERRESPONSE']._serialized_end=1440
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1442
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1544
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1546
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1569
-  _globals['_RESUMECAMPAIGNREQUEST']._serialized_start=1571
-  _globals['_RESUMECAMPAIGNREQUEST']._serialized_end=1612
-  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_start=1614
-  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_end=1638
-  _globals['_CAMPAIGNSERVICE']._serialized_start=1641
-  _globals['_CAMPAIGNSERVICE']._serialized_end=2234
+  _globals['_CAMPAIGN']._serialized_end=510
+  _globals['_RELEARNING']._serialized_start=512
+  _globals['_RELEARNING']._serialized_end=596
+  _globals['_PAUSE']._serialized_start=599
+  _globals['_PAUSE']._serialized_end=734
+  _globals['_CAMPAIGNOUTCOME']._serialized_start=736
+  _globals['_CAMPAIGNOUTCOME']._serialized_end=801
+  _globals['_CAMPAIGNFEATURE']._serialized_start=803
+  _globals['_CAMPAIGNFEATURE']._serialized_end=848
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=850
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=911
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=913
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1001
+  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1003
+  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1041
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=1043
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=1103
+  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_start=1105
+  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_end=1129
+  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_start=1132
+  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_end=1365
+  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_start=1311
+  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_end=1365
+  _globals['_PAUSEOFFERREQUEST']._serialized_start=1367
+  _globals['_PAUSEOFFERREQUEST']._serialized_end=1484
+  _globals['_PAUSEOFFERRESPONSE']._serialized_start=1486
+  _globals['_PAUSEOFFERRESPONSE']._serialized_end=1506
+  _globals['_RESUMEOFFERREQUEST']._serialized_start=1508
+  _globals['_RESUMEOFFERREQUEST']._serialized_end=1564
+  _globals['_RESUMEOFFERRESPONSE']._serialized_start=1566
+  _globals['_RESUMEOFFERRESPONSE']._serialized_end=1587
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1589
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1691
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1693
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1716
+  _globals['_RESUMECAMPAIGNREQUEST']._serialized_start=1718
+  _globals['_RESUMECAMPAIGNREQUEST']._serialized_end=1759
+  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_start=1761
+  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_end=1785
+  _globals['_CAMPAIGNSERVICE']._serialized_start=1788
+  _globals['_CAMPAIGNSERVICE']._serialized_end=2381
 # @@protoc_insertion_point(module_scope)

@@ -39,12 +39,18 @@ class Campaign(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
     SENSITIVE_TOPICS_FIELD_NUMBER: _builtins.int
+    RELEARNING_FIELD_NUMBER: _builtins.int
+    STAND_IN_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """The campaign's id."""
     model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that answers now."""
     file_sha256: _builtins.str
     """sha256 of the campaign file's bytes, in hexadecimal."""
+    stand_in: _builtins.bool
+    """The model that answers only stands in: it learns nothing until the campaign's own is relearned.
+    model_version says which it is; it may be of another lineage.
+    """
     @_builtins.property
     def offers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of its offers, in the file's order."""
@@ -89,6 +95,10 @@ class Campaign(_message.Message):
     def sensitive_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The sensitive topics of its offers: what a customer can opt in to."""
 
+    @_builtins.property
+    def relearning(self) -> Global___Relearning:
+        """The model that is learned anew, and will replace the one that answers now; absent: there is none."""
+
     def __init__(
         self,
         *,
@@ -106,14 +116,44 @@ class Campaign(_message.Message):
         events: _abc.Iterable[_builtins.str] | None = ...,
         topics: _abc.Iterable[_builtins.str] | None = ...,
         sensitive_topics: _abc.Iterable[_builtins.str] | None = ...,
+        relearning: Global___Relearning | None = ...,
+        stand_in: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["relearning", b"relearning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "events", b"events", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses", "sensitive_topics", b"sensitive_topics", "topics", b"topics", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "events", b"events", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses", "relearning", b"relearning", "sensitive_topics", b"sensitive_topics", "stand_in", b"stand_in", "topics", b"topics", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Campaign: _TypeAlias = Campaign  # noqa: Y015
+
+@_typing.final
+class Relearning(_message.Message):
+    """A model that is learned anew beside the service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENTS_LEFT_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    settlements_left: _builtins.int
+    """How many settlements it has to learn yet."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it will be there, by how fast it learned so far; absent: nobody knows yet."""
+
+    def __init__(
+        self,
+        *,
+        settlements_left: _builtins.int = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "settlements_left", b"settlements_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relearning: _TypeAlias = Relearning  # noqa: Y015
 
 @_typing.final
 class Pause(_message.Message):

@@ -93,8 +93,11 @@ class CampaignServiceServicer(object):
     def ReloadCampaigns(self, request, context):
         """ReloadCampaigns reads the campaign files again. All of them load, or the running campaigns
         stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
-        file, line, key and remedy. Where several processes serve (`tilbud serve --workers`), the one that was
-        asked answers with what it loaded, and the others load the files within moments.
+        file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
+        answer until the new model has learned all there is, which may take minutes: the work goes on when the
+        call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
+        (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
+        files within moments.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

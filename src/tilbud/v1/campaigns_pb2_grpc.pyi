@@ -40,8 +40,11 @@ class CampaignServiceStub:
     ReloadCampaigns: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ReloadCampaignsRequest, _campaigns_pb2.ReloadCampaignsResponse]
     """ReloadCampaigns reads the campaign files again. All of them load, or the running campaigns
     stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
-    file, line, key and remedy. Where several processes serve (`tilbud serve --workers`), the one that was
-    asked answers with what it loaded, and the others load the files within moments.
+    file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
+    answer until the new model has learned all there is, which may take minutes: the work goes on when the
+    call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
+    (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
+    files within moments.
     """
     PauseOffer: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]
     """PauseOffer takes an offer out of every decision from the next one on, in every process and after
@@ -68,8 +71,11 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     ReloadCampaigns: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ReloadCampaignsRequest, _campaigns_pb2.ReloadCampaignsResponse]  # type: ignore[assignment]
     """ReloadCampaigns reads the campaign files again. All of them load, or the running campaigns
     stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
-    file, line, key and remedy. Where several processes serve (`tilbud serve --workers`), the one that was
-    asked answers with what it loaded, and the others load the files within moments.
+    file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
+    answer until the new model has learned all there is, which may take minutes: the work goes on when the
+    call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
+    (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
+    files within moments.
     """
     PauseOffer: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]  # type: ignore[assignment]
     """PauseOffer takes an offer out of every decision from the next one on, in every process and after
@@ -111,8 +117,11 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_campaigns_pb2.ReloadCampaignsResponse, _abc.Awaitable[_campaigns_pb2.ReloadCampaignsResponse]]:
         """ReloadCampaigns reads the campaign files again. All of them load, or the running campaigns
         stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
-        file, line, key and remedy. Where several processes serve (`tilbud serve --workers`), the one that was
-        asked answers with what it loaded, and the others load the files within moments.
+        file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
+        answer until the new model has learned all there is, which may take minutes: the work goes on when the
+        call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
+        (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
+        files within moments.
         """
 
     @_abc_1.abstractmethod

@@ -55,8 +55,9 @@ def _loader(wired: Wired, files: Path) -> CampaignLoader:
         ledger=wired.ledger,
         clock=wired.clock,
         learner=wired.learner,
-        open_model=lambda campaign: open_model(
+        open_model=lambda campaign, erasures: open_model(
             campaign,
+            erasures=erasures,
             ledger=wired.ledger,
             checkpoints=wired.checkpoints,
             limits=wired.limits,
@@ -439,12 +440,12 @@ async def test_running_outlives_any_surprise(
     await _erase(wired, "anna")
     real, surprises = loader._open_model, 0
 
-    async def surprise(campaign: Campaign) -> Model:
+    async def surprise(campaign: Campaign, erasures: int) -> Model:
         nonlocal surprises
         surprises += 1
         if surprises < 3:
             raise AssertionError("for the test")
-        return await real(campaign)
+        return await real(campaign, erasures)
 
     monkeypatch.setattr(loader, "_open_model", surprise)
     await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)

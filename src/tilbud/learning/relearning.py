@@ -1,0 +1,128 @@
+"""A process that relearns a model from the ledger, beside the service: VW holds the interpreter meanwhile.
+
+What holds: it reads the ledger, and writes nothing but checkpoints of the model it was asked for, which the
+service then loads as it loads any; it knows of no lease. It ends with the process that started it, whose end
+closes its standard input; whatever is urgent goes first, since it is as nice as may be. It learns on from
+the newest checkpoint there is and saves now and then, so that another goes on where one was ended.
+
+It hears one pickled `Task`, and says on standard output what became of it, a JSON object a line; any other
+line is what a library had to say. Who starts it is `beside.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.model import Model
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.errors import LedgerInvalid, TilbudError
+from tilbud.domain.limits import Limits
+from tilbud.learning.replica import newest_model
+from tilbud.ledger.port import LedgerReading
+from tilbud.ledger.sqlite_reading import SqliteReading
+
+ORPHANED = 3  # the status where the process that started it is gone
+_NICEST = 19
+_ROWS = 256
+_TOLD_EVERY_S = 0.5
+
+Tell = Callable[[int, int], None]
+"""Hears how many settlements were learned, and how many are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to learn, at so many erasures, and where from and to."""
+
+    campaign: Campaign
+    erasures: int
+    ledger: Path
+    checkpoints: Path
+    limits: Limits
+
+
+def main() -> None:
+    """Learn what standard input asks for; end with status 1, and say why, where that cannot be."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the service answers for all
+    os.nice(_NICEST)
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    assert isinstance(task, Task), type(task)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    ledger = SqliteReading(task.ledger, limits=task.limits)
+    try:
+        ledger.open_reading()
+        sequence = relearn(
+            task,
+            ledger=ledger,
+            checkpoints=Checkpoints(task.checkpoints, task.limits.checkpoint_generations),
+            tell=lambda learned, left: _say(learned=learned, left=left),
+        )
+    except (TilbudError, OSError) as error:
+        _say(failed=f"{type(error).__name__}: {error}")
+        sys.exit(1)
+    _say(done=sequence)
+
+
+def relearn(task: Task, *, ledger: LedgerReading, checkpoints: Checkpoints, tell: Tell) -> int:
+    """Learn nearly all that settled, and save it; return the last sequence learned.
+
+    What settles meanwhile is learned too, as long as that brings the end nearer; the rest is for the service.
+    Raises LedgerInvalid where what is next was purged, and OSError where the model cannot be saved.
+    """
+    name, limits = task.campaign.campaign, task.limits
+    model = newest_model(
+        task.campaign, ledger=ledger, checkpoints=checkpoints, limits=limits, erasures=task.erasures
+    ).model
+    left, before, learned = _left(model, ledger), sys.maxsize, 0
+    told_s = saved_s = time.monotonic()
+    tell(0, left)
+    while _ROWS < left <= before // 2:
+        before, last = left, model.sequence + left
+        while model.sequence < last:
+            learned += _learn_some(model, name, ledger)
+            now_s = time.monotonic()
+            if now_s >= told_s + _TOLD_EVERY_S:
+                told_s = now_s
+                tell(learned, _left(model, ledger))
+            if now_s >= saved_s + limits.checkpoint_every_s:
+                saved_s = now_s
+                checkpoints.save(model, _wall_us())
+        left = _left(model, ledger)
+    checkpoints.save(model, _wall_us())
+    return model.sequence
+
+
+def _learn_some(model: Model, name: str, ledger: LedgerReading) -> int:
+    rows = ledger.settlements(name, model.sequence, _ROWS)
+    if not rows or rows[0].sequence != model.sequence + 1:
+        raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
+    for row in rows:
+        model.learn(row)
+    return len(rows)
+
+
+def _left(model: Model, ledger: LedgerReading) -> int:
+    return ledger.sequences(model.campaign)[1] - model.sequence
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def _say(**word: object) -> None:
+    print(json.dumps(word), flush=True)  # noqa: T201 - to the process that started this one
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(ORPHANED)
