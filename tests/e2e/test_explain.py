@@ -137,6 +137,9 @@ def test_factors_are_values_that_were_used_and_the_one_that_decides_comes_first(
     assert (strongest.name, strongest.value.category) == ("colour", "red")
     assert strongest.effect > 0.5
     known_then = used(explained)
+    assert explained.rules_only.keys() == {"hour", "weekday"}, "of which the model reads these:"
+    assert {"part_of_day", "weekend"} <= known_then.keys()
+    assert not explained.rules_only.keys() & known_then.keys()
     assert all(known_then[factor.name] is not None for factor in explained.factors)
     effects = [abs(factor.effect) for factor in explained.factors]
     assert effects == sorted(effects, reverse=True)

@@ -44,6 +44,9 @@ NAMESPACES = {
 CONTEXT_NAMESPACES = "dcjtplgf"
 OFFER_NAMESPACES = "oa"
 
+REDUCED = {"hour": "part_of_day", "weekday": "weekend"}
+"""What a model does not read as it is, and what it reads instead."""
+
 _INDEXES_CACHED_MAX = 65_536
 _SITUATIONS_CACHED_MAX = 16_384
 _SQUASH = 4.0  # basket values and ages come out near 1, where the learner's steps fit
@@ -73,6 +76,15 @@ def encode_offer(offer: Offer) -> str:
     """Return an offer's line of a VW example: its id, and its features."""
     encoded = f"|{NAMESPACES['offer']} {_index('id', offer.id)}"
     return encoded + _values(NAMESPACES["attributes"], offer.features) if offer.features else encoded
+
+
+def is_seen(name: str, value: FeatureValue) -> bool:
+    """Say whether a model reads a value of a context; else rules alone do.
+
+    Of the hour and the weekday it reads `part_of_day` and `weekend`; of a number so near to 0 that its
+    logarithm is, nothing.
+    """
+    return name not in REDUCED and _feature(name, value) != ""
 
 
 def without(encoded: str, name: str, value: FeatureValue) -> str | None:

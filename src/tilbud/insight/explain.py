@@ -1,10 +1,11 @@
 """Why a decision fell as it did: every offer's fate, what was known, and what spoke for the drawn offer.
 
-What holds: nothing is told that the decision's own record does not say, but for factors, which are asked
-of the model that answers now. A factor is a value that was used, by what it does: the drawn offer's
-probability after discovery, with the value minus without it. What the customer is told names no other
-factors than those, and only ones that spoke for the offer; of a fallback they are told nothing, since no
-offer was chosen. Whatever became of the campaign since, an explanation can be given.
+What holds: what was used is what a model reads; what rules alone can ask for (the hour, of which a model
+reads the part of day) is told apart. Nothing is told that the decision's own record does not say, but for
+factors, which are asked of the model that answers now. A factor is a value that was used, by what it does:
+the drawn offer's probability after discovery, with the value minus without it. What the customer is told
+names no other factors than those, and only ones that spoke for the offer; of a fallback they are told
+nothing, since no offer was chosen. Whatever became of the campaign since, an explanation can be given.
 
 What it does not do: change the model, or share an effect out. Each value is left out alone, so of two that
 tell the same (a tier, and a segment made of it) each may seem to do little.
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from tilbud.bandit.features import without
+from tilbud.bandit.features import is_seen, without
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.choice import choose
@@ -55,7 +56,8 @@ class Explained:
     """The story of one decision."""
 
     fates: tuple[OfferFate, ...]  # the eligible offers, then the removed ones, in the file's order
-    used: Mapping[str, FeatureValue]
+    used: Mapping[str, FeatureValue]  # what rules and a model could read
+    rules_only: Mapping[str, FeatureValue]  # what rules alone could
     dropped: Mapping[str, str]  # name of what was known and not used, to why
     factors: tuple[Factor, ...]  # the strongest first
     factors_model_version: str  # of the model that was asked; "" where none was
@@ -75,10 +77,11 @@ async def explain(
     fallback. At most `VALUES_ASKED_MAX` values are asked about: built-in ones first, then by name. Each is a
     prediction on the thread that decides (2 ms with 1,000 offers), so `give_way` is awaited between them.
     """
-    used: dict[str, FeatureValue] = json.loads(decision.context)
+    known: dict[str, FeatureValue] = json.loads(decision.context)
+    used = {name: value for name, value in known.items() if is_seen(name, value)}
     dropped: dict[str, str] = json.loads(decision.dropped.body)
     factors = await _factors(decision, used, model, give_way)
-    spoken = language or str(used.get("language", ""))
+    spoken = language or str(known.get("language", ""))
     told = [
         factor.name
         for factor in factors or ()
@@ -88,6 +91,7 @@ async def explain(
     return Explained(
         fates=_fates(decision),
         used=used,
+        rules_only={name: value for name, value in known.items() if name not in used},
         dropped=dropped,
         factors=factors or (),
         factors_model_version="" if factors is None else f"{model.lineage}.{model.sequence}",

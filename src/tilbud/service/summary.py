@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tilbud.bandit.features import REDUCED
 from tilbud.bandit.presets import PRESETS
 from tilbud.domain.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.contact import ContactPolicy
@@ -77,8 +78,21 @@ def _languages(campaign: Campaign) -> dict[str, str]:
         spoken = sorted(campaign.explanations)
         alone = [each for each in spoken if languages and not _is_read(each, languages)]
         remark = f" (no payload is in {_listed(alone)})" if alone else ""
-        told["explanations"] = f"one sentence for the customer, in {_listed(spoken)}{remark}"
+        told["explanations"] = (
+            f"one sentence for the customer, in {_listed(spoken)}{remark}{_unsaid(campaign)}"
+        )
     return told
+
+
+def _unsaid(campaign: Campaign) -> str:
+    """Return a warning of phrases that are never said: of values that no model reads."""
+    phrased = {name for texts in campaign.explanations.values() for name in texts.factors}
+    return "".join(
+        f"\nWARNING: the phrase for {name} is never said, since the model reads {read} instead: write one "
+        f"for {read}"
+        for name, read in REDUCED.items()
+        if name in phrased
+    )
 
 
 def _lacking(language: str, shown: Iterable[Shown]) -> str:

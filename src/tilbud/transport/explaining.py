@@ -60,6 +60,7 @@ def explain_response(decision: Decision, explained: Explained) -> decisions_pb2.
             for fate in explained.fates
         ],
         used={name: feature_message(value) for name, value in explained.used.items()},
+        rules_only={name: feature_message(value) for name, value in explained.rules_only.items()},
         dropped=[
             decisions_pb2.DroppedValue(name=name, reason=reason) for name, reason in explained.dropped.items()
         ],

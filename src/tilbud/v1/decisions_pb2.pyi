@@ -805,6 +805,27 @@ class ExplainDecisionResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RulesOnlyEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___FeatureValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FeatureValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DECISION_FIELD_NUMBER: _builtins.int
     OFFERS_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
@@ -815,6 +836,7 @@ class ExplainDecisionResponse(_message.Message):
     DECISION_TIME_FIELD_NUMBER: _builtins.int
     VARIANT_SHARE_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
+    RULES_ONLY_FIELD_NUMBER: _builtins.int
     factors_model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that factors were asked of: the one that answers now. Empty
     where it has none.
@@ -843,7 +865,11 @@ class ExplainDecisionResponse(_message.Message):
 
     @_builtins.property
     def used(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
-        """What was known and used, by name."""
+        """What was known and could be used, by name: by rules, and by the model where one chose (the reason says).
+        A device, channel or journey stage that the campaign does not declare was read as "other", and is told
+        so; a number is told as it was said, while the model reads its logarithm; of words and flags it reads a
+        hash. `part_of_day` and `weekend` are what the model reads of the time.
+        """
 
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedValue]:
@@ -851,11 +877,20 @@ class ExplainDecisionResponse(_message.Message):
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
-        """What spoke most for and against the drawn offer, the strongest first. Empty where no bandit chose."""
+        """What spoke most for and against the drawn offer, the strongest first, of at most 40 values that are
+        asked about. Empty where no bandit chose.
+        """
 
     @_builtins.property
     def decision_time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided, by the server's clock."""
+
+    @_builtins.property
+    def rules_only(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
+        """What was known and only rules could use, by name: the model does not see it. Always `hour` and `weekday`,
+        of which it sees `part_of_day` and `weekend`; also a number that is 0, which it cannot tell from one that
+        is not known.
+        """
 
     def __init__(
         self,
@@ -870,10 +905,11 @@ class ExplainDecisionResponse(_message.Message):
         decision_time: _timestamp_pb2.Timestamp | None = ...,
         variant_share: _builtins.float | None = ...,
         split: _builtins.str = ...,
+        rules_only: _abc.Mapping[_builtins.str, Global___FeatureValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share", "decision", b"decision", "decision_time", b"decision_time", "variant_share", b"variant_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share", "customer_explanation", b"customer_explanation", "decision", b"decision", "decision_time", b"decision_time", "dropped", b"dropped", "factors", b"factors", "factors_model_version", b"factors_model_version", "offers", b"offers", "split", b"split", "used", b"used", "variant_share", b"variant_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share", "customer_explanation", b"customer_explanation", "decision", b"decision", "decision_time", b"decision_time", "dropped", b"dropped", "factors", b"factors", "factors_model_version", b"factors_model_version", "offers", b"offers", "rules_only", b"rules_only", "split", b"split", "used", b"used", "variant_share", b"variant_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__variant_share: _TypeAlias = _typing.Literal["variant_share"]  # noqa: Y015
     _WhichOneofArgType__variant_share: _TypeAlias = _typing.Literal["_variant_share", b"_variant_share"]  # noqa: Y015

@@ -174,10 +174,32 @@ def test_where_no_offer_was_chosen_the_customer_is_told_nothing(reason):
 
 
 def test_what_was_used_is_told_whole():
-    """Every value the decision's record holds is told, also those no model can see."""
+    """Every value the decision's record holds is told, and apart from others those no model can see."""
     known = context(place="Aarhus", tier="gold", basket=12.5, returning=False)
     asked = model()
-    assert story(decided(known, asked), asked).used == known.known()
+    told = story(decided(known, asked), asked)
+    assert {**told.used, **told.rules_only} == known.known()
+    assert told.rules_only == {"hour": known.moment.hour, "weekday": known.moment.weekday}
+    assert (told.used["part_of_day"], told.used["weekend"]) == (
+        known.moment.part_of_day,
+        known.moment.weekend,
+    )
+
+
+@given(known=contexts)
+def test_what_was_used_is_what_a_model_reads(known):
+    """A value is told as used where the encoded context has it, and only there."""
+    encoded = encode_context(known)
+    told = story(decided(known, opinions(1)), opinions(1))
+    for name, value in known.known().items():
+        assert (name in told.used) == (without(encoded, name, value) is not None)
+
+
+def test_a_number_that_no_model_can_tell_from_none_is_not_told_as_used():
+    """0 has no feature, so only rules can have asked for it."""
+    told = story(decided(context(basket=0.0), opinions(1)), opinions(1))
+    assert told.rules_only["basket"] == 0.0
+    assert "basket" not in told.used
 
 
 def without_value(known: Context, name: str) -> Context:

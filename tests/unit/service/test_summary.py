@@ -136,3 +136,11 @@ def test_hours_are_told_with_the_clocks_that_count():
 def test_the_summary_says_who_is_in_control(variants, told):
     """How many of whom, and whether a customer stays there."""
     assert campaign_summary(parse(f"{SMALL}\nvariants: {variants}\n"))["control"].startswith(told)
+
+
+def test_a_phrase_that_is_never_said_is_warned_of():
+    """Of the hour a model reads the part of day: a phrase for the hour can be no reason."""
+    never = DESIGN.replace("factors: {", "factors: {hour: the hour, ", 1)
+    assert never != DESIGN
+    assert "WARNING: the phrase for hour is never said" in campaign_summary(parse(never))["explanations"]
+    assert "WARNING" not in campaign_summary(parse(DESIGN))["explanations"]

@@ -27,7 +27,8 @@ from tilbud.v1 import decisions_pb2
 NOBODY = cast(Context, None)  # the handler does not ask who calls
 EXPLAINED = Explained(
     fates=(OfferFate("free-shipping", 0.25), OfferFate("bundle", 0.75), OfferFate("ten-off", 0.0, "hours")),
-    used={"device": "mobile", "hour": 14, "basket": 30.5, "weekend": False, "returning": True},
+    used={"device": "mobile", "visits": 14, "basket": 30.5, "weekend": False, "returning": True},
+    rules_only={"hour": 14, "weekday": "friday"},
     dropped={"place": "no_consent", "tier": "too_old"},
     factors=(
         Factor("device", "mobile", 0.125),
@@ -82,11 +83,12 @@ def test_every_part_of_the_story_is_in_the_message():
     used = {name: (value.WhichOneof("kind"), *said(value)) for name, value in message.used.items()}
     assert used == {
         "device": ("category", "mobile"),
-        "hour": ("number", 14.0),
+        "visits": ("number", 14.0),
         "basket": ("number", 30.5),
         "weekend": ("flag", False),
         "returning": ("flag", True),
     }
+    assert (message.rules_only["hour"].number, message.rules_only["weekday"].category) == (14.0, "friday")
     assert [(each.name, each.reason) for each in message.dropped] == [
         ("place", "no_consent"),
         ("tier", "too_old"),
