@@ -143,10 +143,16 @@ class Explanation(Section):
         return self
 
 
+_NOT_CONVERTED = (
+    "Rewards that are settled are not converted when weights or the range change: a campaign whose unit "
+    "changes, say from euros to cents, should begin anew under another id."
+)
+
+
 class OutcomeRule(Section):
     """What one outcome is worth, and whether it ends the story."""
 
-    weight: Finite
+    weight: Annotated[Finite, Field(description=f"The reward of one, of value 1. {_NOT_CONVERTED}")]
     final: bool = False
 
 
@@ -171,15 +177,24 @@ class RewardSection(Section):
         BeforeValidator(
             listed, json_schema_input_type=Annotated[list[Finite], Field(min_length=2, max_length=2)]
         ),
-    ] = (
-        0.0,
-        1.0,
-    )
+        Field(description=f"The least and the greatest reward; those beyond are clipped. {_NOT_CONVERTED}"),
+    ] = (0.0, 1.0)
     outcomes: dict[
         Name,
         Annotated[OutcomeRule, BeforeValidator(_outcome_rule, json_schema_input_type=OutcomeRule | Finite)],
     ] = Field(min_length=1, max_length=LABELS_MAX)  # each becomes a metric label
     learn: Literal["at_deadline", "on_settlement"] = "at_deadline"
+
+    def in_other_units(self, before: RewardSection) -> tuple[str, ...]:
+        """Return the keys by which rewards settled under `before` may be of another unit than these."""
+        both = [name for name in self.outcomes if name in before.outcomes]
+        weights = [
+            f"outcomes.{name}" for name in both if self.outcomes[name].weight != before.outcomes[name].weight
+        ]
+        keys = [
+            key for key in ("range", "default", "aggregate") if getattr(self, key) != getattr(before, key)
+        ]
+        return (*keys, *weights)
 
     @model_validator(mode="after")
     def _consistent(self) -> RewardSection:

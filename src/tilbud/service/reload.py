@@ -47,6 +47,7 @@ class Changes:
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
     under_older_rules: Mapping[str, int]  # open decisions that settle by other rules than the file's
+    rewards_not_converted: tuple[str, ...]  # whose settled rewards are perhaps of another unit
 
 
 class CampaignLoader:
@@ -84,6 +85,7 @@ class CampaignLoader:
         self._reloads: set[asyncio.Task[None]] = set()
         self._unfinished = False  # checkpoints may be left that learned what was erased
         self._under_older_rules: dict[str, int] = {}  # by what the last reload added or changed
+        self._not_converted: tuple[str, ...] = ()  # campaigns whose rewards it may have given another unit
         self.refused: tuple[Problem, ...] = ()  # what is wrong with files that are not served
 
     @property
@@ -115,7 +117,7 @@ class CampaignLoader:
             self._reloads.add(task)
             task.add_done_callback(self._over)
         await asyncio.shield(self._next)
-        return _changes(before, self._files(), self._under_older_rules)
+        return _changes(before, self._files(), self._under_older_rules, self._not_converted)
 
     def relearning(self, campaign: str) -> Progress | None:
         """Return how far the model is that replaces the one that answers now, None where none does."""
@@ -245,9 +247,31 @@ class CampaignLoader:
             self._retire(before, after)
             await self._drop_erased()
         self._under_older_rules = await self._count_older(before, after)
+        self._not_converted = self._tell_other_units(before, after)
         earlier = {name: served.file for name, served in before.items()}
-        self._announce(_changes(earlier, self._files(), self._under_older_rules))
+        self._announce(_changes(earlier, self._files(), self._under_older_rules, self._not_converted))
         self._tell_refused(tuple(refused))
+
+    def _tell_other_units(
+        self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
+    ) -> tuple[str, ...]:
+        """Warn of changed weights or ranges where rewards are settled: what was learned is not converted."""
+        told = []
+        for served in after:
+            earlier = before.get(served.id)
+            if earlier is None or not served.model.sequence:
+                continue
+            keys = served.campaign.reward.in_other_units(earlier.campaign.reward)
+            if keys:
+                told.append(served.id)
+                self._log.warning(
+                    "rewards_not_converted",
+                    campaign=served.id,
+                    changed=keys[:_TOLD_MAX],
+                    settled=served.model.sequence,
+                    remedy="a change of unit wants a new campaign id",
+                )
+        return tuple(sorted(told))
 
     async def _count_older(
         self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
@@ -398,6 +422,7 @@ def _changes(
     before: Mapping[str, CampaignFile],
     after: Mapping[str, CampaignFile],
     under_older_rules: Mapping[str, int],
+    not_converted: tuple[str, ...],
 ) -> Changes:
     both = sorted(before.keys() & after.keys())
     return Changes(
@@ -406,4 +431,5 @@ def _changes(
         removed=tuple(sorted(before.keys() - after.keys())),
         unchanged=tuple(name for name in both if _same(before[name], after[name])),
         under_older_rules={name: under_older_rules[name] for name in sorted(under_older_rules)},
+        rewards_not_converted=not_converted,
     )

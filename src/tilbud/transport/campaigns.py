@@ -92,6 +92,7 @@ def campaign_handlers(
             removed=changes.removed,
             unchanged=changes.unchanged,
             under_older_rules=changes.under_older_rules,
+            rewards_not_converted=changes.rewards_not_converted,
         )
 
     async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:

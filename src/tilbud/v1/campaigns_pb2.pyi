@@ -205,7 +205,7 @@ class CampaignOutcome(_message.Message):
     outcome: _builtins.str
     """Its name."""
     weight: _builtins.float
-    """The reward of one such outcome with value 1."""
+    """The reward of one such outcome with value 1. Rewards that are settled are not converted when it changes."""
     final: _builtins.bool
     """No outcome is expected after it."""
     def __init__(
@@ -397,6 +397,7 @@ class ReloadCampaignsResponse(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     UNDER_OLDER_RULES_FIELD_NUMBER: _builtins.int
+    REWARDS_NOT_CONVERTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def added(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of campaigns that were not served before."""
@@ -420,6 +421,12 @@ class ReloadCampaignsResponse(_message.Message):
         with. A campaign of none is left out.
         """
 
+    @_builtins.property
+    def rewards_not_converted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of campaigns with settled rewards whose weights, range, default or aggregate changed: what is settled
+        and learned is not converted. Where the unit changed, the campaign should begin anew under another id.
+        """
+
     def __init__(
         self,
         *,
@@ -428,10 +435,11 @@ class ReloadCampaignsResponse(_message.Message):
         removed: _abc.Iterable[_builtins.str] | None = ...,
         unchanged: _abc.Iterable[_builtins.str] | None = ...,
         under_older_rules: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        rewards_not_converted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "removed", b"removed", "unchanged", b"unchanged", "under_older_rules", b"under_older_rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "removed", b"removed", "rewards_not_converted", b"rewards_not_converted", "unchanged", b"unchanged", "under_older_rules", b"under_older_rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

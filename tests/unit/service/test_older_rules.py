@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.unit.service.test_reload import CAMPAIGN, _loader
 from tests.wiring import Wired
 
@@ -189,3 +190,38 @@ def _copy(now: Path, before: Path, step: int) -> None:
             f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}"  # noqa: S608 - our own
         )
     connection.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        CAMPAIGN.replace("click: 1", "click: 100"),
+        CAMPAIGN.replace("reward: {", "reward: {range: [0, 100], "),
+        CAMPAIGN.replace("reward: {", "reward: {default: 0.5, "),
+    ],
+)
+async def test_rewards_of_another_unit_are_warned_of(
+    wired: Wired, files: Path, loader: CampaignLoader, changed: str
+) -> None:
+    """Who changes weights or the range of a campaign with settled rewards is told they are not converted."""
+    assert changed != CAMPAIGN
+    (files / "c.yaml").write_text(changed)
+    assert (await loader.reload()).rewards_not_converted == (), "nothing is settled yet"
+    await wired.decide.decide(DecideRequest("c", decision_id="one"))
+    await _rewards(wired)
+    (files / "c.yaml").write_text(CAMPAIGN)
+    with capture_logs() as lines:
+        assert (await loader.reload()).rewards_not_converted == ("c",)
+    [told] = [line for line in lines if line["event"] == "rewards_not_converted"]
+    assert (told["campaign"], told["settled"]) == ("c", 1)
+    assert (await loader.reload()).rewards_not_converted == ()
+
+
+async def test_what_changes_no_unit_is_not_warned_of(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """Another window, preset or outcome beside leaves what is settled as it is."""
+    await wired.decide.decide(DecideRequest("c", decision_id="one"))
+    await _rewards(wired)
+    (files / "c.yaml").write_text(CAMPAIGN.replace("window: 10s", "window: 20s") + "sticky: 1h\n")
+    assert (await loader.reload()).rewards_not_converted == ()
