@@ -290,7 +290,7 @@ class Application:
             rpc=rpc,
             handlers={
                 "DecisionService": {
-                    **DecisionHandlers(decide, report, limits).by_name(),
+                    **DecisionHandlers(decide, report, rpc.unsent, limits).by_name(),
                     "ExplainDecision": explain_handler(catalog, ledger.find, limits),
                 },
                 "CampaignService": campaign_handlers(catalog, loader, switches, limits, self._reloaded),

@@ -51,9 +51,16 @@ class Limits:
     listeners: int = 16  # on the one address of gRPC, see transport/server.py
     calls_in_flight_max: int = 4_096
     calls_unread_max: int = 8_192  # whose message has not come
+    pending_max: int = 8_192  # of one listener, beyond which gRPC begins to end calls by itself
+    batches_at_once: int = 2
+    batch_items_waiting_max: int = 100_000  # of all batches that wait or are worked on
+    connection_items_waiting_max: int = 32_000
+    unsent_bytes_max: int = 128 * 1024 * 1024  # of large answers that callers have not taken
+    connection_unsent_bytes_max: int = 8 * 1024 * 1024
     request_wait_s: float = 20.0  # for the message of a call
     watchers_max: int = 10_000  # of health
     reflections_max: int = 100
+    streams_max: int = 32  # of one connection; a client keeps back what is more
     ping_interval_min_s: float = 0.5  # of a client's keepalive; one that pings more often is sent away
     gathered_every_s: float = 0.001  # batches of calls that came one by one
     ledger_queue_rows_max: int = 50_000

@@ -7,9 +7,9 @@ to the ledger happens all the same. Single calls that arrive together are answer
 from __future__ import annotations
 
 from asyncio import shield
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -29,6 +29,8 @@ from tilbud.transport.converters import (
 from tilbud.transport.gathering import AnswerAll, Gathering, Question, Reply
 from tilbud.transport.rpc import Context, Handle
 from tilbud.transport.status import status_of
+from tilbud.transport.turns import Turns
+from tilbud.transport.unsent import Unsent
 from tilbud.transport.wire import field
 from tilbud.v1 import decisions_pb2
 
@@ -43,10 +45,12 @@ Done = TypeVar("Done")
 class DecisionHandlers:
     """The methods of DecisionService that work."""
 
-    def __init__(self, decide: DecideService, report: ReportService, limits: Limits) -> None:
+    def __init__(self, decide: DecideService, report: ReportService, unsent: Unsent, limits: Limits) -> None:
         self._decide = decide
         self._report = report
+        self._unsent = unsent
         self._limits = limits
+        self._turns = Turns(limits)
         self._deciding = self._gathering(self._decide_all)
         self._reporting = self._gathering(self._report_all)
 
@@ -77,9 +81,19 @@ class DecisionHandlers:
 
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         self._check_size(message.requests)
-        deadlines_s = [_deadline_s(context)] * len(message.requests)
+
+        def begin() -> Coroutine[Any, Any, bytes]:
+            self._unsent.check(context)  # again: others of this connection were answered meanwhile
+            return self._decide_batch(message, _deadline_s(context))
+
+        return await self._turns.run(context.peer(), len(message.requests), begin)
+
+    async def _decide_batch(
+        self, message: decisions_pb2.BatchDecideRequest, deadline_s: float | None
+    ) -> bytes:
+        deadlines_s = [deadline_s] * len(message.requests)
         space = AnswerSpace(self._limits.answers_bytes_max, _reply_bytes)
-        answers = await shield(self._answers(message.requests, deadlines_s, space=space))
+        answers = await self._answers(message.requests, deadlines_s, space=space)
         results = await self._each(list(enumerate(answers)), lambda found: field(1, _decision_result(*found)))
         return b"".join(results)
 
@@ -94,10 +108,17 @@ class DecisionHandlers:
     async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, _: Context) -> Message:
         return await self._reporting.ask(message)
 
-    async def report_many(self, message: decisions_pb2.BatchReportOutcomesRequest, _: Context) -> Message:
+    async def report_many(
+        self, message: decisions_pb2.BatchReportOutcomesRequest, context: Context
+    ) -> Message:
         self._check_size(message.requests)
+        return await self._turns.run(
+            context.peer(), len(message.requests), lambda: self._report_batch(message)
+        )
+
+    async def _report_batch(self, message: decisions_pb2.BatchReportOutcomesRequest) -> Message:
         reports = await self._each(message.requests, _reading(outcome_report))
-        results = await shield(self._report.report_many(reports))
+        results = await self._report.report_many(reports)
         return decisions_pb2.BatchReportOutcomesResponse(
             results=[_outcome_result(number, result) for number, result in enumerate(results)]
         )

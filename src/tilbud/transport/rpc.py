@@ -25,6 +25,7 @@ from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.arrivals import Arrivals
 from tilbud.transport.status import EXPECTED, internal_status, status_of, trailers_of, unimplemented_status
+from tilbud.transport.unsent import Unsent
 from tilbud.transport.wire import Unreadable, reader
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,6 +45,7 @@ class Rpc:
         self._log = log
         self._in_flight = 0
         self._arrivals = Arrivals(limits, metrics.rpc)
+        self.unsent = Unsent(limits)
 
     @property
     def in_flight(self) -> int:
@@ -67,7 +69,7 @@ class Rpc:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         answer_to: Handle = handle or _unimplemented
 
-        async def serve(_: object, context: Context) -> Message | bytes:
+        async def serve(_: object, context: Context) -> bytes:
             started = perf_counter()
             code = _CANCELLED  # unless the handler gets to its end
             try:
@@ -79,7 +81,11 @@ class Rpc:
             self._in_flight += 1
             try:
                 self._admit(message)
+                self.unsent.check(context)
                 answer = await answer_to(message, context)
+                if not isinstance(answer, bytes):
+                    answer = answer.SerializeToString()
+                self.unsent.add(context, len(answer))
                 code = _OK
                 return answer  # noqa: TRY300 - the happy way, the shortest
             except Exception as error:  # noqa: BLE001 - the outermost wrapper maps everything
@@ -93,7 +99,6 @@ class Rpc:
         return grpc.stream_unary_rpc_method_handler(
             serve,
             request_deserializer=reader(request, self._limits.message_bytes_max),
-            response_serializer=_serialized,
         )
 
     def _admit(self, message: Message | Unreadable) -> None:
@@ -129,7 +134,3 @@ async def _unimplemented(_message: Message, _context: Context) -> Message:
 async def _abort(context: Context, refusal: Refusal) -> NoReturn:
     code, status = refusal
     await context.abort(code, status.message, trailers_of(status))
-
-
-def _serialized(answer: Message | bytes) -> bytes:
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()

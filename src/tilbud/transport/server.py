@@ -64,6 +64,10 @@ class GrpcServer:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 1),
+                ("grpc.max_concurrent_streams", limits.streams_max),
+                ("grpc.http.overload_protection", 0),  # it refuses a stream that follows one just answered
+                ("grpc.server.max_pending_requests", limits.pending_max),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending_max),
                 ("grpc.max_receive_message_length", limits.refused_message_bytes_max),
                 ("grpc.max_send_message_length", 16 * limits.message_bytes_max),
                 ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),

@@ -1,0 +1,85 @@
+"""Batches take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tilbud.domain.errors import Overloaded
+from tilbud.domain.limits import Limits
+from tilbud.transport.turns import Turns
+
+LIMITS = replace(Limits(), batches_at_once=1, batch_items_waiting_max=10, connection_items_waiting_max=6)
+
+
+class _Work:
+    """Batches that end when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self._over: dict[str, asyncio.Event] = {}
+
+    def begin(self, turns: Turns, name: str, items: int = 1, connection: str = "a") -> asyncio.Task[str]:
+        async def work() -> str:
+            self.begun.append(name)
+            await self._over[name].wait()
+            return name
+
+        self._over[name] = asyncio.Event()
+        return asyncio.create_task(turns.run(connection, items, work))
+
+    def end(self, name: str) -> None:
+        self._over[name].set()
+
+
+async def _turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_batches_are_worked_on_in_the_order_they_came() -> None:
+    """One after the other, where one may be at a time; each gets its own answer."""
+    turns, work = Turns(LIMITS), _Work()
+    tasks = [work.begin(turns, name) for name in "xyz"]
+    for number, name in enumerate("xyz", start=1):
+        await _turn()
+        assert work.begun == list("xyz")[:number]
+        work.end(name)
+    assert await asyncio.gather(*tasks) == list("xyz")
+
+
+async def test_too_many_items_are_refused_at_once() -> None:
+    """In all, and of one connection; a single batch always may, and space comes back when one is done."""
+    turns, work = Turns(LIMITS), _Work()
+    first = work.begin(turns, "first", 6)
+    await _turn()
+    with pytest.raises(Overloaded):
+        await work.begin(turns, "of the same", 1)
+    with pytest.raises(Overloaded):
+        await work.begin(turns, "of another", 5, "b")
+    other = work.begin(turns, "fits", 4, "b")
+    work.end("first")
+    work.end("fits")
+    assert await first == "first"
+    assert await other == "fits"
+    large = work.begin(turns, "larger than all", 1_000)
+    work.end("larger than all")
+    assert await large == "larger than all"
+
+
+async def test_who_leaves_while_waiting_costs_nobody_a_turn() -> None:
+    """And what has begun goes on, keeping its turn, where its caller leaves."""
+    turns, work = Turns(LIMITS), _Work()
+    first, second, third = (work.begin(turns, name) for name in "xyz")
+    await _turn()
+    second.cancel()
+    first.cancel()
+    await _turn()
+    assert work.begun == ["x"]
+    work.end("x")
+    await _turn()
+    assert work.begun == ["x", "z"]
+    work.end("z")
+    assert await third == "z"
