@@ -1,6 +1,6 @@
 """What does a service carry with it: restarts, memory, and the settlements it has to learn?
 
-    python loadtests/restart.py [--only restart|pending|settling|memory]
+    python loadtests/restart.py [--only restart|pending|settling|relearning|memory]
 
  * restart: seconds from exec to ready with 1,000,000 decisions in the ledger, nearly all settled and learned,
    the others pending; the service is killed (SIGKILL) before;
@@ -9,6 +9,9 @@
  * settling: settlements learned a second in one process. 200,000 decisions are made, and the process is
    held (SIGSTOP) until all are due, so that nothing else is to be done; then Decide's p99 at 2,000 calls a
    second in a campaign where each decision settles a second later, beside one where none does, in turn;
+ * relearning: Decide's p99 at a fixed rate before, while and after a model of 300,000 settlements is learned
+   anew, once since a customer is erased, once since its file declares another feature; then seconds from exec
+   to ready after SIGKILL, with the same file and with one that declares yet another;
  * memory: RSS over 2,000,000 decisions that settle and are learned, read whenever all are; the slope is that
    of least squares over the second half.
 
@@ -24,15 +27,23 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from arriving import Calls
 from filling import FILL_BATCH, await_learned, campaigns_in, fill, learned, progress
 from serving import Server, machine, need_h2load, offers_campaign, parser_of, served
 from tail import all_learned, at_rate, client
+from tilbud.v1 import campaigns_pb2, customers_pb2
+from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
+from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
+from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 OFFERS = 10
 QUICK, SLOW = "quick", "slow"  # settles within a second; not while it is measured
@@ -209,6 +220,82 @@ def disturbance(rate: float, seconds: float, rounds: int) -> Table:
     return table
 
 
+# Relearning
+
+
+def declaring(features: int) -> str:
+    """Return the file of a campaign that learns, with so many declared features: each makes another model."""
+    declared = ", ".join(f"extra_{number}: flag" for number in range(features))
+    return offers_campaign(OFFERS, name=QUICK, window="1s") + f"context: {{features: {{{declared}}}}}\n"
+
+
+def relearning(decisions: int, rate: float, seconds: float) -> Table:
+    """Measure what learning anew does to Decide's tail, and to a restart."""
+    table = Table(
+        "when", "calls a second", "p50", "p99", "p99, of before", "s it took",
+        title=f"Decide since it was due, ms; {decisions:,} settlements relearned (goal: p99 within 20 %)",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as name, client() as pool, ThreadPoolExecutor(1) as beside:
+        directory = Path(name)
+        files = campaigns(directory)
+
+        def lap(server: Server) -> Calls:
+            return at_rate(server, pool, rate, seconds, campaign=SLOW).calls
+
+        def show(what: str, laps: list[Calls], before_ms: float = 0.0, took_s: float = 0.0) -> float:
+            latency_s = np.concatenate([each.latency_s for each in laps])
+            p50_ms, p99_ms = (float(np.quantile(latency_s, share)) * 1e3 for share in (0.5, 0.99))
+            table.add_row(
+                what, f"{rate:,.0f}", f"{p50_ms:.2f}", f"{p99_ms:.2f}",
+                f"{p99_ms / before_ms:.2f}" if before_ms else "1", f"{took_s:.1f}" if took_s else "",
+            )  # fmt: skip
+            return p99_ms
+
+        with served(directory / "data", campaigns=files) as server:
+            fill(server, decisions, [QUICK])
+            erased = "anna"
+            with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                customers = CustomerServiceStub(channel)
+                profile = customers_pb2.Customer(customer_id=erased, consent=pb.CONSENT_GRANTED)
+                customers.UpdateCustomer(customers_pb2.UpdateCustomerRequest(customer=profile))
+                DecisionServiceStub(channel).Decide(pb.DecideRequest(campaign=QUICK, customer_id=erased))
+                await_learned(server, decisions + 1, QUICK)
+                lap(server)  # to warm up
+                before_ms = show("before", [lap(server)])
+
+                def erase() -> float:
+                    customers.EraseCustomer(customers_pb2.EraseCustomerRequest(customer_id=erased))
+                    return time.perf_counter()
+
+                def reload() -> float:
+                    (files / f"{QUICK}.yaml").write_text(declaring(1))
+                    CampaignServiceStub(channel).ReloadCampaigns(campaigns_pb2.ReloadCampaignsRequest())
+                    return time.perf_counter()
+
+                for what, begin in (("an erasure", erase), ("a declared feature", reload)):
+                    began_s = time.perf_counter()
+                    running = beside.submit(begin)
+                    laps = []
+                    while not running.done():
+                        laps.append(lap(server))
+                    took_s = running.result() - began_s
+                    show(f"while it relearns after {what}", laps, before_ms, took_s)
+                    show("after", [lap(server)], before_ms)
+            server.kill()
+        with served(directory / "data", campaigns=files) as server:
+            table.add_row("ready after SIGKILL, same file", "", "", "", "", f"{server.ready_s:.2f}")
+            server.kill()
+        (files / f"{QUICK}.yaml").write_text(declaring(2))
+        with served(directory / "data", campaigns=files) as server:
+            table.add_row("ready after SIGKILL, another feature", "", "", "", "", f"{server.ready_s:.2f}")
+            began_s = time.perf_counter()
+            while server.counted("tilbud_stand_in", campaign=QUICK):
+                time.sleep(0.25)
+            took_s = time.perf_counter() - began_s
+            table.add_row("until its model answers, idle", "", "", "", "", f"{took_s:.1f}")
+    return table
+
+
 # Memory
 
 
@@ -242,12 +329,15 @@ def memory(decisions: int, samples: int) -> Table:
 def main() -> None:
     """Measure and print."""
     parser = parser_of(__doc__)
-    parser.add_argument("--only", choices=("restart", "pending", "settling", "memory"))
+    parser.add_argument("--only", choices=("restart", "pending", "settling", "relearning", "memory"))
     parser.add_argument("--decisions", type=int, default=1_000_000, help="in the ledger that is restarted")
     parser.add_argument("--pending-decisions", type=int, default=200_000, help="that wait")
     parser.add_argument("--backlog", type=int, default=200_000, help="decisions that are due at once")
     parser.add_argument("--rate", type=float, default=2_000.0, help="calls a second while it learns")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each round at that rate")
+    parser.add_argument("--relearned", type=int, default=300_000, help="settlements that are relearned")
+    parser.add_argument("--relearning-rate", type=float, default=1_000.0, help="calls a second meanwhile")
+    parser.add_argument("--lap-seconds", type=float, default=10.0, help="of each lap meanwhile")
     parser.add_argument("--memory-decisions", type=int, default=2_000_000, help="while memory is read")
     parser.add_argument("--samples", type=int, default=20, help="of memory")
     options = parser.parse_args()
@@ -258,6 +348,9 @@ def main() -> None:
         "settling": [
             lambda: backlog(thousands(options.backlog)),
             lambda: disturbance(options.rate, options.seconds, options.rounds),
+        ],
+        "relearning": [
+            lambda: relearning(thousands(options.relearned), options.relearning_rate, options.lap_seconds)
         ],
         "memory": [lambda: memory(options.memory_decisions, options.samples)],
     }

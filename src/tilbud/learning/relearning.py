@@ -2,7 +2,7 @@
 
 What holds: it reads the ledger, and writes nothing but checkpoints of the model it was asked for, which the
 service then loads as it loads any; it knows of no lease. It ends with the process that started it, whose end
-closes its standard input; whatever is urgent goes first, since it is as nice as may be. It learns on from
+closes its standard input; the service goes first, since it is nicer. It learns on from
 the newest checkpoint there is and saves now and then, so that another goes on where one was ended.
 
 It hears one pickled `Task`, and says on standard output what became of it, a JSON object a line; any other
@@ -32,7 +32,7 @@ from tilbud.ledger.port import LedgerReading
 from tilbud.ledger.sqlite_reading import SqliteReading
 
 ORPHANED = 3  # the status where the process that started it is gone
-_NICEST = 19
+_NICE = 10  # a tenth of what others get where there is not enough, so that it comes to an end all the same
 _ROWS = 256
 _TOLD_EVERY_S = 0.5
 
@@ -54,7 +54,7 @@ class Task:
 def main() -> None:
     """Learn what standard input asks for; end with status 1, and say why, where that cannot be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the service answers for all
-    os.nice(_NICEST)
+    os.nice(_NICE)
     task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     assert isinstance(task, Task), type(task)
     threading.Thread(target=_end_with_parent, daemon=True).start()
