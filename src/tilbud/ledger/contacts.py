@@ -44,8 +44,8 @@ _SET_VERSIONS = (
     "WHERE no = json_extract(j.value, '$[0]')"
 )
 _AGAIN = (
-    f"INSERT INTO {_INTO_EXPOSURES} SELECT ?1, ?2, coalesce(max(again), 0) + 1, ?3, ?4 "  # noqa: S608
-    "FROM exposures WHERE decision_no = ?1 AND scope = ?2"
+    f"INSERT INTO {_INTO_EXPOSURES} SELECT ?, ?, coalesce(max(again), 0) + 1, ?, ? "  # noqa: S608
+    "FROM exposures WHERE decision_no = ? AND scope = ?"
 )
 _SET_SEEN = "UPDATE customers SET seen_us = ? WHERE no IN (SELECT value FROM json_each(?))"
 _FORGET = "DELETE FROM latest WHERE time_us < ? AND customer_no IN (SELECT value FROM json_each(?))"
@@ -195,7 +195,7 @@ class Contacts:
             return False
         self._connection.executemany(
             _AGAIN,
-            [(decision_no, scope, customer_no, now.wall_us) for scope in contact.scopes],
+            [(decision_no, scope, customer_no, now.wall_us, decision_no, scope) for scope in contact.scopes],
         )
         return True
 

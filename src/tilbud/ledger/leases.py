@@ -15,8 +15,8 @@ from tilbud.domain.errors import LeaseLost
 
 LEASED_UNTIL = "SELECT until_service_us FROM lease"
 _TAKE = (
-    "UPDATE lease SET token = token + (holder <> ?1), holder = ?1, until_service_us = ?2 "
-    "WHERE holder IN (?1, '') OR until_service_us <= ?3 RETURNING token"
+    "UPDATE lease SET token = token + (holder <> ?), holder = ?, until_service_us = ? "
+    "WHERE holder IN (?, '') OR until_service_us <= ? RETURNING token"
 )
 _RELEASE = "UPDATE lease SET holder = '', until_service_us = 0 WHERE token = ?"
 _HELD = "SELECT 1 FROM lease WHERE token = ? AND holder <> ''"
@@ -31,7 +31,7 @@ class Leases:
     def take(self, holder: str, until_us: int, now: Now) -> int:
         """Take or renew the lease; return its token, 0 where another has it."""
         # RETURNING is whole only when its rows were all read.
-        taken = self._connection.execute(_TAKE, (holder, until_us, now.service_us)).fetchall()
+        taken = self._connection.execute(_TAKE, (holder, holder, until_us, holder, now.service_us)).fetchall()
         return int(taken[0][0]) if taken else 0
 
     def release(self, token: int) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,12 @@ from tilbud.ledger.rows import STORED_DECISION, Reading
 
 CUSTOMER = "SELECT no, version, erased_us, profile FROM customers WHERE key = ?"
 _HAPPENED = (
-    "SELECT what, time_us FROM latest WHERE customer_no = ?1 AND what >= ?2 AND what < ?3 "
-    "UNION ALL SELECT what, time_us FROM latest WHERE customer_no = ?1 AND what >= ?4 AND what < ?5"
+    "SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ? "
+    "UNION ALL SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ?"
 )
 _COUNTED = (
-    "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ?1 AND scope = ?{} AND time_us > ?{} "
-    "LIMIT ?2))"
+    "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ? AND scope = ? AND time_us > ? "
+    "LIMIT ?))"
 )
 _SCOPES_AT_ONCE_MAX = 32
 _LAST_STICKY = (
@@ -155,7 +154,7 @@ class SqliteCustomersReading(ReadingFile):
     def happened(self, number: int, campaign: str) -> Happened:
         """Return when each event last happened, and each outcome of an offer of the campaign."""
         of_campaign = f"{OUTCOME}{campaign}:"
-        places = (number, *rows.span(EVENT), *rows.span(of_campaign))
+        places = (number, *rows.span(EVENT), number, *rows.span(of_campaign))
         events: dict[str, int] = {}
         outcomes: dict[tuple[str, str], int] = {}
         with self._reads() as (reading, _):
@@ -170,10 +169,11 @@ class SqliteCustomersReading(ReadingFile):
     def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
         """Return how often a customer was exposed under each (scope, since), counted to the limit."""
         counts: list[int] = []
+        most = self._limits.cap_times_max
         with self._reads() as (reading, _):
             for start in range(0, len(scopes), _SCOPES_AT_ONCE_MAX):
                 some = scopes[start : start + _SCOPES_AT_ONCE_MAX]
-                asked = (number, self._limits.cap_times_max, *chain.from_iterable(some))
+                asked = [value for scope, since_us in some for value in (number, scope, since_us, most)]
                 counts += reading.execute(_counting(len(some)), asked).fetchone()
         return counts
 
@@ -213,5 +213,5 @@ def _exported(
 
 @lru_cache(maxsize=_SCOPES_AT_ONCE_MAX)
 def _counting(scopes: int) -> str:
-    """Return the statement that counts under so many scopes: number, limit, then (scope, since) of each."""
-    return f"SELECT {', '.join(_COUNTED.format(place, place + 1) for place in range(3, 3 + 2 * scopes, 2))}"
+    """Return the statement that counts under so many scopes: (number, scope, since, limit) of each."""
+    return f"SELECT {', '.join([_COUNTED] * scopes)}"

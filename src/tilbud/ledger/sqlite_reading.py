@@ -20,27 +20,27 @@ from tilbud.ledger.schema import connect
 from tilbud.ledger.sqlite_customers_reading import SqliteCustomersReading
 from tilbud.ledger.switchboard import Switchboard
 
-_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?1)"
+_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
 # One statement, since nearly every id that a caller made is looked for, and is new.
 FIND = (
     f"SELECT {STORED_DECISION}, NULL, NULL FROM decisions d "  # noqa: S608 - only constants
-    f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ?2 UNION ALL "
+    f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ? UNION ALL "
     f"SELECT {STORED_DECISION}, r.fingerprint, r.payload FROM repeats r "
     "JOIN decisions d ON d.no = r.decision_no "
-    f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ?2 LIMIT 1"
+    f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ? LIMIT 1"
 )
 _SETTLEMENTS = (
     f"SELECT {SETTLEMENT_COLUMNS} FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "  # noqa: S608
-    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ?2 ORDER BY s.sequence LIMIT ?3"
+    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ? ORDER BY s.sequence LIMIT ?"
 )
 _SEQUENCES = (
     "SELECT coalesce((SELECT min(sequence) FROM settlements WHERE campaign_no = c.no), last_sequence + 1), "
     "last_sequence FROM campaigns c WHERE id = ? AND last_sequence > 0"
 )
 _DRAWN = (
-    f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.no > ?2 "  # noqa: S608 - only constants
-    f"AND d.campaign_no = {_CAMPAIGN} AND d.reason = {Reason.PERSONALIZED} AND d.lineage = ?3 "
-    "ORDER BY d.no LIMIT ?4"
+    f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.no > ? "  # noqa: S608 - only constants
+    f"AND d.campaign_no = {_CAMPAIGN} AND d.reason = {Reason.PERSONALIZED} AND d.lineage = ? "
+    "ORDER BY d.no LIMIT ?"
 )
 _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
@@ -49,7 +49,7 @@ _OLDEST_DUE = (
 _UNDER_OTHER_RULES = (
     "SELECT count(*) FROM windows w JOIN decisions d ON d.no = w.decision_no "  # noqa: S608 - only constants
     f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
-    "AND d.rules <> ?2"
+    "AND d.rules <> ?"
 )
 _WAITING = "SELECT id, open FROM campaigns WHERE open > 0 ORDER BY id"
 _ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE id = ?"
@@ -77,7 +77,7 @@ class SqliteReading(SqliteCustomersReading):
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
         with self._reads() as (reading, records):
-            row = reading.execute(FIND, (campaign, decision_id)).fetchone()
+            row = reading.execute(FIND, 2 * (campaign, decision_id)).fetchone()
             return found_decision(records, campaign, row) if row else None
 
     def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
@@ -95,7 +95,7 @@ class SqliteReading(SqliteCustomersReading):
     def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
         """Return decisions the bandit drew, each with its place in the order of recording."""
         with self._reads() as (reading, records):
-            rows = reading.execute(_DRAWN, (campaign, after, lineage, limit)).fetchall()
+            rows = reading.execute(_DRAWN, (after, campaign, lineage, limit)).fetchall()
             return [(row[0], records.decision(campaign, row[1:])) for row in rows]
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:

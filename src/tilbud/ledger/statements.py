@@ -62,7 +62,7 @@ _DUE_OUTCOMES = (
 )
 _RECEIVE = (
     "INSERT INTO outcomes (decision_no, key, outcome, value, time_us, status, weight) "
-    "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?1) < ?8 "
+    "SELECT ?, ?, ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?) < ? "
     "ON CONFLICT DO NOTHING"
 )
 _END_DUE = (
@@ -70,12 +70,12 @@ _END_DUE = (
     f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
 )
 _VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
-_STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(?2 - c.away_since_us, 0), ?3))"
+_STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(? - c.away_since_us, 0), ?))"
 _BEHIND_US = f"(c.absences_us + (NOT d.deferred) * {_STANDING_US})"  # as domain.clock.Absence has it
 _OPEN_WINDOWS = (
     "INSERT INTO windows SELECT d.no, d.campaign_no, NOT d.deferred, d.deadline_us, "  # noqa: S608
     f"d.closes_service_us - {_BEHIND_US}, d.due_service_us - {_BEHIND_US} "
-    "FROM decisions d CROSS JOIN campaigns c ON c.no = d.campaign_no WHERE d.no >= ?1"
+    "FROM decisions d CROSS JOIN campaigns c ON c.no = d.campaign_no WHERE d.no >= ?"
 )
 _WAITING_DUE = (
     "SELECT decision_no FROM windows WHERE campaign_no = ? AND state = 0 AND due_service_us <= ? "
@@ -221,7 +221,7 @@ class Statements:
         ]
         free = numbered, decisions, customers
         stored = insert_decisions(self._connection, *(self._free(*free) if repeats else free))
-        self._connection.execute(_OPEN_WINDOWS, (first, now.service_us, self._away_max_us))
+        self._connection.execute(_OPEN_WINDOWS, (*2 * (now.service_us, self._away_max_us), first))
         if stored == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
@@ -255,7 +255,7 @@ class Statements:
         return decision
 
     def _find(self, campaign: str, decision_id: str) -> Decision | None:
-        found = self._connection.execute(FIND, (campaign, decision_id)).fetchone()
+        found = self._connection.execute(FIND, 2 * (campaign, decision_id)).fetchone()
         return found_decision(self._reading, campaign, found) if found else None
 
     def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
@@ -340,6 +340,7 @@ class Statements:
                 arrival.time_us,
                 int(arrival.status),
                 None if rules is None else outcome.weight,
+                no,
                 self._limits.outcomes_max,
             ),
         ).rowcount
