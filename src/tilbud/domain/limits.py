@@ -60,6 +60,8 @@ class Limits:
     request_wait_s: float = 20.0  # for the message of a call
     watchers_max: int = 10_000  # of health
     reflections_max: int = 100
+    connections_max: int = 8_192
+    descriptors_kept: int = 256  # from connections, for the ledger, checkpoints and the HTTP side
     streams_max: int = 32  # of one connection; a client keeps back what is more
     ping_interval_min_s: float = 0.5  # of a client's keepalive; one that pings more often is sent away
     gathered_every_s: float = 0.001  # batches of calls that came one by one

@@ -12,6 +12,7 @@ servers on the one address, and the kernel gives each connection to one of them.
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -34,6 +35,15 @@ class AddressRefused(OSError):
 
     def __init__(self, listen: str, reason: str) -> None:
         super().__init__(f"cannot listen on {listen}: {reason}; choose another --listen")
+
+
+def connections_of_a_listener(limits: Limits) -> int:
+    """Return how many connections each may have, which leaves descriptors to everything else."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = limits.connections_max + limits.descriptors_kept
+    allowed = min(limits.connections_max, descriptors - limits.descriptors_kept)
+    return max(1, allowed // limits.listeners)
 
 
 class GrpcServer:
@@ -64,6 +74,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 1),
+                ("grpc.max_allowed_incoming_connections", connections_of_a_listener(limits)),
                 ("grpc.max_concurrent_streams", limits.streams_max),
                 ("grpc.http.overload_protection", 0),  # it refuses a stream that follows one just answered
                 ("grpc.server.max_pending_requests", limits.pending_max),

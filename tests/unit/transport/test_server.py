@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 
 import pytest
@@ -13,7 +14,7 @@ from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.port import reserve
 from tilbud.transport.rpc import Rpc
-from tilbud.transport.server import AddressRefused, GrpcServer
+from tilbud.transport.server import AddressRefused, GrpcServer, connections_of_a_listener
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -49,3 +50,12 @@ async def test_a_start_that_ends_half_way_leaves_no_listener(
         assert str(ended.value) == f"cannot listen on {listen}: it is refused; choose another --listen"
     with reserved, pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+@pytest.mark.parametrize(("descriptors", "connections"), [(1_024, 48), (1_000_000, 512), (100, 1)])
+def test_connections_leave_descriptors_to_the_ledger(
+    monkeypatch: pytest.MonkeyPatch, descriptors: int, connections: int
+) -> None:
+    """However few a process has, connections do not take all of them."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert connections_of_a_listener(Limits()) == connections
