@@ -44,7 +44,7 @@ from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import ReportService
 from tilbud.service.switches import SwitchService
 from tilbud.telemetry.disk import Disk
-from tilbud.telemetry.log import logger
+from tilbud.telemetry.log import lines_dropped, logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.telemetry.stalls import watch_stalls
 from tilbud.transport.campaigns import campaign_handlers
@@ -183,6 +183,7 @@ class Application:
             {"database": ledger_file, "log": Path(f"{ledger_file}-wal")},
             registry=metrics.registry,
         )
+        metrics.watch_log(lines_dropped)
         metrics.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 

@@ -27,7 +27,7 @@ from tilbud.app import Application
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
 from tilbud.process import run
-from tilbud.telemetry.log import configure, logger
+from tilbud.telemetry.log import logger, serve_log
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -153,11 +153,14 @@ def _signals_held_back() -> Iterator[None]:
 
 def work(settings: Settings, place: Place, pipe: Connection) -> None:
     """Serve at a place until told to stop: what the worker's process does."""
-    configure(settings.log_level, pretty=sys.stderr.isatty())
+    serve_log(settings.log_level)
     try:
         uvloop.run(_work(settings, place, pipe))
     except (TilbudError, OSError) as error:
         _tell(pipe, Ended(str(error)))
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - else multiprocessing would print it, with its text
+        sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 
 

@@ -7,6 +7,8 @@ mend it and a non-zero status. Commands parse and print; the work is done in the
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -30,7 +32,18 @@ for command in (serve, health, check, simulate, replay, rebuild, backup):
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["serve"]:
+        _log_as_json()
     cli()
+
+
+def _log_as_json() -> None:
+    """See to it, before anything is said, that a service says all of it in JSON where nobody watches."""
+    # gRPC's core writes lines of its own to standard error, and would wait for whoever reads it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from tilbud.telemetry.log import serve_log
+
+    serve_log()
 
 
 def _version(asked: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,14 +88,14 @@ def serve(
     import uvloop
 
     from tilbud.process import raise_descriptors
-    from tilbud.telemetry.log import configure
+    from tilbud.telemetry.log import serve_log
 
     raise_descriptors()
     try:
         for address in (listen, http):
             host_and_port(address)
         key = _draw_key(draw_key)
-        configure(log_level, pretty=sys.stderr.isatty())
+        serve_log(log_level)
     except ValueError as error:
         fail(str(error))
     settings = Settings(
@@ -154,10 +155,17 @@ async def _serve(settings: Settings) -> None:
 
 
 def _announce(settings: Settings, grpc_port: int, http_ports: Sequence[int]) -> None:
+    from tilbud.telemetry.log import last_words
+
     host, http_host = (split_address(address)[0] for address in (settings.listen, settings.http))
     metrics = ", ".join(f"http://{http_host}:{port}/metrics" for port in http_ports)
-    # The first line a newcomer looks for.
-    print(f"tilbud serves gRPC on {host}:{grpc_port}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
+    last_words()  # whoever reads this line finds in the log what came before
+    try:
+        # The first line a newcomer looks for.
+        print(f"tilbud serves gRPC on {host}:{grpc_port}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
+    except OSError:  # nobody reads it, which is no reason not to serve
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def health(

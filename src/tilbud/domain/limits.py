@@ -72,6 +72,10 @@ class Limits:
     decide_time_left_min_s: float = 0.003
     loop_slice_s: float = 0.003
 
+    # Log
+    log_lines_waiting_max: int = 4_096  # for whoever reads standard error
+    log_line_chars_max: int = 16_384
+
     # Caches
     context_cache_entries_max: int = 5_000
     context_cached_chars_max: int = 1_000

@@ -9,7 +9,7 @@ kept: the path of a decision only increments, and what it increments takes no lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import (
@@ -20,6 +20,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.switches import Pause
@@ -331,6 +333,10 @@ class Metrics:
         """Show at each scrape, which asks from its own thread, whether the process serves as it should."""
         self._ready.set_function(ready)
 
+    def watch_log(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        """Count at each scrape the lines of the log that were dropped, by reason."""
+        self.registry.register(_LogLines(dropped))
+
     def watch_calls(self, in_flight: Callable[[], int], in_flight_max: int) -> None:
         """Show how many calls there are at each scrape, which asks from a thread of its own."""
         self._in_flight.set_function(in_flight)
@@ -355,6 +361,21 @@ class Metrics:
         for gauge in (self.settlement_lag, self.pending, *of_learning):
             gauge.remove_by_labels({"campaign": campaign})
         self.model_sequence.remove_by_labels({"campaign": campaign})
+
+
+class _LogLines(Collector):
+    def __init__(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "tilbud_log_lines_dropped",
+            "Lines of the log that standard error did not take: full, closed, no_space, failed",
+            labels=["reason"],
+        )
+        for reason, lines in self._dropped().items():
+            family.add_metric([reason], lines)
+        yield family
 
 
 def entropy_ratio(probabilities: Sequence[float]) -> float:
