@@ -255,6 +255,34 @@ async def test_an_old_reservation_does_not_keep_what_came_after_it(ledger):
     assert await ledger.purge_customers(0, at(11).wall_us, 10, later) == 2
 
 
+async def test_what_is_dated_later_than_now_holds_nothing_up(ledger):
+    """Exposures and events of a clock that was wrong stay, and those after them go when they are old."""
+    wrong = replace(at(1), steady_us=at(2 * AGES_S).wall_us)
+    await record(ledger, "d1")
+    version = ledger.customer(CUSTOMER).version
+    await ledger.record([decision("d2", at(1), customer=CUSTOMER)], wrong, [contact(version)])
+    await record(ledger, "d3", seconds=10)
+    await ledger.receive_events(
+        [event(occurred_us=wrong.steady_us), event(event_id="e2", occurred_us=at(2).wall_us)], at(3)
+    )
+    later = at(AGES_S)
+    gone = await ledger.purge_customers(at(20).wall_us, at(20).wall_us, 100, later)
+    assert gone == 1 + 2 * len(contact(0).scopes)
+    assert exposed(ledger) == [1, 1]
+
+
+async def test_exposures_are_timed_by_the_clock_that_does_not_jump(ledger):
+    """A wall clock that is wrong for a moment makes no cap hold longer, nor forgets one."""
+    for number, off_s in enumerate((1_000 * 86_400, -1_000 * 86_400)):
+        now = at(number)
+        wrong = replace(now, wall_us=now.wall_us + off_s * 1_000_000, steady_us=now.wall_us)
+        version = ledger.customer(CUSTOMER).version
+        await ledger.record([decision(f"d{number}", wrong, customer=CUSTOMER)], wrong, [contact(version)])
+    assert exposed(ledger, since_s=-1.0, scopes=(OFFER,)) == [2]
+    assert exposed(ledger, since_s=0.0, scopes=(OFFER,)) == [1]
+    assert exposed(ledger, since_s=1.0, scopes=(OFFER,)) == [0]
+
+
 async def test_a_repeated_activation_moves_nothing(ledger):
     """Only the first one says when the offer was shown; one that shows at once is not moved by any."""
     await record(ledger, "d1", deferred=True)

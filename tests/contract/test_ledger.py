@@ -782,6 +782,28 @@ async def test_purge_keeps_what_is_young_or_open(ledger):
     ]  # fmt: skip
 
 
+async def test_a_clock_that_is_days_ahead_purges_nothing(ledger):
+    """The younger of two ages counts: on the service clock the decision is young."""
+    await ledger.record([decision("d1")], at())
+    await settle(ledger)
+    ahead_us = at(1_000 * 86_400).wall_us
+    ahead = replace(at(DUE_S), wall_us=ahead_us, steady_us=ahead_us)
+    assert await ledger.purge(CAMPAIGN, ahead_us - 90 * 86_400_000_000, 9, 10, ahead) == 0
+    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+
+
+async def test_a_decision_of_the_future_does_not_end_retention(ledger):
+    """One dated ten years ahead goes when it is old on the service clock, and so does what follows."""
+    wrong = replace(at(1), wall_us=at(3_650 * 86_400).wall_us)
+    await ledger.record([decision("d0"), decision("wrong", wrong), decision("d2", at(2))], at(2))
+    pending = [decision("wrong void", wrong, deferred=True), decision("right void", at(3), deferred=True)]
+    await ledger.record(pending, at(3))
+    await settle(ledger, EXPIRED_S + 5)
+    later = at(100 * 86_400)
+    before_us = later.steady_us - 90 * 86_400_000_000
+    assert await ledger.purge(CAMPAIGN, before_us, 9, 10, later) == 5
+
+
 async def test_purge_takes_void_and_expired_decisions_too(ledger):
     """They have no settlement that a checkpoint could need."""
     await ledger.record([decision("void", deferred=True), decision("expired", deferred=True)], at())

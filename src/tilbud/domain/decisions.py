@@ -222,6 +222,11 @@ class Decision(NamedTuple):
     variant_share: float | None = None  # of the split that the variant gets; None: of before it was recorded
     split: str = "decision"  # what was split: customer or decision
 
+    @property
+    def decided_service_us(self) -> int:
+        """When it was decided, on the service clock."""
+        return self.closes_service_us - (self.deadline_us - self.decided_us)
+
     def ranking(self) -> list[tuple[str, float]]:
         """Return (offer id, probability), the most probable first; ties in the file's order."""
         return sorted(zip(self.offers.ids, self.probabilities, strict=True), key=lambda each: -each[1])

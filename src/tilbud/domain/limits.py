@@ -106,6 +106,11 @@ class Limits:
     worker_beat_every_s: float = 0.5  # told to the supervisor
     worker_silent_max_s: float = 5.0  # before one that serves is killed and started again
 
+    # Ages
+    wall_clock_tolerance_s: float = 60.0  # between two readings, beyond which it jumped
+    wall_clock_accepted_after_s: float = 86_400.0  # of keeping to its new time
+    wall_clock_away_max_s: float = 86_400.0  # between a stop and a start, beyond which it may be wrong
+
     # Keeping
     retention_s: float = 90 * 86_400.0
     purge_every_s: float = 600.0

@@ -149,6 +149,7 @@ class Learner:
                 await self._ledger.touch(now)
                 self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
                 waiting = self._ledger.waiting()
+                self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
                 for campaign in campaigns:
                     self._metrics.pending.labels(campaign.id).set(waiting.pop(campaign.id, 0))
                 self._metrics.show_unserved(waiting)
@@ -156,10 +157,13 @@ class Learner:
                     await self._settle_unserved(name)
         if self._lease.token and monotonic() >= self._purge_at:
             self._purge_at = monotonic() + self._limits.purge_every_s
-            with self._trying(_PURGE):
-                await self._purge(campaigns)
-            with self._trying(_PURGE_CUSTOMERS):
-                await self._purge_customers()
+            if jumped_us := self._clock.now().jumped_us:
+                self._log.error("purge_postponed", wall_clock_jumped_s=jumped_us / 1e6)
+            else:
+                with self._trying(_PURGE):
+                    await self._purge(campaigns)
+                with self._trying(_PURGE_CUSTOMERS):
+                    await self._purge_customers()
         self._went_on_at = monotonic()
         return more
 
@@ -382,7 +386,7 @@ class Learner:
         A model that is behind is about to be learned anew, from the first settlement on.
         """
         now = self._clock.now()
-        before_us = now.wall_us - int(self._limits.retention_s * 1e6)
+        before_us = now.steady_us - int(self._limits.retention_s * 1e6)
         keep_after = {
             campaign.id: 0
             if self._is_behind(campaign)
@@ -397,8 +401,8 @@ class Learner:
     async def _purge_customers(self) -> None:
         """Forget what happened to customers longer ago than a rule may look back."""
         now, limits = self._clock.now(), self._limits
-        events_before_us = now.wall_us - int(limits.retention_s * 1e6)
-        exposures_before_us = now.wall_us - int(limits.exposures_kept_s * 1e6)
+        events_before_us = now.steady_us - int(limits.retention_s * 1e6)
+        exposures_before_us = now.steady_us - int(limits.exposures_kept_s * 1e6)
         rows = limits.purge_batch_rows_max
         await self._purge_by_batches(
             partial(self._customers.purge_customers, events_before_us, exposures_before_us, rows, now)

@@ -129,10 +129,10 @@ class Contacts:
         ):
             if contact is not None:
                 scopes = dict.fromkeys(contact.scopes)
-                time_us = RESERVED_US if decision.deferred else now.wall_us
+                time_us = RESERVED_US if decision.deferred else now.steady_us
                 exposures += [(no, scope, 0, customer_no, time_us) for scope in scopes]
                 if contact.sticky and decision.drawn >= 0:
-                    sticky.append((customer_no, sticky_mark(decision.campaign), now.wall_us, no))
+                    sticky.append((customer_no, sticky_mark(decision.campaign), now.steady_us, no))
         insert(self._connection, _INTO_EXPOSURES, exposures)
         insert(self._connection, _INTO_LATEST, sticky, _NEWEST)
 
@@ -170,16 +170,18 @@ class Contacts:
         insert(
             self._connection,
             _INTO_CUSTOMERS,
-            [(each.no, each.key, each.version, now.wall_us) for each in new],
+            [(each.no, each.key, each.version, now.steady_us) for each in new],
         )
         versions = [(each.no, each.version) for each in changed if each.found_version]
         if versions:
             self._connection.execute(_SET_VERSIONS, (json.dumps(versions),))
         long_ago = [
-            each.no for each in changed if each.found_version and now.wall_us - each.seen_us >= SEEN_EVERY_US
+            each.no
+            for each in changed
+            if each.found_version and now.steady_us - each.seen_us >= SEEN_EVERY_US
         ]
         if long_ago:
-            self._connection.execute(_SET_SEEN, (now.wall_us, json.dumps(long_ago)))
+            self._connection.execute(_SET_SEEN, (now.steady_us, json.dumps(long_ago)))
             self._forget(long_ago, now)
 
     def again(self, decision_no: int, customer_no: int, contact: Contact, now: Now) -> bool:
@@ -195,7 +197,10 @@ class Contacts:
             return False
         self._connection.executemany(
             _AGAIN,
-            [(decision_no, scope, customer_no, now.wall_us, decision_no, scope) for scope in contact.scopes],
+            [
+                (decision_no, scope, customer_no, now.steady_us, decision_no, scope)
+                for scope in contact.scopes
+            ],
         )
         return True
 
@@ -204,7 +209,8 @@ class Contacts:
     def activated(self, decision_no: int, customer_no: int, now: Now) -> None:
         """Count what a deferred decision reserved from now."""
         self._connection.execute(
-            "UPDATE exposures SET time_us = ? WHERE decision_no = ? AND again = 0", (now.wall_us, decision_no)
+            "UPDATE exposures SET time_us = ? WHERE decision_no = ? AND again = 0",
+            (now.steady_us, decision_no),
         )
         self._connection.execute("UPDATE customers SET version = version + 1 WHERE no = ?", (customer_no,))
         self.seen(customer_no, now)
@@ -216,7 +222,9 @@ class Contacts:
 
     def happened(self, customer_no: int, decision_no: int, offer_id: str, outcome: Outcome, now: Now) -> None:
         """Remember when an outcome last happened, unless consent was taken back after its decision."""
-        occurred_us = now.wall_us if outcome.occurred_us is None else min(outcome.occurred_us, now.wall_us)
+        occurred_us = (
+            now.steady_us if outcome.occurred_us is None else min(outcome.occurred_us, now.steady_us)
+        )
         [forgotten_no] = self._connection.execute(
             "SELECT forgotten_no FROM customers WHERE no = ?", (customer_no,)
         ).fetchone()
@@ -232,14 +240,14 @@ class Contacts:
         """Remember that the customer was there, once a day; what happened too long ago goes then."""
         long_ago = self._connection.execute(
             "UPDATE customers SET seen_us = ? WHERE no = ? AND seen_us <= ?",
-            (now.wall_us, customer_no, now.wall_us - SEEN_EVERY_US),
+            (now.steady_us, customer_no, now.steady_us - SEEN_EVERY_US),
         ).rowcount
         if long_ago:
             self._forget([customer_no], now)
 
     def _forget(self, customer_nos: Sequence[int], now: Now) -> None:
         """Remove when things last happened to customers, where that is too long ago for any rule."""
-        self._connection.execute(_FORGET, (now.wall_us - self._latest_kept_us, json.dumps(customer_nos)))
+        self._connection.execute(_FORGET, (now.steady_us - self._latest_kept_us, json.dumps(customer_nos)))
 
 
 @lru_cache(maxsize=16)

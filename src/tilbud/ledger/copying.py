@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tilbud.ledger.schema import check_current, connect
 
 Progress = Callable[[int, int], None]
 _STEP_PAGES = 1_024  # of 4 KiB
+_HEARD_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,14 @@ def check_copy(path: Path) -> Copied:
         # Signals are heard between two statements of Python, and one of SQLite may take minutes: so it is not
         # the thread that hears them which waits in it.
         with closing(connect(path)) as copy, ThreadPoolExecutor(1) as thread:
+            # What a signal raises while a thread starts leaves it unknown to those who would wait for it.
+            thread.submit(int).result()
             try:
-                return thread.submit(_check, copy).result()
+                checking = thread.submit(_check, copy)
+                # One that comes just before a wait would be heard when that ends: so it ends now and then.
+                while not wait([checking], _HEARD_EVERY_S).done:
+                    pass
+                return checking.result()
             finally:
                 copy.interrupt()
     except sqlite3.Error as error:

@@ -17,24 +17,29 @@ from tilbud.domain.clock import Now
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.ledger.customer_rows import RESERVED_US
 from tilbud.ledger.rows import Row
+from tilbud.ledger.window import was_before
 
 _DAY_US = 86_400_000_000
 # Texts are told to be in use once a day, so they go two days after the last decision that can use them.
 _TEXT_MARGIN_US = 2 * _DAY_US
 
 OLDEST_SETTLED = (
-    "SELECT s.decision_no, d.decided_us FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "
+    "SELECT s.decision_no, d.decided_us, d.closes_service_us - d.deadline_us + d.decided_us "
+    "FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "
     "WHERE s.campaign_no = ? AND s.sequence <= ? ORDER BY s.sequence LIMIT ?"
 )
 OLDEST_UNSETTLED = (
-    "SELECT w.decision_no, d.decided_us FROM windows w JOIN decisions d ON d.no = w.decision_no "
+    "SELECT w.decision_no, d.decided_us, d.closes_service_us - d.deadline_us + d.decided_us "
+    "FROM windows w JOIN decisions d ON d.no = w.decision_no "
     "WHERE w.campaign_no = ? AND w.state IN (3, 4) ORDER BY w.decision_no LIMIT ?"
 )
-OLDEST_EVENTS = "SELECT no, time_us FROM events ORDER BY no LIMIT ?"
+# What is dated later than now was dated by a clock that was wrong: it must not hold up what came after it.
+OLDEST_EVENTS = "SELECT no, time_us FROM events WHERE time_us <= ? ORDER BY no LIMIT ?"
 # One that waits for its activation is as old as its decision, or it would keep all that came after it.
 OLDEST_EXPOSURES = (
     "SELECT e.decision_no, e.scope, e.again, coalesce(d.decided_us, e.time_us) FROM exposures e "  # noqa: S608
     f"LEFT JOIN decisions d ON e.time_us = {RESERVED_US} AND d.no = e.decision_no "
+    f"WHERE e.time_us <= ? OR e.time_us = {RESERVED_US} "
     "ORDER BY e.decision_no, e.scope, e.again LIMIT ?"
 )
 LEFT_CUSTOMERS = (
@@ -76,10 +81,10 @@ class Keeping:
         """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded."""
         found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
         campaign_no = found[0] if found else 0
-        gone = self._before(before_us, OLDEST_SETTLED, (campaign_no, keep_after, limit))
+        gone = self._before(before_us, now, OLDEST_SETTLED, (campaign_no, keep_after, limit))
         settled = len(gone)
         if settled < limit:
-            gone += self._before(before_us, OLDEST_UNSETTLED, (campaign_no, limit - settled))
+            gone += self._before(before_us, now, OLDEST_UNSETTLED, (campaign_no, limit - settled))
         if settled:
             self._connection.execute(
                 "DELETE FROM settlements WHERE campaign_no = ? AND sequence IN (SELECT sequence FROM "
@@ -91,13 +96,13 @@ class Keeping:
         self._purge_texts(limit, now)
         return len(gone)
 
-    def _before(self, before_us: int, oldest: str, arguments: Row) -> list[int]:
+    def _before(self, before_us: int, now: Now, oldest: str, arguments: Row) -> list[int]:
         """Return the decisions at the front of a query that were decided before a time; 0: erased."""
         gone = []
-        for no, decided_us in self._connection.execute(oldest, arguments):
+        for no, decided_us, decided_service_us in self._connection.execute(oldest, arguments):
             if no and decided_us is None:
                 raise LedgerInvalid("a settlement has lost its decision: restore a backup")
-            if no and decided_us >= before_us:
+            if no and not was_before(decided_us, decided_service_us, before_us, now):
                 break
             gone.append(no)
         return gone
@@ -105,20 +110,20 @@ class Keeping:
     def _purge_texts(self, limit: int, now: Now) -> None:
         """Remove up to `limit` texts that no remaining decision can use."""
         oldest = self._connection.execute("SELECT decided_us FROM decisions ORDER BY no LIMIT 1").fetchone()
-        unused_us = min(oldest[0] if oldest else now.wall_us, now.wall_us) - _TEXT_MARGIN_US
+        unused_us = min(oldest[0] if oldest else now.steady_us, now.steady_us) - _TEXT_MARGIN_US
         self._connection.execute(
             "DELETE FROM texts WHERE digest IN (SELECT digest FROM texts WHERE used_us < ? LIMIT ?)",
             (unused_us, limit),
         )
 
-    def purge_customers(self, events_before_us: int, exposures_before_us: int, limit: int) -> int:
+    def purge_customers(self, events_before_us: int, exposures_before_us: int, limit: int, now: Now) -> int:
         """Remove old events and exposures, as they came, then customers of whom nothing is left.
 
         One that is young keeps those that came after it, which are not much older.
         """
-        events = self._front(OLDEST_EVENTS, limit, events_before_us)
+        events = self._front(OLDEST_EVENTS, limit, events_before_us, now)
         self._connection.executemany("DELETE FROM events WHERE no = ?", events)
-        exposures = self._front(OLDEST_EXPOSURES, limit - len(events), exposures_before_us)
+        exposures = self._front(OLDEST_EXPOSURES, limit - len(events), exposures_before_us, now)
         self._connection.executemany(
             "DELETE FROM exposures WHERE decision_no = ? AND scope = ? AND again = ?", exposures
         )
@@ -128,7 +133,7 @@ class Keeping:
         self._connection.executemany("DELETE FROM customers WHERE no = ?", customers)
         return len(events) + len(exposures) + len(customers)
 
-    def _front(self, oldest: str, limit: int, before_us: int) -> list[Row]:
+    def _front(self, oldest: str, limit: int, before_us: int, now: Now) -> list[Row]:
         """Return the keys at the front of a query whose time, its last column, is before one."""
-        rows: list[Row] = self._connection.execute(oldest, (limit,)).fetchall()
+        rows: list[Row] = self._connection.execute(oldest, (now.steady_us, limit)).fetchall()
         return [row[:-1] for row in takewhile(lambda row: row[-1] < before_us, rows)]

@@ -38,7 +38,7 @@ from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory_customers import MemoryCustomers
 from tilbud.ledger.memory_entries import OPEN, Campaign, Entry, Lease
 from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
-from tilbud.ledger.window import Window, check_decision
+from tilbud.ledger.window import Window, check_decision, is_old
 
 
 class MemoryLedger(MemoryCustomers):
@@ -102,11 +102,11 @@ class MemoryLedger(MemoryCustomers):
         kept.version = contact.version + 1
         self._see(kept, now)
         kept.entries[entry.number] = entry
-        time_us = RESERVED_US if decision.deferred else now.wall_us
+        time_us = RESERVED_US if decision.deferred else now.steady_us
         kept.exposures |= {(entry.number, scope, 0): time_us for scope in contact.scopes}
         if contact.sticky and decision.drawn >= 0:
             kept.sticky[decision.campaign] = entry
-            kept.remember(sticky_mark(decision.campaign), now.wall_us)
+            kept.remember(sticky_mark(decision.campaign), now.steady_us)
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what each stands for."""
@@ -181,7 +181,7 @@ class MemoryLedger(MemoryCustomers):
         kept = entry.customer
         if kept is not None and entry.number > kept.forgotten:
             occurred_us = (
-                now.wall_us if outcome.occurred_us is None else min(outcome.occurred_us, now.wall_us)
+                now.steady_us if outcome.occurred_us is None else min(outcome.occurred_us, now.steady_us)
             )
             kept.remember(
                 outcome_mark(outcome.campaign, entry.decision.offer_id, outcome.outcome), occurred_us
@@ -289,7 +289,7 @@ class MemoryLedger(MemoryCustomers):
         gone = 0
         for sequence, settlement in list(islice(of.settlements.items(), limit)):
             erased = not settlement.decision_id
-            old = erased or of.entries[settlement.decision_id].decision.decided_us < before_us
+            old = erased or is_old(of.entries[settlement.decision_id].decision, before_us, now)
             if sequence > keep_after or not old:
                 break
             del of.settlements[sequence]
@@ -298,7 +298,7 @@ class MemoryLedger(MemoryCustomers):
             gone += 1
         unsettled = [each for each in of.entries.values() if each.window.state in (State.VOID, State.EXPIRED)]
         for entry in unsettled[: limit - gone]:
-            if entry.decision.decided_us >= before_us:
+            if not is_old(entry.decision, before_us, now):
                 break
             self._remove(of, entry.decision.decision_id)
             gone += 1

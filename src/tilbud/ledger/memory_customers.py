@@ -28,7 +28,7 @@ from tilbud.domain.decisions import Decision, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, ExportRow, Place
+from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, RESERVED_US, ExportRow, Place
 from tilbud.ledger.memory_entries import OPEN, Campaign, Kept
 from tilbud.ledger.port import Erased, EventResult, ExportPage
 from tilbud.ledger.rows import erased_settlement
@@ -174,7 +174,7 @@ class MemoryCustomers:
         """Return a customer, made known where they are not."""
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = Kept(next(self._numbers), key, now.wall_us)
+            kept = self._kept[key] = Kept(next(self._numbers), key, now.steady_us)
         return kept
 
     def _see(self, kept: Kept, now: Now) -> None:
@@ -255,13 +255,17 @@ class MemoryCustomers:
             (number, time_us, event_id, kept)
             for kept in self._kept.values()
             for event_id, (number, _, time_us) in kept.events.items()
+            if time_us <= now.steady_us
         )
         old_events = list(takewhile(lambda each: each[1] < events_before_us, events[:limit]))
         for _, _, event_id, kept in old_events:
             del kept.events[event_id]
         limit -= len(old_events)
         exposures = sorted(
-            (*place, kept.age_us(place), kept) for kept in self._kept.values() for place in kept.exposures
+            (*place, kept.age_us(place), kept)
+            for kept in self._kept.values()
+            for place, time_us in kept.exposures.items()
+            if time_us <= now.steady_us or time_us == RESERVED_US
         )
         old_exposures = list(takewhile(lambda each: each[3] < exposures_before_us, exposures[:limit]))
         for number, scope, again, _, kept in old_exposures:

@@ -192,10 +192,12 @@ class Kept:
 
     def seen(self, now: Now, latest_kept_us: int) -> None:
         """Remember that they were there, once a day; what happened too long ago goes then."""
-        if self.seen_us > now.wall_us - SEEN_EVERY_US:
+        if self.seen_us > now.steady_us - SEEN_EVERY_US:
             return
-        self.seen_us = now.wall_us
-        for what in [each for each, time_us in self.latest.items() if time_us < now.wall_us - latest_kept_us]:
+        self.seen_us = now.steady_us
+        for what in [
+            each for each, time_us in self.latest.items() if time_us < now.steady_us - latest_kept_us
+        ]:
             del self.latest[what]
             if what.startswith(STICKY):
                 del self.sticky[what.removeprefix(STICKY)]
@@ -208,7 +210,7 @@ class Kept:
         """Count what a deferred decision reserved from now."""
         for place in self._of(entry):
             if not place[2]:
-                self.exposures[place] = now.wall_us
+                self.exposures[place] = now.steady_us
         self.version += 1
 
     def age_us(self, exposure: Exposure) -> int:
@@ -219,7 +221,7 @@ class Kept:
     def again(self, entry: Entry, scope: str, now: Now) -> None:
         """Count a decision once more under a scope."""
         times = [again for number, of, again in self.exposures if (number, of) == (entry.number, scope)]
-        self.exposures[entry.number, scope, max(times, default=0) + 1] = now.wall_us
+        self.exposures[entry.number, scope, max(times, default=0) + 1] = now.steady_us
 
     def release(self, entry: Entry) -> None:
         """Count the exposures to a decision no more."""

@@ -290,6 +290,8 @@ class Ledger(LedgerReading, Protocol):
     async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
         """Remove up to `limit` decisions that ended, decided before `before_us`; return how many.
 
+        `before_us` is on the steady clock; a decision must be as old on the service clock too, and one that
+        is dated later than now need only be old on that.
         With their outcomes, and their settlements, of which those above sequence `keep_after` stay
         (a checkpoint still needs them), as do their decisions. Settled decisions go in order of
         sequence, so that what is retained has no gaps, others as recorded: the first that is too
@@ -373,8 +375,8 @@ class Customers(CustomersReading, Protocol):
     ) -> int:
         """Remove up to `limit` old rows of customers; return how many.
 
-        Those are events and exposures from before these times, and customers without a profile or
-        tombstone to whom nothing happened since `exposures_before_us`. When something last happened is kept
-        with the customer.
+        Those are events and exposures from before these times on the steady clock, and customers without a
+        profile or tombstone to whom nothing happened since `exposures_before_us`. When something last
+        happened is kept with the customer.
         """
         ...

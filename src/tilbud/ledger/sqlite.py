@@ -245,7 +245,7 @@ class SqliteLedger(SqliteReading):
         gone: int = await self._submit(
             Work(
                 lambda statements: statements.keeping.purge_customers(
-                    events_before_us, exposures_before_us, limit
+                    events_before_us, exposures_before_us, limit, now
                 ),
                 now,
             ),

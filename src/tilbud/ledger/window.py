@@ -110,6 +110,23 @@ def _open(window: Window, held: Collection[str], rules: DecisionRules, now: Now)
     return opened, Activated(opened.deadline_us, repeated=False, held=len(held))
 
 
+def is_old(decision: Decision, before_us: int, now: Now) -> bool:
+    """Say whether a decision was made before a time on the steady clock, by the younger of its two ages.
+
+    One that is dated later than now was dated by a clock that was wrong: only its age on the service clock
+    counts.
+    """
+    return was_before(decision.decided_us, decision.decided_service_us, before_us, now)
+
+
+def was_before(made_us: int, made_service_us: int, before_us: int, now: Now) -> bool:
+    """As `is_old`, of when something was made."""
+    age_us = now.steady_us - before_us
+    if now.service_us - made_service_us <= age_us:
+        return False
+    return made_us < before_us or made_us > now.steady_us
+
+
 def check_decision(decision: Decision, contact: Contact | None) -> None:
     """Assert that a record does not contradict itself, before it is kept for good."""
     assert (contact is None) == (not decision.customer), "a customer without a contact, or one with nobody"

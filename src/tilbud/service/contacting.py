@@ -15,6 +15,8 @@ from tilbud.ledger.port import CustomersReading
 from tilbud.service.asking import Asking
 from tilbud.service.catalog import ServedCampaign
 
+_CLOCKS_APART_US = 60_000_000  # a decision that is dated later was dated by a clock that was wrong
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -64,7 +66,7 @@ class Contacting:
         if not (sticky_us and asking.key and number):
             return None
         last = self._customers.last_sticky(number, served.id, pending=pending)
-        if last is None or not now_us - sticky_us < last.decided_us:
+        if last is None or not now_us - sticky_us < last.decided_us <= now_us + _CLOCKS_APART_US:
             return None
         if last.offer_id not in {served.offer_ids[index] for index in eligibility.eligible}:
             return None

@@ -109,7 +109,7 @@ class CustomerService:
         now = self._clock.now()
         if report.time_us is not None and not 0 <= report.time_us < TIME_US_MAX:
             raise InvalidField("time", "must lie in the years 1970 to 9998")
-        occurred_us = now.wall_us if report.time_us is None else min(report.time_us, now.wall_us)
+        occurred_us = now.steady_us if report.time_us is None else min(report.time_us, now.steady_us)
         event = CustomerEvent(key, report.event, report.event_id, occurred_us, report.consent)
         (result,) = await self._customers.receive_events([event], now)
         if isinstance(result, TilbudError):

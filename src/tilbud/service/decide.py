@@ -301,11 +301,11 @@ class DecideService:
         left_s = None if deadline_s is None else deadline_s - asked
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
             kept = self._contacting.kept(
-                served, asking, eligibility, channel, now.wall_us, pending=request.defer_activation
+                served, asking, eligibility, channel, now.steady_us, pending=request.defer_activation
             )
             if kept is not None:
                 return self._again(kept, request, question)
-        eligibility = self._contacting.capped(served, asking, eligibility, channel, now.wall_us)
+        eligibility = self._contacting.capped(served, asking, eligibility, channel, now.steady_us)
         record = Record(
             served,
             request,

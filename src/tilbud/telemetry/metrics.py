@@ -219,6 +219,9 @@ class Metrics:
         self._paused = gauge(
             "paused", "1 for each offer that is paused; a paused campaign has no offer", "campaign", "offer"
         )
+        self.wall_clock_jump = gauge(
+            "wall_clock_jump_seconds", "How far the wall clock is off what it was to be expected to say"
+        )
         self.campaigns = gauge("campaigns", "Campaigns served")
         self.campaign_files_refused = gauge(
             "campaign_files_refused", "Campaign files not served since the start, for what is wrong with them"
