@@ -9,6 +9,7 @@ kept: the path of a decision only increments, and what it increments takes no lo
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +38,21 @@ _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
 
+class _Turn:
+    """Lets one decision in `POLICY_EVERY` of one campaign be observed, the first to begin with."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def passes(self) -> bool:
+        """Count a decision; return whether it is passed over."""
+        passed_over = self._left > 0
+        self._left = self._left - 1 if passed_over else POLICY_EVERY - 1
+        return passed_over
+
+
 @dataclass(slots=True)
 class _DecisionChildren:
     decisions: Tally
@@ -45,6 +61,7 @@ class _DecisionChildren:
     drawn: Spread
     entropy: Spread
     smallest: Spread
+    turn: _Turn
 
 
 @dataclass(slots=True)
@@ -58,6 +75,7 @@ class _SettlementChildren:
 class _Caches:
     decisions: dict[tuple[str, ...], _DecisionChildren] = field(default_factory=dict)
     settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
+    turns: defaultdict[str, _Turn] = field(default_factory=lambda: defaultdict(_Turn))
 
 
 class Metrics:
@@ -236,7 +254,7 @@ class Metrics:
             version, vw_version
         ).set(1)
         self._caches = _Caches()
-        self._stall_longest_s, self._passed_over = 0.0, 0
+        self._stall_longest_s = 0.0
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count one answered decision that took `seconds`."""
@@ -250,12 +268,9 @@ class Metrics:
         children.duration.observe(seconds)
         if decision.drawn >= 0:
             children.drawn.observe(decision.probability)
-            if decision.reason is Reason.PERSONALIZED:
-                self._passed_over += 1
-                if self._passed_over == POLICY_EVERY:
-                    self._passed_over = 0
-                    children.entropy.observe(entropy_ratio(decision.probabilities))
-                    children.smallest.observe(min(decision.probabilities))
+            if decision.reason is Reason.PERSONALIZED and not children.turn.passes():
+                children.entropy.observe(entropy_ratio(decision.probabilities))
+                children.smallest.observe(min(decision.probabilities))
 
     def _decision_children(self, key: tuple[str, ...]) -> _DecisionChildren:
         campaign, variant = key[:2]
@@ -266,6 +281,7 @@ class Metrics:
             drawn=self._drawn.labels(campaign, variant),
             entropy=self._entropy.labels(campaign),
             smallest=self._smallest.labels(campaign),
+            turn=self._caches.turns[campaign],
         )
 
     def excluded(self, campaign: str, rule: str, offers: int) -> None:

@@ -32,6 +32,16 @@ def test_the_smallest_probability_is_observed_with_the_entropy(metrics: Metrics)
     assert _value(metrics, smallest, campaign=CAMPAIGN, le="0.005") == 2
 
 
+def test_campaigns_that_are_asked_in_turn_are_all_observed(metrics: Metrics) -> None:
+    """Each has a count of its own, which begins with its first decision: no alert is blind to one of them."""
+    campaigns = ("first", "second")
+    for number in range(2 * POLICY_EVERY):
+        for campaign in campaigns:
+            metrics.decided(decision(campaign=campaign, probabilities=(0.5, 0.5), drawn=1), 0.001)
+            seen = _value(metrics, "tilbud_policy_entropy_ratio_count", campaign=campaign)
+            assert seen == number // POLICY_EVERY + 1
+
+
 def test_calls_in_flight_are_read_at_each_scrape(metrics: Metrics) -> None:
     """The number of that moment, beside the most there may be."""
     calls = 3
