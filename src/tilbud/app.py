@@ -4,7 +4,7 @@ What holds: everything is built here by keyword arguments, started in order, and
 opposite order; before the process ends, what was acknowledged is committed and, where this is the process
 that settles, what was learned is checkpointed. An Application is one process: alone it is the whole service,
 in a `Place` it is one worker of several (supervisor.py), which differ in nothing but where they serve and
-whose clock they go by.
+who began on the ledger.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from prometheus_client import CollectorRegistry
 
 from tilbud.bandit.checkpoints import Checkpoints
 from tilbud.bandit.model import Model
+from tilbud.beats import Beats
 from tilbud.config import Place, Settings, host_and_port, split_address
 from tilbud.domain.campaign import Campaign
-from tilbud.domain.clock import Now
+from tilbud.domain.clock import Now, SteadyClock
 from tilbud.domain.errors import TilbudError
+from tilbud.domain.limits import Limits
 from tilbud.learning.beside import Beside
 from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling import Learner
-from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.ledger.service_clock import ServiceClock
+from tilbud.ledger.sqlite import Serving, SqliteLedger
 from tilbud.ledger.sqlite_reading import SqliteReading
 from tilbud.process import begin
 from tilbud.service.catalog import Catalog
@@ -63,24 +66,33 @@ _YOUNG_OBJECTS_MAX = 10_000  # before they are collected: every 700, as by defau
 
 
 class SystemClock:
-    """The machine's clocks: wall time, and service time, which is `behind_us` behind CLOCK_MONOTONIC."""
+    """Wall time as the machine has it, service time, and wall time without its jumps."""
 
-    def __init__(self, behind_us: int) -> None:
-        self._behind_us = behind_us
+    def __init__(self, service: ServiceClock, limits: Limits, last_us: int | None) -> None:
+        self._service = service
+        self._steady = SteadyClock(
+            tolerance_us=int(limits.wall_clock_tolerance_s * 1e6),
+            accepted_after_us=int(limits.wall_clock_accepted_after_s * 1e6),
+            away_max_us=int(limits.wall_clock_away_max_s * 1e6),
+            last_us=last_us,
+        )
 
     def now(self) -> Now:
-        """Return one reading of both clocks."""
-        return Now(time.time_ns() // 1_000, time.monotonic_ns() // 1_000 - self._behind_us)
+        """Return one reading of the clocks."""
+        wall_us = time.time_ns() // 1_000
+        return Now(wall_us, self._service.now_us(), self._steady.read(wall_us, monotonic_us()))
 
 
-def behind_us(served_service_us: int) -> int:
-    """Return how far the service clock is behind CLOCK_MONOTONIC where it counts on from here, now."""
-    return time.monotonic_ns() // 1_000 - served_service_us
+def monotonic_us() -> int:
+    """Return CLOCK_MONOTONIC, which the service clock follows."""
+    return time.monotonic_ns() // 1_000
 
 
-def ledger_at(data: Path, settings: Settings) -> SqliteLedger:
-    """Return the ledger of a data directory, not yet open."""
-    return SqliteLedger(path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits)
+def ledger_at(data: Path, settings: Settings, serving: Serving | None = None) -> SqliteLedger:
+    """Return the ledger of a data directory, not yet open; `serving`: to serve from it."""
+    return SqliteLedger(
+        path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits, serving=serving
+    )
 
 
 def ledger_read_at(data: Path, settings: Settings) -> SqliteReading:
@@ -150,6 +162,7 @@ class Application:
         self._log = self._logger("app")
         self._undo = contextlib.AsyncExitStack()
         self._ready = False
+        self._beats: Beats | None = None
         self.grpc_port = 0
         self.http_port = 0
 
@@ -187,10 +200,11 @@ class Application:
         metrics.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 
-        ledger = ledger_at(settings.data, settings)
+        service_clock = ServiceClock(monotonic_us)
+        self._ledger = ledger = ledger_at(settings.data, settings, self._serving(service_clock, metrics))
         info = await ledger.start(metrics.committed)
         self._undo.push_async_callback(ledger.close)
-        clock = SystemClock(place.behind_us if place else behind_us(info.served_service_us))
+        clock = SystemClock(service_clock, limits, info.steady_us)
 
         catalog = Catalog()
         checkpoints = checkpoints_at(settings.data, settings)
@@ -308,8 +322,9 @@ class Application:
         self.grpc_port = split_address(listen)[1]
         self._watch_stalls(metrics)  # before the drain, to end after it: who drains does not hang
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
-        await server.set_serving(serving=True)
         self._ready = True
+        self._beat(ledger, clock, metrics, server)
+        await server.set_serving(serving=True)
         self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
 
     def _reserved(self) -> str:
@@ -353,6 +368,40 @@ class Application:
         self._watching = asyncio.create_task(watch_stalls(metrics.stalled), name="stalls")
         self._undo.callback(self._watching.cancel)
 
+    def _beat(self, ledger: SqliteLedger, clock: SystemClock, metrics: Metrics, server: GrpcServer) -> None:
+        self._beats = beats = Beats(
+            ledger=ledger,
+            clock=clock,
+            unready=self._unready,
+            set_serving=server.set_serving,
+            metrics=metrics,
+            limits=self._settings.limits,
+            log=self._logger("app"),
+        )
+        self._beating = asyncio.create_task(beats.run(), name="beats")
+        self._undo.callback(self._beating.cancel)
+
+    def _serving(self, clock: ServiceClock, metrics: Metrics) -> Serving:
+        log = self._logger("ledger")
+
+        def tell(event: str, values: dict[str, object]) -> None:
+            log.error(event, **values)
+            if event == "acknowledged_lost":
+                metrics.lost_commits(int(str(values["commits"])))
+
+        def outage(seconds: float) -> None:
+            log.warning("service_clock_set_back", away_s=round(seconds, 3))
+            metrics.outage(seconds)
+
+        return Serving(
+            clock=clock,
+            place=self._place.number if self._place else 0,
+            joins=self._place.ledger if self._place else None,
+            accept_loss=self._settings.accept_loss,
+            tell=tell,
+            observe_outage=outage,
+        )
+
     def _logger(self, room: str) -> structlog.typing.FilteringBoundLogger:
         log = logger(room)
         return log if self._place is None else log.bind(worker=self._place.number)
@@ -368,4 +417,6 @@ class Application:
     def _unready(self) -> str:
         if not self._ready:
             return "starting or draining"
-        return self._learner.trouble()
+        _, trouble = self._ledger.trouble()
+        stalled = self._beats.stalled() if self._beats is not None else ""
+        return trouble or stalled or self._learner.trouble()

@@ -25,6 +25,7 @@ class Settings:
     drain_notice_s: float = 1.0
     drain_grace_s: float = 10.0
     draw_key: bytes | None = None  # None: the ledger's own
+    accept_loss: bool = False  # begin on a ledger that lacks what was acknowledged
     workers: int = 1  # processes that answer; more than one have a supervisor
     log_level: str = "info"
     strict: bool = False  # do not start where a campaign file is bad
@@ -38,12 +39,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a worker is told beside the settings: which one it is, where it serves, and what time it is."""
+    """What a worker is told beside the settings: which one it is, where it serves, and from which ledger."""
 
     number: int  # from 0
     listen: str  # HOST:PORT that all workers share
     http: str  # HOST:PORT of its own, port 0: any
-    behind_us: int  # what CLOCK_MONOTONIC is ahead of the service clock, the same in every worker
+    ledger: tuple[int, int]  # what the ledger's file is, see ledger/same_file.py: no worker makes another
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -9,7 +9,8 @@ What holds:
  * While a worker serves every campaign, none begins that would not, since a file was spoiled meanwhile: one
    service would know a campaign on some connections and not on others. Else each serves what it can.
  * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
- * All workers, also later ones, go by one service clock, so their times can be compared.
+ * It begins on the ledger: its file is checked once, and no worker, also no later one, makes or takes
+   another file. All of them go by the one service clock that is in it.
  * A worker whose event loop stands still is killed and started again: it may hold the lock of the ledger, and
    with it keep every other from committing. Where the whole service was frozen, nobody is blamed.
 
@@ -25,9 +26,12 @@ import signal
 from collections.abc import Sequence
 from time import monotonic
 
-from tilbud.app import behind_us, hold, ledger_at, lock_as, reserved
+from tilbud.app import hold, ledger_at, lock_as, monotonic_us, reserved
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
+from tilbud.ledger.same_file import Identity
+from tilbud.ledger.service_clock import ServiceClock
+from tilbud.ledger.sqlite import Serving as ServingLedger
 from tilbud.process import begin
 from tilbud.service.campaign_files import load_campaigns, load_good
 from tilbud.telemetry.log import logger
@@ -137,11 +141,11 @@ class Supervisor:
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
         http_addresses = self._http_addresses()
-        clock_behind_us = await self._open_ledger()
+        ledger = await self._open_ledger()
         lock_as(lock, settings.data, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
         for number, http in enumerate(http_addresses):
-            place = Place(number=number, listen=listen, http=http, behind_us=clock_behind_us)
+            place = Place(number=number, listen=listen, http=http, ledger=ledger)
             self._workers.append(Worker(settings, place, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
@@ -155,12 +159,17 @@ class Supervisor:
             raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
         return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
 
-    async def _open_ledger(self) -> int:
-        """Make or migrate the ledger; return how far the service clock is behind CLOCK_MONOTONIC."""
-        ledger = ledger_at(self._settings.data, self._settings)
-        info = await ledger.start(lambda _seconds, _rows: None)
+    async def _open_ledger(self) -> Identity:
+        """Check, make or migrate the ledger, and begin its clock; return what its file is."""
+        serving = ServingLedger(
+            clock=ServiceClock(monotonic_us),
+            accept_loss=self._settings.accept_loss,
+            tell=lambda event, values: self._log.error(event, **values),
+        )
+        ledger = ledger_at(self._settings.data, self._settings, serving)
+        await ledger.start(lambda _seconds, _rows: None)
         await ledger.close()
-        return behind_us(info.served_service_us)
+        return ledger.identity()
 
     async def _keep(self, worker: Worker) -> None:
         """Start a worker, and start it again whenever it ends, until the stop."""

@@ -60,6 +60,14 @@ def serve(
             help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
         ),
     ] = "",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            envvar="TILBUD_ACCEPT_LOSS",
+            help="Begin on a ledger that lacks commits which were acknowledged; the log says how many.",
+        ),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -107,6 +115,7 @@ def serve(
         drain_notice_s=drain_notice_s,
         drain_grace_s=drain_grace_s,
         draw_key=key,
+        accept_loss=accept_loss,
         workers=workers,
         log_level=log_level,
         strict=strict,

@@ -67,10 +67,19 @@ class Limits:
     gathered_every_s: float = 0.001  # batches of calls that came one by one
     ledger_queue_rows_max: int = 50_000
     ledger_batch_rows_max: int = 2_000
-    service_clock_written_every_s: float = 0.1
     retry_after_s: float = 0.25
     decide_time_left_min_s: float = 0.003
     loop_slice_s: float = 0.003
+    lock_wait_s: float = 1.5  # of a commit, where another program has the ledger locked
+    beat_every_s: float = 0.25  # how often a process looks how it is, and proves that it commits
+    idle_proof_s: float = 0.5  # without a commit, after which one is made
+    outage_from_s: float = 1.5  # without a commit of any process; the service clock is set back by all of it
+    outage_allowance_s: float = 2.0  # for which the clock stands still after one, at most as long as it was
+    commit_overdue_s: float = 1.0  # from which the service is not ready
+    proof_overdue_s: float = 2.0  # without any commit of the process, likewise
+    loop_overdue_s: float = 2.0  # in which the event loop did not come round, likewise
+    check_at_start_s: float = 2.0  # of the ledger's file
+    probe_bytes: int = 64 * 1024  # that must fit on the disk before the ledger commits again
 
     # Log
     log_lines_waiting_max: int = 4_096  # for whoever reads standard error

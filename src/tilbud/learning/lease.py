@@ -45,7 +45,8 @@ class SettlingLease:
 
     def renewal_due(self) -> bool:
         """Whether this process holds the lease, and it is time to `ask` for it again."""
-        return self._token > 0 and self._clock.now().service_us >= self._renew_at_us
+        left_us = self._renew_at_us - self._clock.now().service_us  # more than all: the clock was set back
+        return self._token > 0 and not 0 < left_us <= self._limits.lease_renew_every_s * 1e6
 
     async def seek(self) -> None:
         """Take the lease if nobody has it. Raises as a read or a commit does."""

@@ -90,6 +90,7 @@ class LedgerInfo:
 
     draw_key: bytes  # 32 random bytes made with the ledger; keys draws, splits and fingerprints
     served_service_us: int  # the service clock at the last commit, or shortly before it
+    steady_us: int | None = None  # the steady clock then; None: unknown
 
 
 @dataclass(frozen=True, slots=True)

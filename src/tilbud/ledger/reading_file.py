@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
+from tilbud.ledger.condition import Condition
 from tilbud.ledger.rows import Reading
 from tilbud.ledger.schema import check_current, connect
 
@@ -22,6 +23,7 @@ class ReadingFile:
     def __init__(self, path: Path, *, limits: Limits) -> None:
         self._path = path
         self._limits = limits
+        self._condition = Condition(limits)
         self._reading: tuple[sqlite3.Connection, Reading] | None = None
 
     def open_reading(self) -> None:
@@ -46,9 +48,12 @@ class ReadingFile:
     def _reads(self) -> Iterator[tuple[sqlite3.Connection, Reading]]:
         if self._reading is None:
             raise LedgerUnavailable("the ledger is not open")
+        if self._condition.refusal:
+            raise LedgerUnavailable(self._condition.refusal)
         try:
             yield self._reading
         except sqlite3.Error as error:
+            self._condition.read_failed(error)
             raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
 
     @contextmanager

@@ -15,8 +15,9 @@ a file still needs are one transaction. A file of a newer version, or of another
     exposures    what caps count; they outlive their decision; far in the future while it is not activated
     events       what happened to customers whatever was decided, for as long as it takes to know it again
     latest       when each kind of thing last happened to a customer, and their last sticky decision
+    progress     one row: the number of the last commit, the service clock then, and where it stands
     lease        one row: who settles, until when on the service clock, and the token that fences
-    meta         the draw key, the service clock, and the highest number of a decision that was removed
+    meta         the draw key, and the highest number of a decision that was removed
 
 A number of a decision is never given twice: exposures and the like may refer to it after it is gone.
 What is removed is overwritten with zeros (secure_delete), and an erasure empties the log, where pages
@@ -154,6 +155,16 @@ MIGRATIONS: tuple[Step, ...] = (
         "DROP TRIGGER repeat_takes_id",
     ),
     (
+        """CREATE TABLE progress (
+            no INTEGER PRIMARY KEY CHECK (no = 1), commits INTEGER NOT NULL,
+            served_service_us INTEGER NOT NULL, -- at the last commit
+            steady_us INTEGER NOT NULL, -- the steady clock then; 0: unknown
+            behind_us INTEGER NOT NULL -- what CLOCK_MONOTONIC is ahead of it, for who serves now
+        ) STRICT""",
+        "INSERT INTO progress SELECT 1, 0, value, 0, 0 FROM meta WHERE key = 'served_service_us'",
+        "DELETE FROM meta WHERE key = 'served_service_us'",
+    ),
+    (
         # Of nobody's decisions, also of those who refused, it told which were one person's: see FORGOTTEN.
         "UPDATE decisions SET fingerprint = zeroblob(16) WHERE customer_no IS NULL",
     ),
@@ -175,9 +186,9 @@ MIGRATIONS: tuple[Step, ...] = (
 )
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False, make: bool = True) -> sqlite3.Connection:
     """Return a connection whose every statement is its own transaction unless one is begun."""
-    mode = "ro" if read_only else "rwc"
+    mode = "ro" if read_only else "rwc" if make else "rw"
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -189,11 +200,15 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def open_for_writing(
-    path: Path, durability: Durability, steps: Sequence[Step] = MIGRATIONS
+    path: Path, durability: Durability, steps: Sequence[Step] = MIGRATIONS, *, make: bool = True
 ) -> sqlite3.Connection:
-    """Return the connection that writes, to a file made or brought up to date; raises LedgerInvalid."""
-    path.touch(mode=0o600)  # before SQLite would make it readable to others
-    connection = connect(path)
+    """Return the connection that writes, to a file made or brought up to date; raises LedgerInvalid.
+
+    Without `make` the file must be there.
+    """
+    if make:
+        path.touch(mode=0o600)  # before SQLite would make it readable to others
+    connection = connect(path, make=make)
     try:
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability is Durability.POWER else 'NORMAL'}")
@@ -271,8 +286,8 @@ def remembered(connection: sqlite3.Connection) -> LedgerInfo:
     """Return what the ledger remembers; a new one gets its draw key here. Raises LedgerInvalid."""
     new_key = secrets.token_bytes(DRAW_KEY_BYTES)
     connection.execute("INSERT OR IGNORE INTO meta VALUES ('draw_key', ?)", (new_key,))
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
-    key, served = meta["draw_key"], meta.get("served_service_us")
-    if not isinstance(key, bytes) or len(key) != DRAW_KEY_BYTES or not isinstance(served, int):
+    [key] = connection.execute("SELECT value FROM meta WHERE key = 'draw_key'").fetchone()
+    served = connection.execute("SELECT served_service_us, steady_us FROM progress").fetchone()
+    if not isinstance(key, bytes) or len(key) != DRAW_KEY_BYTES or served is None:
         raise LedgerInvalid("the ledger's draw key or clock is damaged: restore a backup")
-    return LedgerInfo(key, served)
+    return LedgerInfo(key, served[0], served[1] or None)

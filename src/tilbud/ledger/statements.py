@@ -122,19 +122,12 @@ class Statements:
         self.leases = Leases(connection)
         self._campaigns: dict[str, int] = {}
         self._texts = Texts(connection, limits)
-        self._clock_due_us = 0  # when the service clock is to be written again
-        self._clock_written_us: int | None = None  # by this transaction
         self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
 
     # The transaction
 
-    def finish(self, service_us: int) -> None:
-        """Write what the calls of the transaction add up to; the last thing before the commit."""
-        if service_us >= self._clock_due_us:
-            self._connection.execute(
-                "UPDATE meta SET value = max(value, ?) WHERE key = 'served_service_us'", (service_us,)
-            )
-            self._clock_written_us = service_us
+    def finish(self) -> None:
+        """Write what the calls of the transaction add up to, when all of them are done."""
         for campaign_no, opened in self._opened.items():
             if opened:
                 self._connection.execute(
@@ -144,16 +137,10 @@ class Statements:
     def keep(self) -> None:
         """Remember what the transaction made known: it was committed."""
         self._opened.clear()
-        if self._clock_written_us is not None:
-            self._clock_due_us = self._clock_written_us + int(
-                self._limits.service_clock_written_every_s * 1e6
-            )
-            self._clock_written_us = None
         self._texts.keep()
 
     def forget(self) -> None:
         """Forget what the transaction made known: it was rolled back."""
-        self._clock_written_us = None
         self.back_to((Counter(), {}))
 
     def mark(self) -> tuple[Counter[int], dict[int, int]]:

@@ -2,7 +2,8 @@
 
 What holds: rows wait in a bounded number; beyond it a call fails at once with Overloaded, though never
 for an empty queue. Calls are committed in the order they came, a batch at a time, and all of a batch
-hear of it in one turn of the loop. What a batch does is the business of whoever gave `commit`.
+hear of it in one turn of the loop. Where a batch waited for long and failed, those that waited for it
+fail too. What a batch does is the business of whoever gave `commit`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Writer:
         self._waiting: deque[Queued] = deque()
         self._rows = 0  # waiting or being committed
         self._busy = False
+        self._committing: list[Queued] = []
+        self._slow_s = limits.lock_wait_s / 2
         self._stopped: asyncio.Future[None] | None = None
         self._batches: SimpleQueue[list[Queued] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -88,6 +91,7 @@ class Writer:
         ):
             rows += self._waiting[0].rows
             batch.append(self._waiting.popleft())
+        self._committing = batch
         if batch:
             self._batches.put(batch)
         else:
@@ -109,8 +113,11 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - our own mistake: no caller may wait for ever
                 results = [error] * len(batch)
             seconds = perf_counter() - started_s
+            held_up = seconds >= self._slow_s and all(
+                isinstance(result, LedgerUnavailable) for result in results
+            )
             with suppress(RuntimeError):  # the loop is gone, and with it everyone who waited
-                self._loop.call_soon_threadsafe(self._resolve, batch, results)
+                self._loop.call_soon_threadsafe(self._resolve, batch, results, held_up)
             committed = sum(
                 queued.rows
                 for queued, result in zip(batch, results, strict=True)
@@ -125,7 +132,25 @@ class Writer:
         except Exception:  # noqa: BLE001 - what was committed stays so, whoever watches
             _LOG.exception("the observer of commits failed")
 
-    def _resolve(self, batch: list[Queued], results: list[Any]) -> None:
+    def give_up(self, error: LedgerUnavailable) -> None:
+        """Let nobody wait any longer; what is being committed may yet be, and its callers ask again."""
+        for queued in self._committing:
+            if not queued.future.done():
+                queued.future.set_exception(error)
+        self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        """Refuse all that waits: it would wait as long again."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for queued in waiting:
+            self._rows -= queued.rows
+            if not queued.future.done():
+                queued.future.set_exception(error)
+
+    def _resolve(self, batch: list[Queued], results: list[Any], held_up: bool) -> None:
+        if held_up:
+            self._refuse(results[0])
         for queued, result in zip(batch, results, strict=True):
             self._rows -= queued.rows
             if queued.future.done():

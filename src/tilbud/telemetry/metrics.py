@@ -34,6 +34,7 @@ _SMALL_SHARES = (
     0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 )  # fmt: skip
 POLICY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
+_TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # of the ledger, see ledger/condition.py
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
@@ -171,6 +172,21 @@ class Metrics:
         self.relearning_failures = counter(
             "relearning_failures", "Processes that relearn a model and did not come to the end", "campaign"
         )
+        self._read_errors = counter("ledger_read_errors", "Reads of the ledger that failed")
+        self._trouble = gauge(
+            "ledger_trouble",
+            "Whether the ledger cannot do its work: lost, damaged, not_committing, not_reading",
+            "kind",
+        )
+        for kind in _TROUBLES:
+            self._trouble.labels(kind)
+        self._lost_commits = gauge(
+            "ledger_lost_commits", "Acknowledged commits that the ledger lacked at the start of this process"
+        )
+        self._outages = counter(
+            "outages", "Times no process could commit, found by this one; the service clock stood still"
+        )
+        self._outage_s = counter("outage_seconds", "Seconds of these times")
         self._learn_duration = histogram(
             "learn_duration_seconds", "Seconds of one slice of learning", _FAST_S, "campaign"
         )
@@ -343,6 +359,21 @@ class Metrics:
             return
         self._commit_duration.observe(seconds)
         self._commit_rows.observe(rows)
+
+    def ledger_condition(self, kind: str, failed_reads: int) -> None:
+        """Show what is wrong with the ledger, "": nothing; count reads that failed since the last time."""
+        for each in _TROUBLES:
+            self._trouble.labels(each).set(each == kind)
+        self._read_errors.inc(failed_reads)
+
+    def lost_commits(self, commits: int) -> None:
+        """Show that the ledger lacked acknowledged commits when the process began."""
+        self._lost_commits.set(commits)
+
+    def outage(self, seconds: float) -> None:
+        """Count a time in which nobody could commit; called from the ledger's writer thread."""
+        self._outages.inc()
+        self._outage_s.inc(seconds)
 
     def rpc(self, method: str, code: str, seconds: float) -> None:
         """Observe one call."""

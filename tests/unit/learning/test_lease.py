@@ -175,7 +175,7 @@ async def test_a_holder_that_wakes_up_late_settles_nothing_and_goes_on_as_a_repl
     one, other = pair
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
-    one.learner._lease._renew_at_us = clock.service_us + 1_000_000_000  # it does not know the time
+    one.learner._lease._renew_at_us = clock.service_us + 300_000  # it does not know the time
     other.learner._limits = replace(other.limits, settle_batch_rows_max=4)
     await _turns(other)
     assert other.ledger.sequences("c") == (1, 4)

@@ -1,0 +1,226 @@
+"""Time in which nobody could report takes nothing from a deadline, and readiness tells the truth."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.running import Service, served
+
+from tilbud.v1 import decisions_pb2 as pb
+
+FILES = {
+    "c.yaml": """
+campaign: c
+offers: [{id: a}, {id: b}]
+reward: {window: 3s, grace: 0s, outcomes: {click: 1}}
+consent: not_required
+variants: {control: {share: 0}}
+"""
+}
+AWAY_S = 6.0
+WITHIN_S = 10.0
+ACCEPTED = pb.OUTCOME_STATUS_ACCEPTED
+
+
+def decide(service: Service, number: int) -> str:
+    """Decide, and return the id."""
+    return service.decisions.Decide(
+        pb.DecideRequest(campaign="c", decision_id=f"d{number}"), timeout=5
+    ).decision_id
+
+
+def report(service: Service, decision_id: str) -> int:
+    """Report a click; return its status."""
+    return service.decisions.ReportOutcome(
+        pb.ReportOutcomeRequest(campaign="c", decision_id=decision_id, outcome="click"), timeout=5
+    ).status
+
+
+def until(true, within_s: float = WITHIN_S) -> float:
+    """Wait until something is so; return how long that took."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < within_s, "never"
+        threading.Event().wait(0.05)
+    return time.monotonic() - began
+
+
+def ready(service: Service) -> bool:
+    """Whether /readyz says so."""
+    return service.get("/readyz")[0] == 200
+
+
+def learned_well(service: Service, decisions: int) -> None:
+    """Every decision settles with its click, and no failure was learned."""
+    until(lambda: service.metric("tilbud_settlements_total") == decisions)
+    assert service.metric("tilbud_reward_gain_total") == decisions
+
+
+def test_a_frozen_service_takes_no_time_from_those_who_report(tmp_path: Path) -> None:
+    """Frozen for twice the window: what is reported right after is accepted, and learned as what it was."""
+    with served(tmp_path, FILES) as service:
+        ids = [decide(service, number) for number in range(20)]
+        service.process.send_signal(signal.SIGSTOP)
+        threading.Event().wait(AWAY_S)
+        service.process.send_signal(signal.SIGCONT)
+        assert {report(service, each) for each in ids} == {ACCEPTED}
+        learned_well(service, 20)
+        assert service.metric("tilbud_outages_total") >= 1  # a slow start is one too
+        assert service.stop() == 0
+
+
+def test_a_ledger_locked_by_another_program_is_told_and_takes_no_time(tmp_path: Path) -> None:
+    """Not ready within 2 s, calls are refused within their deadlines; then all that is reported counts."""
+    with served(tmp_path, FILES) as service:
+        ids = [decide(service, number) for number in range(20)]
+        other = sqlite3.connect(service.data / "ledger.sqlite3", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        assert until(lambda: not ready(service)) < 2.5
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            report(service, ids[0])
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - began < 4
+        threading.Event().wait(max(0.0, AWAY_S - (time.monotonic() - began)))
+        other.execute("ROLLBACK")
+        other.close()
+        until(lambda: _accepted(service, ids[0]))
+        assert {report(service, each) for each in ids[1:]} == {ACCEPTED}
+        until(lambda: ready(service))
+        learned_well(service, 20)
+
+
+def _accepted(service: Service, decision_id: str) -> bool:
+    try:
+        status = report(service, decision_id)
+    except grpc.RpcError:
+        return False
+    assert status in (ACCEPTED, pb.OUTCOME_STATUS_DUPLICATE)
+    return True
+
+
+def test_a_full_disk_is_told_and_takes_no_time(tmp_path: Path) -> None:
+    """While nothing can be written the service is not ready; with room again, what is reported counts."""
+    with served(tmp_path, FILES) as service:
+        ids = [decide(service, number) for number in range(20)]
+        size = (service.data / "ledger.sqlite3-wal").stat().st_size
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        assert until(lambda: not ready(service)) < 4
+        threading.Event().wait(AWAY_S)
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        until(lambda: _accepted(service, ids[0]))
+        assert {report(service, each) for each in ids[1:]} == {ACCEPTED}
+        until(lambda: ready(service))
+        learned_well(service, 20)
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"])
+def test_a_ledger_that_was_deleted_acknowledges_nothing_more(tmp_path: Path, name: str) -> None:
+    """Not one call after, not ready within 2 s, one line of the log; and no second ledger is made."""
+    with served(tmp_path, FILES) as service:
+        decide(service, 0)
+        (service.data / name).unlink()
+        for number in range(1, 20):
+            with pytest.raises(grpc.RpcError) as refused:
+                decide(service, number)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert until(lambda: not ready(service)) < 2.5
+        until(lambda: len(service.events("not_ready")) == 1)
+        assert service.metric("tilbud_ledger_trouble", kind="lost") == 1
+        service.kill()
+        if name == "ledger.sqlite3":
+            with pytest.raises(AssertionError, match=r"is gone, but .* commits were acknowledged"):
+                service.start()
+            assert not (service.data / name).exists()
+
+
+def test_workers_make_no_second_ledger(tmp_path: Path) -> None:
+    """A worker that is started again refuses a ledger that is not there any more."""
+    with served(tmp_path, FILES, ("--workers", "2")) as service:
+        decide(service, 0)
+        (service.data / "ledger.sqlite3").unlink()
+        os.kill(service.pids()[0], signal.SIGKILL)
+        until(lambda: service.events("worker_ended"))
+        threading.Event().wait(1.0)
+        assert not (service.data / "ledger.sqlite3").exists()
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped"])
+def test_a_log_that_lacks_acknowledged_commits_is_refused(tmp_path: Path, how: str) -> None:
+    """A start says how many are missing, leaves the log as it is, and goes on only when that is accepted."""
+    with served(tmp_path, FILES) as service:
+        for number in range(10):
+            decide(service, number)
+        service.kill()
+        log = service.data / "ledger.sqlite3-wal"
+        content = bytearray(log.read_bytes())
+        middle = 32 + (len(content) - 32) // 4120 // 2 * 4120 + 100
+        if how == "cut":
+            content = content[:middle]
+        else:
+            content[middle] ^= 1
+        log.write_bytes(content)
+        with pytest.raises(AssertionError, match=r"the last [\d,]+ are missing"):
+            service.start()
+        assert log.read_bytes() == content
+        service._options = (*service._options, "--accept-loss")
+        service.log.write_text("")
+        service.start()
+        assert service.events("acknowledged_lost")[0]["commits"] > 0
+        assert service.metric("tilbud_ledger_lost_commits") > 0
+        assert service.stop() == 0
+
+
+def test_a_damaged_database_is_not_served(tmp_path: Path) -> None:
+    """Half of its pages overwritten: a start refuses it, and names the remedy."""
+    with served(tmp_path, FILES) as service:
+        for number in range(50):
+            decide(service, number)
+        assert service.stop() == 0
+        file = service.data / "ledger.sqlite3"
+        content = bytearray(file.read_bytes())
+        for page in range(1, len(content) // 4096, 2):
+            content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
+        file.write_bytes(content)
+        with pytest.raises(AssertionError, match=r"damaged .*: restore a backup"):
+            service.start()
+
+
+def test_damage_while_it_serves_is_told(tmp_path: Path) -> None:
+    """Pages overwritten underneath: not ready, one line of the log, nothing more is written."""
+    with served(tmp_path, FILES) as service:
+        for number in range(50):
+            decide(service, number)
+        other = sqlite3.connect(service.data / "ledger.sqlite3")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        other.close()
+        with (service.data / "ledger.sqlite3").open("r+b") as file:
+            size = file.seek(0, 2)
+            for page in range(1, size // 4096):
+                file.seek(page * 4096)
+                file.write(b"\xa5" * 64)
+
+        def refused() -> bool:
+            with pytest.raises(grpc.RpcError) if not ready(service) else _tried():
+                decide(service, 99)
+            return not ready(service)
+
+        until(refused)
+        assert service.events("not_ready")
+
+
+class _tried:  # noqa: N801 - a context, as a function would be
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is None or issubclass(kind, grpc.RpcError)
