@@ -1,6 +1,6 @@
 """How does the cost of a decision grow?
 
-    python loadtests/growth.py [--only offers|campaigns|ledger|workers]
+    python loadtests/growth.py [--only offers|campaigns|ledger|eligible|workers]
 
  * offers: 2 to 1,000 in the campaign. p50 of Decide as its caller sees it, one call at a time (h2load), and
    as the service sees it, from question to recorded answer (its histogram: the mean is exact, p50 lies
@@ -8,6 +8,10 @@
  * campaigns: 1 to 100 in one process, calls spread evenly over all of them;
  * ledger: 10^4 to 10^6 decisions recorded before, all of them pending, beside an empty ledger in the same
    run, the two taking turns. What is measured stays in the ledger, so the empty one is not quite empty;
+ * eligible: campaigns whose decisions each have their own eligible offers (a cap on each offer, asked by
+   customers; lists of `include_offers`), beside a campaign of as many offers without rules, asked by the
+   same customers or by nobody, in the same run, the two taking turns, by BatchDecide(100). Bytes are those of
+   the ledger's file once the service has stopped, which empties its log into it, less those it had before;
  * workers: `--workers` 1 to 4 at 32 connections, one call in flight on each, since the kernel spreads
    connections over workers, not calls. One process uses more than one core, since gRPC and the ledger's
    writer have threads of their own: so the measure is one worker held on one core, h2load on another. Where
@@ -21,9 +25,12 @@ was answered OK and recorded. Prints its tables and the machine.
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +68,9 @@ OFFER_COUNTS = (2, 10, 50, 200, 1_000)
 CAMPAIGN_COUNTS = (1, 10, 100)
 LEDGER_SIZES = (10_000, 100_000, 1_000_000)
 WORKER_COUNTS = (1, 2, 4)
+LISTED = 500  # offers that a call's `include_offers` names
+ASKED_TIMES = 10  # decisions of one customer, or fewer where there are fewer decisions
+SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +212,98 @@ def by_ledger(calls: int, rounds: int, sizes: Sequence[int]) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What is asked of a campaign of so many offers: hardly two decisions may choose among the same."""
+
+    name: str
+    offers: int
+    capped: bool  # each offer once a week; customers ask
+    listed: int = 0  # offers that a call names
+
+    def campaign(self, *, ruled: bool) -> str:
+        """Return the campaign's file, with its rules or without."""
+        text = offers_campaign(self.offers)
+        return (
+            text.replace("}}\n  - ", "}, caps: [{times: 1, per: 7d}]}\n  - ")
+            if ruled and self.capped
+            else text
+        )
+
+    def batches(self, decisions: int, *, ruled: bool) -> list[bytes]:
+        """Return so many questions, a hundred to a message."""
+        drawn = random.Random(SEED)
+        ids = [f"offer-{number}" for number in range(self.offers)]
+        asked = []
+        for _ in range(decisions):
+            each = question()
+            if self.capped:
+                each.customer_id = f"customer-{drawn.randrange(max(1, decisions // ASKED_TIMES))}"
+                each.consent = pb.CONSENT_GRANTED
+            if self.listed and ruled:
+                each.include_offers.extend(drawn.sample(ids, self.listed))
+            asked.append(each)
+        return [
+            pb.BatchDecideRequest(requests=asked[start : start + BATCH_SIZE]).SerializeToString()
+            for start in range(0, decisions, BATCH_SIZE)
+        ]
+
+
+KINDS = (
+    Kind("100 offers, a cap each, known customers", 100, capped=True),
+    Kind(f"1,000 offers, lists of {LISTED}", 1_000, capped=False, listed=LISTED),
+    Kind("1,000 offers, a cap each, known customers", 1_000, capped=True),
+)
+
+
+def by_eligible(decisions: int, rounds: int) -> Table:
+    """Measure bytes and rate of decisions that each have their own eligible offers."""
+    table = Table(
+        "what", "decisions a second", "of the rule-free", "bytes a decision", "of the rule-free, bytes",
+        title=f"Eligible sets of their own, BatchDecide({BATCH_SIZE}) (goals: ≥ 0.5; ≤ 1,500 bytes)",
+    )  # fmt: skip
+    decisions -= decisions % BATCH_SIZE
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            sides = {ruled: directory / ("ruled" if ruled else "free") for ruled in (True, False)}
+            before = {ruled: ledger_bytes(data) for ruled, data in sides.items()}
+            rates: dict[bool, list[float]] = {True: [], False: []}
+            with ExitStack() as both:
+                servers = {}
+                for ruled, data in sides.items():
+                    files = campaigns_in(data, {CAMPAIGN: kind.campaign(ruled=ruled)})
+                    servers[ruled] = both.enter_context(served(data / "data", campaigns=files))
+                for number in range(rounds):
+                    for ruled in (True, False) if number % 2 else (False, True):
+                        messages = kind.batches(decisions // rounds // BATCH_SIZE * BATCH_SIZE, ruled=ruled)
+                        rates[ruled].append(all_of(servers[ruled], messages))
+            made = rounds * (decisions // rounds // BATCH_SIZE * BATCH_SIZE)
+            each = {ruled: (ledger_bytes(data) - before[ruled]) / made for ruled, data in sides.items()}
+        table.add_row(
+            kind.name,
+            f"{statistics.median(rates[True]):,.0f}",
+            f"{statistics.median(a / b for a, b in zip(rates[True], rates[False], strict=True)):.2f}",
+            f"{each[True]:,.0f}",
+            f"{each[False]:,.0f}",
+        )
+    return table
+
+
+def all_of(server: Server, messages: Sequence[bytes]) -> float:
+    """Ask every message once, one at a time; return the decisions a second."""
+    count = len(messages)
+    with accounted(server, BatchDecide=count, decisions=count * BATCH_SIZE):
+        started = time.perf_counter()
+        in_turn(server.port, BATCH_DECIDE, messages, count, 1)
+        return count * BATCH_SIZE / (time.perf_counter() - started)
+
+
+def ledger_bytes(data: Path) -> int:
+    """Return the bytes of a ledger's files; 0 where there is none yet."""
+    return sum(file.stat().st_size for file in data.glob("data/ledger.sqlite3*"))
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """A lap of workers: calls a second, and the cores that server and client used."""
 
@@ -262,18 +364,25 @@ def by_workers(calls: int, rounds: int, counts: Sequence[int]) -> Table:
 def main() -> None:
     """Measure and print."""
     parser = parser_of(__doc__)
-    parser.add_argument("--only", choices=("offers", "campaigns", "ledger", "workers"))
-    parser.add_argument("--calls", type=int, default=4_000, help="calls a round; five times as many workers'")
+    parser.add_argument("--only", choices=("offers", "campaigns", "ledger", "eligible", "workers"))
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=4_000,
+        help="calls a round; five times as many workers'; in all for eligible sets",
+    )
     parser.add_argument("--offers-max", type=int, default=OFFER_COUNTS[-1], help="leave larger ones out")
     parser.add_argument("--decisions-max", type=int, default=LEDGER_SIZES[-1], help="leave fuller ones out")
     parser.add_argument("--workers-max", type=int, default=WORKER_COUNTS[-1], help="leave more out")
     options = parser.parse_args()
-    need_h2load()
+    if options.only != "eligible":
+        need_h2load()
     calls, rounds = options.calls, options.rounds
     parts: dict[str, Callable[[], Table]] = {
         "offers": lambda: by_offers(calls, rounds, _up_to(OFFER_COUNTS, options.offers_max)),
         "campaigns": lambda: by_campaigns(calls, rounds),
         "ledger": lambda: by_ledger(calls, rounds, _up_to(LEDGER_SIZES, options.decisions_max)),
+        "eligible": lambda: by_eligible(calls, rounds),
         "workers": lambda: by_workers(5 * calls, rounds, _up_to(WORKER_COUNTS, options.workers_max)),
     }
     console = Console(width=100)

@@ -200,6 +200,18 @@ async def test_a_scope_named_twice_counts_once(ledger):
     assert exposed(ledger) == [1, 0]
 
 
+@pytest.mark.parametrize("more", [0, 300])
+async def test_many_scopes_are_counted_as_each_alone(ledger, more):
+    """However many are asked for at once, and whether the customer was exposed seldom or often."""
+    scopes = [offer_scope(CAMPAIGN, f"offer-{number}") for number in range(12)]
+    for number in range(3 + more):
+        said = {"scopes": tuple(scopes[number % 5 : 10 : 3])}
+        await record(ledger, f"m{number}", seconds=number % 7, said=said)
+    number = ledger.customer(CUSTOMER).number
+    asked = [(scope, at(since_s).wall_us) for scope in scopes for since_s in (-1, 2, 5)]
+    assert ledger.exposures(number, asked) == [ledger.exposures(number, [each])[0] for each in asked]
+
+
 async def test_exposures_are_counted_to_the_limit(tmp_path):
     """Beyond the most that any cap allows, nobody needs to know."""
     for adapter in ("memory", "sqlite"):

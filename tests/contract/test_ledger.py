@@ -26,8 +26,9 @@ from tests.builders import (
 )
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
+from tilbud.domain.choice import choose
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import OfferSet, Reason, Repeat, Text, payload_text
+from tilbud.domain.decisions import OfferSet, Reason, Removed, Repeat, Text, payload_text
 from tilbud.domain.errors import (
     DecisionExpired,
     IdReused,
@@ -166,6 +167,31 @@ async def test_a_record_that_contradicts_itself_is_refused_alone(ledger, said):
     assert isinstance(wrong, AssertionError | IndexError)
     assert right == [decision("right")]
     assert ledger.find(CAMPAIGN, "wrong") is None
+
+
+async def test_a_decision_among_some_of_the_offers_is_kept_as_it_was(ledger):
+    """Which were eligible, why others were not, and each probability, bit for bit; and so it is learned."""
+    ids = tuple(f"offer-{number}" for number in range(60))
+    whole = OfferSet.of(ids, tuple(f"|Offer {number}" for number in range(60)))
+    offers = whole.only(tuple(range(0, 60, 2)))
+    rules = tuple((number, "caps" if number % 3 else "hours") for number in range(1, 60, 2))
+    scores = [0.25 + number / 64 for number in range(30)]
+    choice = choose(scores, 30, 0.02, 0.5)
+    made = decision(
+        "some", offers=offers, probabilities=choice.probabilities, drawn=choice.drawn, scores=choice.scores,
+        offer_id=offers.ids[choice.drawn], probability=choice.probability, removed=Removed(ids, rules),
+    )  # fmt: skip
+    none = fallback(
+        "none", offers=whole.only(()), removed=Removed(ids, tuple((n, "caps") for n in range(60)))
+    )
+    await ledger.record([made, none, decision("d1")], at())
+    assert ledger.find(CAMPAIGN, "some") == made
+    assert ledger.find(CAMPAIGN, "none") == none
+    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
+    settled = {each.decision_id: each for each in ledger.settlements(CAMPAIGN, 0, 10)}
+    assert (settled["some"].offers, settled["some"].drawn) == (offers, made.drawn)
+    assert (settled["none"].offers.ids, settled["none"].drawn) == ((), -1)
 
 
 # Repeats

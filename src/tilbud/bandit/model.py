@@ -203,6 +203,14 @@ class _ParsedOffers:
 
     def of(self, offers: OfferSet) -> list[Example]:
         """Return an example for each offer; ModelUnavailable where one is not an encoding."""
+        parsed = self._whole(offers.whole or offers)
+        if offers.indexes is None:
+            return parsed
+        if not offers.indexes:
+            raise ModelUnavailable("no offers")
+        return [parsed[index] for index in offers.indexes]
+
+    def _whole(self, offers: OfferSet) -> list[Example]:
         digest = offers.text.digest
         if (known := self._sets.get(digest)) is not None:
             self._sets.move_to_end(digest)

@@ -83,7 +83,7 @@ class Caps:
 
         `counts[i]` is of the i-th lookup of this eligibility and channel.
         """
-        if not counts:
+        if not any(counts):
             return eligibility
         compiled = self._of(eligibility.eligible, self._channel(channel))
         assert len(counts) == len(compiled.counted), "other counts than were asked for"

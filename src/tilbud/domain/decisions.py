@@ -165,16 +165,35 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OfferSet:
-    """Offers a decision could choose from: ids and encoded features, in the campaign file's order."""
+    """Offers a decision could choose from: ids and encoded features, in the campaign file's order.
+
+    Either all that `text` says, or those at some `indexes` of such a `whole`.
+    """
 
     ids: tuple[str, ...]
     features: tuple[str, ...]
     text: Text
+    indexes: tuple[int, ...] | None = None  # None: all of them
+    whole: OfferSet | None = None
 
     @classmethod
     def of(cls, ids: tuple[str, ...], features: tuple[str, ...]) -> OfferSet:
         """Return the set; `features[i]` is offer `ids[i]` as the bandit room encoded it."""
         return cls(ids, features, Text.of(json.dumps([ids, features], separators=(",", ":"))))
+
+    def only(self, indexes: tuple[int, ...]) -> OfferSet:
+        """Return the offers at these indexes of a whole set, given in order."""
+        assert self.whole is None, "indexes are of the whole set"
+        if len(indexes) == len(self.ids):
+            return self
+        ids, features = self.ids, self.features
+        return OfferSet(
+            tuple([ids[index] for index in indexes]),
+            tuple([features[index] for index in indexes]),
+            self.text,
+            indexes,
+            self,
+        )
 
     @classmethod
     def parse(cls, text: Text) -> OfferSet:
@@ -186,6 +205,19 @@ class OfferSet:
 NO_OFFERS = OfferSet.of((), ())
 NO_PAYLOAD = Text.of("{}")
 NOTHING_REMOVED = NOTHING_DROPPED = NO_RULES = NO_PAYLOAD
+
+
+class Removed(NamedTuple):
+    """By which rule each offer was removed that was not eligible."""
+
+    ids: tuple[str, ...]  # of the whole catalogue
+    rules: tuple[tuple[int, str], ...]  # index into it, rule; in order
+
+    @property
+    def body(self) -> str:
+        """The same as a JSON object: offer id to rule."""
+        named = {self.ids[index]: rule for index, rule in self.rules}
+        return json.dumps(named, separators=(",", ":"), ensure_ascii=False)
 
 
 class Decision(NamedTuple):
@@ -216,11 +248,14 @@ class Decision(NamedTuple):
     closes_service_us: int  # outcomes after it are late (deferred: activation after it fails)
     due_service_us: int  # when it settles, or expires: closes_service_us plus the grace
     customer: CustomerKey = ANONYMOUS  # only with consent
-    removed: Text = NOTHING_REMOVED  # JSON object: offer id to the rule that removed it
+    removed: Removed | Text = (
+        NOTHING_REMOVED  # its body is a JSON object: offer id to the rule that removed it
+    )
     dropped: Text = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
     rules: Text = NO_RULES  # what its outcomes are worth, see decision_rules.py; NO_RULES: not kept yet
     variant_share: float | None = None  # of the split that the variant gets; None: of before it was recorded
     split: str = "decision"  # what was split: customer or decision
+    scores: tuple[float, ...] = ()  # what the probabilities were mixed from, where there was a model
 
     @property
     def decided_service_us(self) -> int:

@@ -105,6 +105,7 @@ class Rules:
             language for offer in campaign.offers for language in _canonical(offer.languages)
         )
         self._spoken: dict[str, frozenset[str]] = {}
+        self._left_out = tuple((number, "include_offers") for number in range(len(self._offers)))
         self._everything = Eligibility(tuple(range(len(self._offers))), ())
         self._free = not any(rules.restricts for rules in self._offers)
 
@@ -130,12 +131,17 @@ class Rules:
         included = self._indexes("include_offers", include)
         excluded = self._indexes("exclude_offers", exclude)
         spoken = self._covering(context.language)
-        eligible: list[int] = []
+        asked: Iterable[int] = range(len(self._offers))
         removed: list[tuple[int, str]] = []
-        for number, rules in enumerate(self._offers):
-            if include and number not in included:
-                removed.append((number, "include_offers"))
-            elif number in excluded:
+        if include:
+            asked = sorted(included)
+            removed = [each for each in self._left_out if each[0] not in included]
+        if self._free and not (excluded or paused or wishes):
+            return Eligibility(tuple(asked), tuple(removed))
+        eligible: list[int] = []
+        for number in asked:
+            rules = self._offers[number]
+            if number in excluded:
                 removed.append((number, "exclude_offers"))
             elif paused and rules.offer_id in paused:
                 removed.append((number, "paused"))
@@ -143,6 +149,8 @@ class Rules:
                 removed.append((number, rule))
             else:
                 eligible.append(number)
+        if include:
+            removed.sort()
         return Eligibility(tuple(eligible), tuple(removed))
 
     def _covering(self, language: str) -> frozenset[str]:

@@ -89,6 +89,7 @@ class Limits:
     context_cache_entries_max: int = 5_000
     context_cached_chars_max: int = 1_000
     offer_set_cache_entries_max: int = 2_000
+    fates_cache_offers_max: int = 200_000  # of all sets together
     profile_cache_entries_max: int = 5_000
     interned_texts_max: int = 20_000
 

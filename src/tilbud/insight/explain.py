@@ -21,7 +21,7 @@ from itertools import islice
 from tilbud.bandit.features import is_seen, without
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign import Campaign
-from tilbud.domain.choice import choose
+from tilbud.domain.choice import mixed
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, FeatureValue
 from tilbud.domain.decisions import Decision, Reason
 from tilbud.domain.errors import ModelUnavailable
@@ -144,9 +144,8 @@ def _without_each(features: str, used: Mapping[str, FeatureValue]) -> Iterator[t
 
 
 def _probability(decision: Decision, features: str, model: Model) -> float:
-    """Return what the drawn offer's probability would be, had the context been this one."""
-    scores = model.predict(features, decision.offers)
-    return choose(scores, len(decision.offers.ids), decision.discovery, 0.0).probabilities[decision.drawn]
+    """Return what the drawn offer's probability would be, had the context been this one, unrounded."""
+    return mixed(model.predict(features, decision.offers), decision.discovery)[decision.drawn]
 
 
 def _strongest(effects: list[Factor]) -> tuple[Factor, ...]:

@@ -23,18 +23,20 @@ from tilbud.domain.decisions import (
     Decision,
     OfferSet,
     Reason,
+    Removed,
     Settlement,
     Text,
 )
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
+from tilbud.ledger.packing import pack_fates, pack_probabilities, unpack_fates, unpack_probabilities
 
 Row = tuple[Any, ...]
 
 DECISION_COLUMNS = (
     "decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability, offers, "
     "probabilities, drawn, discovery, lineage, sequence, features, context, device, channel, journey_stage, "
-    "deferred, deadline_us, closes_service_us, due_service_us, rules, variant_share, split_by_customer"
+    "deferred, deadline_us, closes_service_us, due_service_us, rules, variant_share, split_by_customer, fates"
 )
 _RARER = "removed, dropped, customer_no"
 _CUSTOMER_KEY = "(SELECT key FROM customers c WHERE c.no = d.customer_no)"
@@ -45,7 +47,8 @@ STORED_DECISION = (
 )
 SETTLEMENT_COLUMNS = (
     "s.sequence, s.decision_no, d.decision_id, d.variant, d.offer_id, d.device, d.channel, d.journey_stage, "
-    "d.offers, d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, s.settled_us"
+    "d.offers, d.fates, d.drawn, d.probability, d.features, s.reward, s.clipped, s.due_service_us, "
+    "s.settled_us"
 )
 _ROWS_AT_ONCE_MAX = 128
 _EVERY_NUMBER_UP_TO = 24
@@ -67,14 +70,19 @@ def insert_decisions(
     if any(customers) or not all(map(_nothing_else, decisions)):
         into = _INTO_ALL_OF_DECISIONS
         rows = [
-            (*row, _digest(decision.removed), _digest(decision.dropped), customer_no)
+            (*row, _digest(removed_text(decision)), _digest(decision.dropped), customer_no)
             for row, decision, customer_no in zip(rows, decisions, customers, strict=True)
         ]
     return insert(connection, into, rows, "ON CONFLICT (campaign_no, decision_id) DO NOTHING")
 
 
 def _nothing_else(decision: Decision) -> bool:
-    return decision.removed is NOTHING_REMOVED and decision.dropped is NOTHING_DROPPED
+    return decision.dropped is NOTHING_DROPPED and removed_text(decision) is NOTHING_REMOVED
+
+
+def removed_text(decision: Decision) -> Text:
+    """Return why offers were removed as a text to be kept; NOTHING_REMOVED where the fates say it."""
+    return decision.removed if isinstance(decision.removed, Text) else NOTHING_REMOVED
 
 
 def _digest(text: Text) -> int | None:
@@ -104,24 +112,18 @@ def _insert(into: str, conflict: str, columns: int, count: int) -> str:
     return f"INSERT INTO {into} VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - only constants
 
 
-@lru_cache(maxsize=2_000)
-def _floats(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}d")
-
-
 def decision_row(decision: Decision) -> Row:
     """Return a decision as DECISION_COLUMNS hold it; its ints plain, which are quicker to bind."""
-    probabilities = decision.probabilities
     return (
         decision.decision_id, decision.fingerprint, decision.decided_us, decision.variant,
         int(decision.reason), decision.offer_id, decision.payload.digest, decision.probability,
         decision.offers.text.digest,
-        _floats(len(probabilities)).pack(*probabilities), decision.drawn, decision.discovery,
+        pack_probabilities(decision), decision.drawn, decision.discovery,
         decision.lineage, decision.sequence, decision.features, decision.context, decision.device,
         decision.channel, decision.journey_stage, int(decision.deferred), decision.deadline_us,
         decision.closes_service_us, decision.due_service_us,
         None if decision.rules is NO_RULES else decision.rules.digest,
-        decision.variant_share, int(decision.split == BY_CUSTOMER),
+        decision.variant_share, int(decision.split == BY_CUSTOMER), pack_fates(decision),
     )  # fmt: skip
 
 
@@ -136,6 +138,7 @@ class Reading:
         self._limits = limits
         self._texts: dict[int, Text] = {}
         self._offer_sets: dict[int, OfferSet] = {}
+        self._fates: dict[tuple[int, bytes], tuple[OfferSet, Removed | None]] = {}
 
     def decision(self, campaign: str, row: Row) -> Decision:
         """Return the decision of a row of STORED_DECISION."""
@@ -143,35 +146,42 @@ class Reading:
             decision_id, fingerprint, decided_us, variant, reason, offer_id, payload, probability,
             offers_digest, packed, drawn, discovery, lineage, sequence, features, context, device, channel,
             journey_stage, deferred, deadline_us, closes_service_us, due_service_us, rules, variant_share,
-            by_customer, removed, dropped, customer,
+            by_customer, fates, removed, dropped, customer,
         ) = row  # fmt: skip
         if customer is None:
             raise LedgerInvalid("a recorded decision has lost its customer: restore a backup")
-        offers = self._offers(offers_digest)
-        if len(packed) != 8 * len(offers.ids) or drawn >= len(offers.ids):
+        offers, by_fates = self._offers(offers_digest, fates)
+        if drawn >= len(offers.ids):
             raise LedgerInvalid("a recorded decision does not fit its offers: restore a backup")
+        scores: tuple[float, ...] = ()
+        if fates is None and len(packed) == 8 * len(offers.ids):  # as a ledger of before has it
+            probabilities = struct.unpack(f"<{len(offers.ids)}d", packed)
+        else:
+            probabilities, scores = unpack_probabilities(packed, len(offers.ids), drawn, discovery)
+        told = NO_PAYLOAD if removed is None else self.text(removed)
         return Decision(
             campaign, decision_id, fingerprint, decided_us, variant, Reason(reason), offer_id,
-            self.text(payload), probability, offers, _floats(len(offers.ids)).unpack(packed), drawn,
+            self.text(payload), probability, offers, probabilities, drawn,
             discovery, lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
             deadline_us, closes_service_us, due_service_us, customer,
-            NO_PAYLOAD if removed is None else self.text(removed),
+            told if by_fates is None else by_fates,
             NO_PAYLOAD if dropped is None else self.text(dropped),
             NO_RULES if rules is None else self.text(rules),
             variant_share, BY_CUSTOMER if by_customer else BY_DECISION,
+            scores,
         )  # fmt: skip
 
     def settlement(self, campaign: str, row: Row) -> Settlement:
         """Return the settlement of a row of SETTLEMENT_COLUMNS."""
         (
             sequence, decision_no, decision_id, variant, offer_id, device, channel, journey_stage,
-            offers_digest, drawn, probability, features, reward, clipped, due_service_us, settled_us,
+            offers_digest, fates, drawn, probability, features, reward, clipped, due_service_us, settled_us,
         ) = row  # fmt: skip
         if not decision_no:
             return erased_settlement(campaign, sequence)
         if decision_id is None:
             raise LedgerInvalid(f"settlement {sequence} has lost its decision: restore a backup")
-        offers = self._offers(offers_digest)
+        offers, _ = self._offers(offers_digest, fates)
         if drawn >= len(offers.ids):
             raise LedgerInvalid("a recorded decision does not fit its offers: restore a backup")
         return Settlement(
@@ -192,13 +202,21 @@ class Reading:
         """Return the rules of a digest; None of none."""
         return None if digest is None else parse_rules(self.text(digest))
 
-    def _offers(self, digest: int) -> OfferSet:
-        offers = self._offer_sets.get(digest)
-        if offers is None:
-            offers = OfferSet.parse(self._read(digest))
+    def _offers(self, digest: int, fates: bytes | None) -> tuple[OfferSet, Removed | None]:
+        """Return what was eligible, and why the rest was not, where the fates say it."""
+        whole = self._offer_sets.get(digest)
+        if whole is None:
+            whole = OfferSet.parse(self._read(digest))
             _make_room(self._offer_sets, self._limits.offer_set_cache_entries_max)
-            self._offer_sets[digest] = offers
-        return offers
+            self._offer_sets[digest] = whole
+        if not fates:
+            return whole, None
+        found = self._fates.get((digest, fates))
+        if found is None:
+            found = unpack_fates(fates, whole)
+            _make_room(self._fates, self._limits.fates_cache_offers_max // max(1, len(whole.ids)))
+            self._fates[digest, fates] = found
+        return found
 
     def _read(self, digest: int) -> Text:
         found = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
@@ -229,7 +247,7 @@ def erased_settlement(campaign: str, sequence: int) -> Settlement:
     )
 
 
-def _make_room(cache: dict[int, Any], entries_max: int) -> None:
+def _make_room(cache: dict[Any, Any], entries_max: int) -> None:
     """Drop the oldest entry of a full cache."""
-    if len(cache) >= entries_max:
+    if cache and len(cache) >= entries_max:
         del cache[next(iter(cache))]

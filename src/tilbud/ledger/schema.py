@@ -4,7 +4,7 @@ What holds: a step of MIGRATIONS that was released never changes, it is followed
 a file still needs are one transaction. A file of a newer version, or of another program, is refused.
 
     campaigns    numbers for names; the last sequence, the open decisions, erasures and absences of each
-    texts        offer sets, payloads and reasons, each kept once under its digest
+    texts        catalogues, payloads and rules, each kept once under its digest
     decisions    what was decided; never changed
     windows      where each decision stands; narrow, since it changes
     outcomes     by decision and key: the key decides who comes first
@@ -183,6 +183,8 @@ MIGRATIONS: tuple[Step, ...] = (
         "ALTER TABLE campaigns ADD COLUMN away_since_us INTEGER",  # service clock; NULL: served
         "CREATE INDEX windows_waiting ON windows (campaign_no, due_service_us) WHERE state = 0",
     ),
+    # See packing.py. NULL: `offers` is what was eligible, and `probabilities` are float64, one by one.
+    ("ALTER TABLE decisions ADD COLUMN fates BLOB",),
 )
 
 

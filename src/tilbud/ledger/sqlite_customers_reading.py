@@ -40,7 +40,10 @@ _COUNTED = (
     "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ? AND scope = ? AND time_us > ? "
     "LIMIT ?))"
 )
+_EVERY_EXPOSURE = "SELECT scope, time_us FROM exposures WHERE customer_no = ? LIMIT ?"
 _SCOPES_AT_ONCE_MAX = 32
+_SCOPES_FEW = 8
+_EXPOSURES_FEW = 256
 _LAST_STICKY = (
     f"SELECT {STORED_DECISION} FROM latest l JOIN decisions d ON d.no = l.decision_no "  # noqa: S608
     "JOIN windows w ON w.decision_no = d.no WHERE l.customer_no = ? AND l.what = ? "
@@ -167,10 +170,17 @@ class SqliteCustomersReading(ReadingFile):
         return Happened(events, outcomes)
 
     def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
-        """Return how often a customer was exposed under each (scope, since), counted to the limit."""
+        """Return how often a customer was exposed under each (scope, since), counted to the limit.
+
+        Under many, one who was exposed seldom is read whole: a hundred counts took a millisecond.
+        """
         counts: list[int] = []
         most = self._limits.cap_times_max
         with self._reads() as (reading, _):
+            if len(scopes) > _SCOPES_FEW:
+                every = reading.execute(_EVERY_EXPOSURE, (number, _EXPOSURES_FEW + 1)).fetchall()
+                if len(every) <= _EXPOSURES_FEW:
+                    return _counted(every, scopes, self._limits.cap_times_max)
             for start in range(0, len(scopes), _SCOPES_AT_ONCE_MAX):
                 some = scopes[start : start + _SCOPES_AT_ONCE_MAX]
                 asked = [value for scope, since_us in some for value in (number, scope, since_us, most)]
@@ -209,6 +219,17 @@ def _exported(
         with closing(reading.execute(exported.statement, (found[0], *start))) as stored:
             for row in stored:
                 yield each, row[:length], exported.row(row[length:], records)
+
+
+def _counted(exposures: Sequence[tuple[str, int]], scopes: Sequence[tuple[str, int]], most: int) -> list[int]:
+    """Return how many exposures there were under each (scope, since), of them all; at most `most`."""
+    times: dict[str, list[int]] = {}
+    for scope, time_us in exposures:
+        times.setdefault(scope, []).append(time_us)
+    return [
+        min(most, sum([time_us > since_us for time_us in times[scope]])) if scope in times else 0
+        for scope, since_us in scopes
+    ]
 
 
 @lru_cache(maxsize=_SCOPES_AT_ONCE_MAX)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tilbud.domain.clock import Now
 from tilbud.domain.decisions import NO_PAYLOAD, Decision, Text
 from tilbud.domain.limits import Limits
+from tilbud.ledger.rows import removed_text
 
 _DAY_US = 86_400_000_000
 
@@ -54,7 +55,7 @@ class Texts:
             for text in (decision.payload, decision.offers.text):
                 if self._stored.get(text.digest) != today:
                     missing[text.digest] = text
-            for text in (decision.removed, decision.dropped, decision.rules):
+            for text in (removed_text(decision), decision.dropped, decision.rules):
                 if text is not NO_PAYLOAD and self._stored.get(text.digest) != today:
                     missing[text.digest] = text
         self._write(missing, now)

@@ -19,7 +19,7 @@ from tilbud.domain.campaign import Campaign
 from tilbud.domain.caps import Caps
 from tilbud.domain.context import Context
 from tilbud.domain.decision_rules import DecisionRules
-from tilbud.domain.decisions import NOTHING_DROPPED, NOTHING_REMOVED, OfferSet, Text, payload_text
+from tilbud.domain.decisions import NOTHING_DROPPED, NOTHING_REMOVED, OfferSet, Removed, Text, payload_text
 from tilbud.domain.eligibility import Eligibility, Rules
 from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
 from tilbud.domain.languages import in_language
@@ -58,11 +58,10 @@ class ServedCampaign:
         self.minute = 0
         self.asked: dict[Hashable, Any] = {}  # what `asking.py` found within that minute
         self._limits = limits
-        self._encoded_offers = tuple(encode_offer(offer) for offer in campaign.offers)
+        self.offers = OfferSet.of(self.offer_ids, tuple(encode_offer(offer) for offer in campaign.offers))
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
         self._contexts: dict[tuple[object, ...], EncodedContext] = {}
         self._notes: dict[tuple[tuple[str, str], ...], Text] = {}
-        self._removed: dict[tuple[Eligibility, str], Text] = {}
 
     @property
     def reward_rules(self) -> RewardRules:
@@ -73,12 +72,9 @@ class ServedCampaign:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""
         found = self._offer_sets.get(eligible)
         if found is None:
-            if len(self._offer_sets) >= self._limits.offer_set_cache_entries_max:
+            if len(self._offer_sets) * len(self.offer_ids) >= self._limits.fates_cache_offers_max:
                 self._offer_sets.clear()
-            found = self._offer_sets[eligible] = OfferSet.of(
-                tuple(self.offer_ids[index] for index in eligible),
-                tuple(self._encoded_offers[index] for index in eligible),
-            )
+            found = self._offer_sets[eligible] = self.offers.only(eligible)
         return found
 
     def payload(self, index: int, language: str) -> Text:
@@ -94,23 +90,17 @@ class ServedCampaign:
             return texts
         return in_language(texts, language, self.campaign.fallback_language)
 
-    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Text:
+    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Removed | Text:
         """Return by which rule each offer was removed, as the record keeps it.
 
         `kept_back`: why the eligible ones could not be chosen either, in a fallback.
         """
         if not eligibility.removed and not kept_back:
             return NOTHING_REMOVED
-        found = self._removed.get((eligibility, kept_back))
-        if found is None:
-            if len(self._removed) >= self._limits.offer_set_cache_entries_max:
-                self._removed.clear()
-            fates = list(eligibility.removed)
-            if kept_back:
-                fates += [(index, kept_back) for index in eligibility.eligible]
-            named = {self.offer_ids[index]: rule for index, rule in sorted(fates)}
-            found = self._removed[eligibility, kept_back] = Text.of(_compact(named))
-        return found
+        fates = eligibility.removed
+        if kept_back:
+            fates = tuple(sorted([*fates, *((index, kept_back) for index in eligibility.eligible)]))
+        return Removed(self.offer_ids, fates)
 
     def dropped(self, dropped: Mapping[str, str]) -> Text:
         """Return what was known and not used, and why, as the record keeps it."""
@@ -127,7 +117,7 @@ class ServedCampaign:
     def warm(self) -> None:
         """Let the model read every offer, so that the first decision need not."""
         with contextlib.suppress(ModelUnavailable):
-            self.model.warm(self.offer_set(tuple(range(len(self.offer_ids)))))
+            self.model.warm(self.offers)
 
     def encode(self, context: Context) -> EncodedContext:
         """Return the context encoded for the model and for the record."""

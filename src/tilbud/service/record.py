@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tilbud.domain.choice import NO_CHOICE, Choice
 from tilbud.domain.clock import Now
 from tilbud.domain.customers import CustomerKey
-from tilbud.domain.decisions import NO_OFFERS, DecideRequest, Decision, OfferSet, Question, Reason, Text
+from tilbud.domain.decisions import DecideRequest, Decision, OfferSet, Question, Reason, Removed, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.situation import Situation
 from tilbud.domain.variants import Side
@@ -72,7 +72,7 @@ class Record:
         kept_back = reason.name.lower().removeprefix("fallback_")
         removed = served.removed(self._eligibility, kept_back)
         return self._decision(
-            reason, side, served.campaign.fallback.id, payload, NO_OFFERS, NO_CHOICE, removed
+            reason, side, served.campaign.fallback.id, payload, served.offers.only(()), NO_CHOICE, removed
         )
 
     def _decision(  # noqa: PLR0917 - in the order of the record
@@ -83,7 +83,7 @@ class Record:
         payload: Text,
         offers: OfferSet,
         choice: Choice,
-        removed: Text,
+        removed: Removed | Text,
     ) -> Decision:
         served, context, now = self._served, self._situation.context, self._now
         deferred = self._request.defer_activation
@@ -99,5 +99,5 @@ class Record:
             deferred, now.wall_us + window_us, closes_service_us,
             closes_service_us if deferred else closes_service_us + reward.grace_us,
             self.customer, removed, served.dropped(self._situation.dropped), served.rules_text, side.share,
-            side.split,
+            side.split, choice.scores,
         )  # fmt: skip

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilbud.domain.choice import NO_CHOICE, choose, choose_always, choose_evenly, keyed_uniform
+from tilbud.domain.choice import (
+    NO_CHOICE,
+    choose,
+    choose_always,
+    choose_evenly,
+    keyed_uniform,
+    mixed,
+)
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.variants import DRAW, SPLIT
 
@@ -91,6 +98,29 @@ def test_the_smallest_scores_still_make_probabilities(scores):
     """Scores too small to be inverted are shared out like any other."""
     choice = choose(scores, len(scores), 0.0, 0.5)
     assert math.fsum(choice.probabilities) == pytest.approx(1)
+
+
+@given(
+    st.lists(st.floats(1e-6, 1e3), min_size=129, max_size=700),
+    st.floats(0.0, 1.0),
+    st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_scores_of_many_offers_are_rounded_before_the_draw(scores, discovery, u):
+    """By a hair, so that their order stays; the probabilities are of what they were rounded to."""
+    choice = choose(scores, len(scores), discovery, u)
+    assert choice.probabilities == mixed(choice.scores, discovery)
+    most = 2.0**-7 if len(scores) <= 512 else 2.0**-6
+    assert all(abs(was - now) <= most * was for was, now in zip(scores, choice.scores, strict=True))
+    assert len(set(choice.scores)) <= len(scores)
+    ranked = sorted(range(len(scores)), key=scores.__getitem__)
+    assert [choice.scores[place] for place in ranked] == sorted(choice.scores)
+    assert math.isclose(math.fsum(choice.probabilities), 1.0, abs_tol=1e-9)
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=128))
+def test_scores_of_few_offers_are_left_alone(scores):
+    """Up to 128 offers nothing is rounded."""
+    assert choose(scores, len(scores), 0.02, 0.5).scores == tuple(scores)
 
 
 def test_squarecb_like_ties_are_normalised():
