@@ -14,6 +14,7 @@ import grpc
 import pytest
 from tests.running import Service, served
 
+from tilbud.transport.health import ask_health
 from tilbud.v1 import decisions_pb2 as pb
 
 FILES = {
@@ -84,6 +85,7 @@ def test_a_ledger_locked_by_another_program_is_told_and_takes_no_time(tmp_path: 
         other = sqlite3.connect(service.data / "ledger.sqlite3", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         assert until(lambda: not ready(service)) < 2.5
+        assert until(lambda: ask_health(service.target, "", 5) == "NOT_SERVING") < 1.5
         began = time.monotonic()
         with pytest.raises(grpc.RpcError) as refused:
             report(service, ids[0])
@@ -95,6 +97,7 @@ def test_a_ledger_locked_by_another_program_is_told_and_takes_no_time(tmp_path: 
         until(lambda: _accepted(service, ids[0]))
         assert {report(service, each) for each in ids[1:]} == {ACCEPTED}
         until(lambda: ready(service))
+        until(lambda: ask_health(service.target, "tilbud.v1.DecisionService", 5) == "SERVING")
         learned_well(service, 20)
 
 

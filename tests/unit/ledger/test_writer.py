@@ -112,3 +112,39 @@ async def test_stopping_commits_what_waits_and_then_refuses():
     assert not writer._thread.is_alive()
     with pytest.raises(LedgerUnavailable):
         writer.submit("b", 1)
+
+
+async def test_who_waits_for_a_commit_that_was_held_up_in_vain_fails_with_it():
+    """A ledger that is locked costs each call one wait for the lock, however many wait."""
+    gate, limits = threading.Event(), replace(Limits(), lock_wait_s=0.0)
+
+    def commit(given: Sequence[Any]) -> list[Any]:
+        assert gate.wait(10)
+        return [LedgerUnavailable("locked") for _ in given]
+
+    writer = Writer(commit, lambda _s, _r: None, limits)
+    first = writer.submit("a", 1)
+    await asyncio.sleep(0)
+    then = [writer.submit(number, 1) for number in range(3)]
+    gate.set()
+    answers = await asyncio.gather(first, *then, return_exceptions=True)
+    assert {str(answer) for answer in answers} == {"locked"}
+    await writer.stop()
+
+
+async def test_nobody_waits_for_a_commit_that_does_not_come_back():
+    """Those who wait for it or behind it are refused; what it did is done, and the next is committed."""
+    store = Store()
+    store.gate.clear()
+    writer = build(store)
+    first = writer.submit("a", 1)
+    await asyncio.sleep(0)
+    then = writer.submit("b", 1)
+    writer.give_up(LedgerUnavailable("hangs"))
+    for waiting in (first, then):
+        with pytest.raises(LedgerUnavailable, match="hangs"):
+            await waiting
+    store.gate.set()
+    assert await writer.submit("c", 1) == "c"
+    assert store.batches == [["a"], ["c"]]
+    await writer.stop()

@@ -1,0 +1,108 @@
+"""A process that serves says how it is, at each change, by its log, its health and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from tests.wiring import HandClock
+
+from tilbud.beats import Beats
+from tilbud.domain.clock import Now
+from tilbud.domain.errors import LedgerUnavailable
+from tilbud.domain.limits import Limits
+from tilbud.telemetry.log import logger
+from tilbud.telemetry.metrics import Metrics
+
+
+class HandLedger:
+    """A ledger whose condition is set by hand."""
+
+    def __init__(self) -> None:
+        self.wrong = ("", "")
+        self.reads_failed = 0
+        self.idle = 10.0
+        self.touched = 0
+
+    def trouble(self) -> tuple[str, str]:
+        return self.wrong
+
+    def failed_reads(self) -> int:
+        return self.reads_failed
+
+    def idle_s(self) -> float:
+        return self.idle
+
+    def look(self) -> None:
+        """Find nothing new."""
+
+    async def touch(self, now: Now) -> None:
+        assert now.service_us
+        self.touched += 1
+        if self.wrong[0]:
+            raise LedgerUnavailable(self.wrong[1])
+
+
+async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> None:
+    """However long it lasts, one line tells that it began and one that it is over."""
+    ledger = HandLedger()
+    told: list[bool] = []
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+
+    async def set_serving(*, serving: bool) -> None:
+        told.append(serving)
+
+    beats = Beats(
+        ledger=ledger,
+        clock=HandClock(),
+        unready=lambda: ledger.wrong[1],
+        set_serving=set_serving,
+        metrics=metrics,
+        limits=Limits(),
+        log=logger("test"),
+    )
+
+    def shown(kind: str) -> float | None:
+        return metrics.registry.get_sample_value("tilbud_ledger_trouble", {"kind": kind})
+
+    with capture_logs() as logged:
+        await beats.beat()
+        assert (told, shown("damaged")) == ([], 0)
+        ledger.wrong, ledger.reads_failed = ("damaged", "the ledger is damaged"), 3
+        for _ in range(3):
+            await beats.beat()
+            await asyncio.sleep(0)
+        assert (told, shown("damaged")) == ([False], 1)
+        ledger.wrong = ("", "")
+        await beats.beat()
+    assert (told, shown("damaged")) == ([False, True], 0)
+    assert [line["event"] for line in logged] == ["not_ready", "ready_again"]
+    assert metrics.registry.get_sample_value("tilbud_ledger_read_errors_total") == 3
+    assert beats.stalled() == ""
+
+
+async def test_a_ledger_that_is_busy_needs_no_proof() -> None:
+    """Only while nothing else is committed is a commit of nothing made."""
+    ledger = HandLedger()
+
+    async def set_serving(*, serving: bool) -> None:
+        assert serving
+
+    beats = Beats(
+        ledger=ledger,
+        clock=HandClock(),
+        unready=lambda: "",
+        set_serving=set_serving,
+        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test"),
+        limits=Limits(),
+        log=logger("test"),
+    )
+    ledger.idle = 0.0
+    await beats.beat()
+    await asyncio.sleep(0)
+    assert ledger.touched == 0
+    ledger.idle = 1.0
+    await beats.beat()
+    await asyncio.sleep(0)
+    assert ledger.touched == 1
