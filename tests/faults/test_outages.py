@@ -146,6 +146,33 @@ def test_a_ledger_that_was_deleted_acknowledges_nothing_more(tmp_path: Path, nam
             assert not (service.data / name).exists()
 
 
+@pytest.mark.parametrize("how", ["log cut", "database cut", "directory moved", "database replaced"])
+def test_a_ledger_that_was_changed_underneath_acknowledges_nothing_more(tmp_path: Path, how: str) -> None:
+    """Whatever was done to its files, no call after it is told that it was recorded."""
+    with served(tmp_path, FILES) as service:
+        decide(service, 0)
+        database = service.data / "ledger.sqlite3"
+        other = sqlite3.connect(database)
+        other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # or the database is too short to cut
+        other.close()
+        decide(service, 1)
+        if how == "log cut":
+            os.truncate(f"{database}-wal", 0)
+        elif how == "database cut":
+            os.truncate(database, database.stat().st_size // 2 // 4096 * 4096)
+        elif how == "directory moved":
+            service.data.rename(tmp_path / "moved")
+        else:
+            copy = database.with_name("copy")
+            copy.write_bytes(database.read_bytes())
+            copy.rename(database)
+        for number in range(2, 12):
+            with pytest.raises(grpc.RpcError) as refused:
+                decide(service, number)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert until(lambda: not ready(service)) < 2.5
+
+
 def test_workers_make_no_second_ledger(tmp_path: Path) -> None:
     """A worker that is started again refuses a ledger that is not there any more."""
     with served(tmp_path, FILES, ("--workers", "2")) as service:

@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Any
 
 from tilbud.domain.clock import Now
@@ -82,7 +81,6 @@ class Batches:
         self._condition = condition
         self._limits = limits
         self._watched = watched
-        self._log_looked_at_s = 0.0
         self._failed = False
 
     def commit(self, calls: Sequence[Recording | Work]) -> list[Any]:
@@ -152,12 +150,9 @@ class Batches:
         return results
 
     def _check_log(self) -> None:
-        """Look now and then whether the log was cut, while no other process can shorten it."""
-        now_s = monotonic()
-        if self._watched is not None and now_s - self._log_looked_at_s >= self._limits.beat_every_s:
-            self._log_looked_at_s = now_s
-            if cut := self._watched.files.log_cut():
-                raise _Lost(cut)
+        """See that the log was not cut, while no other process can shorten it: a commit would hide that."""
+        if self._watched is not None and (cut := self._watched.files.log_cut()):
+            raise _Lost(cut)
 
     def _probe(self) -> None:
         """Find out whether there is room for more than the few bytes of a commit without rows."""
