@@ -236,6 +236,8 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "code": {code.name for code in grpc.StatusCode},
         "result": {"loaded", "refused"},
         "file": {"database", "log"},
+        "field": {"features", "include_offers", "exclude_offers"},  # visitors say nothing wrong
+        "why": {"undeclared", "unknown_offer"},
         "le": number,
         "lineage": re.compile(r"[0-9a-f]{12}"),
         "version": re.compile(r"[\w.+-]+"),

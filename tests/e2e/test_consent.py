@@ -137,7 +137,8 @@ def test_without_consent_nothing_personal_is_stored_logged_or_labelled(service: 
         report(service, campaign, decided.decision_id, "bought")
         explain(service, campaign, decided.decision_id)
         asked.context.features["undeclared"].category = "DeniedNote"
-        assert refused(lambda asked=asked: service.decisions.Decide(asked))[1] == "INVALID_FIELD"
+        asked.context.features["DeniedName"].flag = True
+        explain(service, campaign, service.decisions.Decide(asked).decision_id)
     said = [
         customer(customer_id, traits={"tier": "DeniedTier"}),
         customer(customer_id, language="deniedtongue"),
@@ -154,7 +155,7 @@ def test_without_consent_nothing_personal_is_stored_logged_or_labelled(service: 
     assert happens(service, consenting, "cart", "GrantedEvent", consent=GRANTED) == ACCEPTED
     words = [
         customer_id, consenting, "DeniedNote", "DeniedPlace", "deniedtongue", "DeniedTier", "DeniedStage",
-        "DeniedEvent", "DeniedEventId",
+        "DeniedEvent", "DeniedEventId", "DeniedName",
     ]  # fmt: skip
     assert found(words, service.data, service.log) == {}
     assert found(["GrantedPlace", "GrantedEvent"], service.data).keys() == {"GrantedPlace", "GrantedEvent"}

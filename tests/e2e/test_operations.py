@@ -53,6 +53,7 @@ DESIGNED = {
     "calls_in_flight": set(),
     "ready": set(),
     "excluded_offers_total": {"campaign", "rule"},
+    "dropped_values_total": {"campaign", "field", "why"},
     "event_loop_stall_seconds_count": set(),
     "event_loop_stall_max_seconds": set(),
     "build_info": {"version", "vw_version"},

@@ -105,6 +105,7 @@ class Campaign(Section):
     exploration: Exploration = Field(default_factory=Exploration)
     variants: Variants = Field(default_factory=Variants)
     consent: Literal["required", "not_required"]
+    strict: bool = False
 
     @field_validator("time_zone")
     @classmethod

@@ -98,6 +98,7 @@ class Rules:
             )
             for offer in campaign.offers
         )
+        self._strict = campaign.strict
         self._index = {offer.id: number for number, offer in enumerate(campaign.offers)}
         self._ids = frozenset(self._index)
         self._topics = frozenset(topic for rules in self._offers for topic in rules.customer.topics)
@@ -120,7 +121,8 @@ class Rules:
         """Return which offers may be shown in `context` to a customer of whom `facts` are known.
 
         `include` (empty: all) and `exclude` narrow the catalogue for this call; `paused` are offers that are
-        switched off. Raises InvalidField where a list of the call names an offer the campaign does not have.
+        switched off. An offer that the campaign does not have is neither included nor there to exclude; where
+        the campaign is strict it raises InvalidField.
         """
         not_now, wishes = "", False
         if facts is not NOBODY:
@@ -172,7 +174,13 @@ class Rules:
             and self._topics.isdisjoint(preferences.blocked_topics)
         )
 
+    def has(self, ids: Iterable[str]) -> bool:
+        """Say whether the campaign has all of these offers."""
+        return self._ids.issuperset(ids)
+
     def _indexes(self, field: str, ids: Iterable[str]) -> frozenset[int]:
+        if not self._strict:
+            return frozenset([self._index[each] for each in ids if each in self._index])
         try:
             return frozenset([self._index[each] for each in ids])
         except KeyError as error:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from tilbud.domain.admission import WRONG_KIND, admit
 from tilbud.domain.campaign import Campaign
 from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.context import (
@@ -41,7 +42,6 @@ from tilbud.domain.limits import Limits
 
 NO_CONSENT = "no_consent"
 TOO_OLD = "too_old"
-WRONG_KIND = "wrong_kind"
 _NOTHING_DROPPED: Mapping[str, str] = {}
 _PLAIN_KEPT_MAX = 1_024
 _MINUTE_US = 60_000_000
@@ -60,6 +60,7 @@ class Situations:
 
     def __init__(self, campaign: Campaign, policy: ContactPolicy) -> None:
         declared = campaign.context
+        self._strict = campaign.strict
         self._vocabulary = campaign.vocabulary()
         self._traits = tuple(
             (name, rule.kind, rule.max_age_us or declared.max_age_us)
@@ -89,9 +90,13 @@ class Situations:
         """Check what the caller said, complete it with what is known, and name what is not used.
 
         `customer_said`: the call named a customer. `happened` is read with consent only. Raises
-        InvalidField as `read_context` does.
+        InvalidField where the time is none, or there are too many features; of a strict campaign as
+        `read_context` does.
         """
-        if customer is UNKNOWN_CUSTOMER and happened is NOTHING_HAPPENED and not (
+        bad = _NOTHING_DROPPED
+        if not self._strict:
+            said, bad = admit(said, self._vocabulary, limits)
+        if not bad and customer is UNKNOWN_CUSTOMER and happened is NOTHING_HAPPENED and not (
             customer_said or said.features or said.place or said.language or said.country or said.time_zone
         ):  # fmt: skip
             return self._plain(said, now_us, limits)
@@ -104,6 +109,8 @@ class Situations:
         else:
             context = read_context(said, self._vocabulary, now_us, limits, consented=False)
             dropped = self._unused(said, customer_said=customer_said or customer.version > 0)
+        if bad:
+            dropped = dict(sorted({**dropped, **bad}.items()))
         return Situation(self._segmented(context), dropped, self._quiet(said, profile, context, now_us))
 
     def _plain(self, said: ContextInput, now_us: int, limits: Limits) -> Situation:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
+from tilbud.domain.admission import OFFER_LISTS, UNKNOWN_OFFER
+from tilbud.domain.admission import REASONS as BAD_VALUES
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import (
     ANONYMOUS,
@@ -79,14 +81,14 @@ class Askers:
 
         `off` are the switches that are off. Raises InvalidField.
         """
-        asking = self.read(request, served, now_us)
+        asking = _noting(request, served, self.read(request, served, now_us))
         context = asking.situation.context
         eligibility = served.rules.check(
             context, request.include_offers, request.exclude_offers, off, asking.facts
         )
         question = request.question(self._key, consented=asking.consented)
         asked = Asked(asking, eligibility, served.encode(context), question)
-        if not _is_own(request):
+        if not _is_own(request) and BAD_VALUES.isdisjoint(asking.situation.dropped.values()):
             known = _within_the_minute(served, now_us)
             if len(known) < self._limits.context_cache_entries_max:
                 known[_question(request, off)] = asked
@@ -120,6 +122,16 @@ class Askers:
         if not customer.number or not served.situations.needs_history:
             return NOTHING_HAPPENED
         return self._customers.happened(customer.number, served.id)
+
+
+def _noting(request: DecideRequest, served: ServedCampaign, asking: Asking) -> Asking:
+    """Return the asking with a note of lists that name an offer the campaign does not have."""
+    lists = zip(OFFER_LISTS, (request.include_offers, request.exclude_offers), strict=True)
+    unknown = {name: UNKNOWN_OFFER for name, ids in lists if ids and not served.rules.has(ids)}
+    if not unknown:
+        return asking
+    dropped = dict(sorted({**asking.situation.dropped, **unknown}.items()))
+    return asking._replace(situation=asking.situation._replace(dropped=dropped))
 
 
 def _within_the_minute(served: ServedCampaign, now_us: int) -> dict[Hashable, Any]:

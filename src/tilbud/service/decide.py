@@ -54,6 +54,7 @@ class _Drawn(NamedTuple):
     decision: Decision
     contact: Contact | None
     eligibility: Eligibility | None
+    dropped: Mapping[str, str]
     asked: float
 
 
@@ -275,6 +276,8 @@ class DecideService:
 
     def _count(self, drawn: _Drawn) -> None:
         self._metrics.decided(drawn.decision, perf_counter() - drawn.asked)
+        if drawn.dropped:
+            self._metrics.dropped(drawn.decision.campaign, drawn.dropped)
         if drawn.eligibility and drawn.eligibility.removed:
             rules = [rule for _, rule in drawn.eligibility.removed]
             for rule in set(rules):
@@ -304,6 +307,8 @@ class DecideService:
                 served, asking, eligibility, channel, now.steady_us, pending=request.defer_activation
             )
             if kept is not None:
+                if not request.dry_run:
+                    self._metrics.dropped(served.id, asking.situation.dropped)
                 return self._again(kept, request, question)
         eligibility = self._contacting.capped(served, asking, eligibility, channel, now.steady_us)
         record = Record(
@@ -322,10 +327,12 @@ class DecideService:
         )
         if decision.reason is Reason.FALLBACK_NO_TIME and not request.dry_run:
             self._metrics.decided(decision, perf_counter() - asked)
+            self._metrics.dropped(served.id, asking.situation.dropped)
         if request.dry_run or decision.reason is Reason.FALLBACK_NO_TIME:
             return Answer(decision, recorded=False, include_ranking=request.include_ranking)
         contact = contact_of(served, asking, eligibility, decision, channel)
-        return _Drawn(request, decision, contact, None if asking.refused else eligibility, asked)
+        shown = None if asking.refused else eligibility
+        return _Drawn(request, decision, contact, shown, asking.situation.dropped, asked)
 
     def _again(self, kept: Kept, request: DecideRequest, question: Question) -> Answer | _Repeated:
         changed = None if kept.payload == kept.decision.payload else kept.payload

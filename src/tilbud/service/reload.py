@@ -405,6 +405,7 @@ class CampaignLoader:
         for served in self._catalog.all():
             self._metrics.stand_in.labels(served.id).set(served.model.stand_in)
             self._metrics.relearning_failures.labels(served.id)  # from the start: at 0
+            self._metrics.served(served.id)
         self._metrics.campaigns.set(len(self._catalog.all()))
         self._metrics.reloads.labels("loaded").inc()
         self._log.info(

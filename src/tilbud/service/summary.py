@@ -173,6 +173,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
+        **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),
         "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
     }
 

@@ -24,6 +24,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tilbud.domain.admission import FEATURES, OFFER_LISTS, UNDECLARED, UNKNOWN_OFFER
+from tilbud.domain.admission import REASONS as BAD_VALUES
 from tilbud.domain.decisions import Decision, Reason, Settlement
 from tilbud.domain.switches import Pause
 from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
@@ -116,6 +118,11 @@ class Metrics:
         self._excluded = tallies(
             "excluded_offers", "Offers a rule removed from a decision", "campaign", "rule"
         )
+        self._dropped = tallies(
+            "dropped_values",
+            "Values of calls that a decision was made without, by why",
+            "campaign", "field", "why",
+        )  # fmt: skip
         self._outcomes = counter(
             "outcomes",
             "Reported outcomes by status: accepted, duplicate, late, held, orphan, refused",
@@ -303,6 +310,17 @@ class Metrics:
     def excluded(self, campaign: str, rule: str, offers: int) -> None:
         """Count offers that a rule removed from one decision."""
         self._excluded.labels(campaign, rule).inc(offers)
+
+    def dropped(self, campaign: str, dropped: Mapping[str, str]) -> None:
+        """Count what one decision was made without since it was said wrongly; its fields are declared."""
+        for name, why in dropped.items():
+            if why in BAD_VALUES:
+                self._dropped.labels(campaign, name, why).inc()
+
+    def served(self, campaign: str) -> None:
+        """Begin at 0 what a changed file may make callers say wrongly."""
+        for field_why in ((FEATURES, UNDECLARED), *((name, UNKNOWN_OFFER) for name in OFFER_LISTS)):
+            self._dropped.labels(campaign, *field_why)
 
     def outcome(self, campaign: str, outcome: str, status: str) -> None:
         """Count one reported outcome; both names must be declared ones."""

@@ -75,7 +75,12 @@ def _context(said: decisions_pb2.Context) -> ContextInput:
 def _features(said: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
     if len(said) > _LIMITS.features_max:  # before each of them is read
         raise InvalidField("context.features", f"at most {_LIMITS.features_max} features, got {len(said)}")
-    return {nfc(name): feature_value(f"context.features[{name[:64]}]", value) for name, value in said.items()}
+    return {nfc(name): _said_value(value) for name, value in said.items()}
+
+
+def _said_value(value: decisions_pb2.FeatureValue) -> FeatureValue:
+    """Return the value of a message; "" where it has none, which the campaign then does without."""
+    return feature_value("", value) if value.WhichOneof("kind") else ""
 
 
 def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue:

@@ -195,11 +195,15 @@ class DecideRequest(_message.Message):
 
     @_builtins.property
     def include_offers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these offers may be shown. Empty: all. At most 1,000; an unknown id is INVALID_ARGUMENT."""
+        """Only these offers may be shown. Empty: all. At most 1,000. An id that the campaign does not have includes
+        nothing; of a strict campaign it is INVALID_ARGUMENT.
+        """
 
     @_builtins.property
     def exclude_offers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """These offers may not be shown. At most 1,000; an unknown id is INVALID_ARGUMENT."""
+        """These offers may not be shown. At most 1,000. An id that the campaign does not have is not there to exclude;
+        of a strict campaign it is INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
@@ -226,7 +230,10 @@ Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
 @_typing.final
 class Context(_message.Message):
     """What is known of the situation. Every field is optional; an empty device, channel or journey
-    stage counts as "unknown".
+    stage counts as "unknown". A value that breaks its limit is not used, as if it had not been said: it is
+    counted (tilbud_dropped_values_total) and told by ExplainDecision, and costs nothing else. A time out of its
+    years and more than 100 features are INVALID_ARGUMENT; so is every such value where the campaign's file says
+    `strict: true`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -270,9 +277,7 @@ class Context(_message.Message):
     characters.
     """
     time_zone: _builtins.str
-    """IANA name, such as "Europe/Copenhagen"; unknown: INVALID_ARGUMENT. Empty: the customer's, then
-    the campaign's.
-    """
+    """IANA name, such as "Europe/Copenhagen". Empty, or no such zone: the customer's, then the campaign's."""
     language: _builtins.str
     """Language as a device has it: "da", "da-DK", "da_DK.UTF-8", or an Accept-Language header, of which the most
     wanted counts. Read by BCP 47 and CLDR: a rule for "da" also takes "da-DK", one for "no" takes "nb" and
@@ -291,8 +296,8 @@ class Context(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
-        """Features the campaign declares under context.features, by name, of the declared kind. An
-        undeclared name or another kind is INVALID_ARGUMENT. At most 100.
+        """Features the campaign declares under context.features, by name, of the declared kind. One that is not
+        declared, or of another kind, is not used. At most 100.
         """
 
     def __init__(
@@ -962,8 +967,10 @@ class DroppedValue(_message.Message):
     name: _builtins.str
     """Its name, such as place or a trait's."""
     reason: _builtins.str
-    """Why: no_consent, too_old (a trait beyond its max_age), or wrong_kind (a trait of another kind than the
-    campaign declares).
+    """Why: no_consent, too_old (a trait beyond its max_age), wrong_kind (a feature or trait of another kind than
+    the campaign declares), empty, too_long, control_characters, out_of_range (a number that is none, or none of
+    32 bits), unknown_zone, unknown_offer (a list names an offer that the campaign does not have), or undeclared
+    (of features: what they are called is not kept).
     """
     def __init__(
         self,

@@ -193,9 +193,9 @@ def test_calls_narrow_the_catalogue():
 
 
 @pytest.mark.parametrize("field", ["include_offers", "exclude_offers"])
-def test_unknown_offers_are_refused(field):
-    """A list that names an offer the campaign does not have is refused by its name."""
-    rules = Rules(campaign())
+def test_a_strict_campaign_refuses_unknown_offers(field):
+    """Where the campaign is strict, a list that names an offer it does not have is refused by its name."""
+    rules = Rules(campaign(strict=True))
     lists = {"include": ("a", "zz")} if field == "include_offers" else {"exclude": ("zz",)}
     with pytest.raises(InvalidField) as refused:
         rules.check(context(), **lists)
@@ -203,10 +203,20 @@ def test_unknown_offers_are_refused(field):
     assert "zz" in refused.value.problem
 
 
+def test_lists_may_name_offers_that_are_gone():
+    """An offer that is gone is not there to exclude, and includes nothing; the rest of a list holds."""
+    rules = Rules(campaign())
+    assert rules.check(context(), exclude=("zz", "a")).eligible == (1,)
+    assert rules.check(context(), include=("zz", "a")).eligible == (0,)
+    assert rules.check(context(), include=("zz",)).eligible == ()
+    assert rules.has(("a", "b", "a"))
+    assert not rules.has(("a", "zz"))
+
+
 def test_a_long_unknown_offer_makes_no_long_error():
     """An error repeats only the beginning of what it was given."""
     with pytest.raises(InvalidField) as refused:
-        Rules(campaign()).check(context(), include=("z" * 100_000,))
+        Rules(campaign(strict=True)).check(context(), include=("z" * 100_000,))
     assert len(str(refused.value)) < 200
 
 

@@ -288,11 +288,68 @@ def test_quiet_hours_count_in_the_quiet_channels(channels, channel, quiet):
         ({"device": "a\n"}, "context.device"),
     ],
 )
-def test_bad_input_names_its_field(said, field, consented):
-    """What a caller must not say is refused by the field's name, whoever the customer is."""
+def test_a_strict_campaign_names_the_field_of_bad_input(said, field, consented):
+    """Of a strict campaign, what a caller must not say is refused by name, whoever the customer is."""
+    strict = campaign(strict=True, **FULL)
     for customer in (UNKNOWN_CUSTOMER, known(traits={"tier": ("gold", 0)})):
         with pytest.raises(InvalidField) as refused:
-            read(customer=customer, consented=consented, **said)
+            read(strict, customer, consented=consented, **said)
+        assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("said", "dropped"),
+    [
+        ({"place": "\0"}, {"place": "control_characters"}),
+        ({"place": "x" * 129}, {"place": "too_long"}),
+        ({"language": "x" * 129}, {"language": "too_long"}),
+        ({"country": "ß" * 128}, {"country": "too_long"}),
+        ({"time_zone": "Mars/Base"}, {"time_zone": "unknown_zone"}),
+        ({"time_zone": "x" * 129}, {"time_zone": "too_long"}),
+        ({"device": "x" * 129}, {"device": "too_long"}),
+        ({"journey_stage": "a\n"}, {"journey_stage": "control_characters"}),
+        ({"features": {"rich": True, "gone": 1.0, "last_event": "cart"}}, {"features": "undeclared"}),
+        ({"features": {"tier": 1.0, "basket": "x"}}, {"tier": "wrong_kind", "basket": "wrong_kind"}),
+        ({"features": {"basket": True}}, {"basket": "wrong_kind"}),
+        ({"features": {"basket": float("nan")}}, {"basket": "out_of_range"}),
+        ({"features": {"basket": -1e39}}, {"basket": "out_of_range"}),
+        ({"features": {"basket": "", "tier": ""}}, {"basket": "empty", "tier": "empty"}),
+        ({"features": {"tier": "x" * 129}}, {"tier": "too_long"}),
+    ],
+)  # fmt: skip
+def test_a_bad_value_costs_itself_alone(said, dropped):
+    """What is undeclared, of another kind or beyond its limit is dropped with its reason alone."""
+    features = {"value": 3.0, **said.pop("features", {})}
+    found = read(features=features, channel="web", **said)
+    assert dict(found.dropped) == dropped
+    assert list(found.dropped) == sorted(dropped)
+    assert found.context.channel == "web"
+    assert found.context.features["value"] == 3.0
+    assert set(found.context.features) <= {"value", "rich", "left", "mobile"}
+    assert found.context.value("place") is found.context.value("language") is None
+    assert found.context.device == ("other" if "device" in dropped else "unknown")
+    without = read(features=features, channel="web", consented=False, **said)
+    assert dropped.items() <= without.dropped.items()
+    assert "gone" not in without.dropped
+
+
+def test_what_is_dropped_was_not_said():
+    """A bad trait, time zone or language of a call leaves room for what is stored of the customer."""
+    customer = known(traits={"tier": ("gold", 0)}, language="da", time_zone="Asia/Tokyo")
+    found = read(customer=customer, time_zone="x", language="x" * 200, features={"tier": 1.0})
+    assert found.context.features["tier"] == "gold"
+    assert found.context.language == "da"
+    assert found.context.moment.hour == 21
+
+
+def test_a_time_that_is_none_and_too_many_features_are_refused():
+    """They are no value among others: the call is refused by the field's name, strict or not."""
+    for said, field in (
+        ({"time_us": -1}, "context.time"),
+        ({"features": {f"f{number}": 1.0 for number in range(101)}}, "context.features"),
+    ):
+        with pytest.raises(InvalidField) as refused:
+            read(**said)
         assert refused.value.field == field
 
 
