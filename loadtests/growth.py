@@ -11,7 +11,7 @@
  * eligible: campaigns whose decisions each have their own eligible offers (a cap on each offer, asked by
    customers; lists of `include_offers`), beside a campaign of as many offers without rules, asked by the
    same customers or by nobody, in the same run, the two taking turns, by BatchDecide(100). Bytes are those of
-   the ledger's file once the service has stopped, which empties its log into it, less those it had before;
+   the ledger's file once the service has stopped, which empties its log into it;
  * workers: `--workers` 1 to 4 at 32 connections, one call in flight on each, since the kernel spreads
    connections over workers, not calls. One process uses more than one core, since gRPC and the ledger's
    writer have threads of their own: so the measure is one worker held on one core, h2load on another. Where
@@ -28,7 +28,6 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from rich.table import Table
 from arriving import in_turn
 from filling import FILL_BATCH, campaigns_in, fill, question
 from histograms import Seen
+from sending import send
 from serving import (
     BATCH_DECIDE,
     BATCH_IN_FLIGHT,
@@ -222,12 +222,11 @@ class Kind:
 
     def campaign(self, *, ruled: bool) -> str:
         """Return the campaign's file, with its rules or without."""
-        text = offers_campaign(self.offers)
-        return (
-            text.replace("}}\n  - ", "}, caps: [{times: 1, per: 7d}]}\n  - ")
-            if ruled and self.capped
-            else text
-        )
+        lines = offers_campaign(self.offers).splitlines(keepends=True)
+        if ruled and self.capped:
+            cap = ", caps: [{times: 1, per: 7d}]}\n"
+            lines = [f"{line[:-2]}{cap}" if line.startswith("  - ") else line for line in lines]
+        return "".join(lines)
 
     def batches(self, decisions: int, *, ruled: bool) -> list[bytes]:
         """Return so many questions, a hundred to a message."""
@@ -266,7 +265,6 @@ def by_eligible(decisions: int, rounds: int) -> Table:
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             sides = {ruled: directory / ("ruled" if ruled else "free") for ruled in (True, False)}
-            before = {ruled: ledger_bytes(data) for ruled, data in sides.items()}
             rates: dict[bool, list[float]] = {True: [], False: []}
             with ExitStack() as both:
                 servers = {}
@@ -278,7 +276,7 @@ def by_eligible(decisions: int, rounds: int) -> Table:
                         messages = kind.batches(decisions // rounds // BATCH_SIZE * BATCH_SIZE, ruled=ruled)
                         rates[ruled].append(all_of(servers[ruled], messages))
             made = rounds * (decisions // rounds // BATCH_SIZE * BATCH_SIZE)
-            each = {ruled: (ledger_bytes(data) - before[ruled]) / made for ruled, data in sides.items()}
+            each = {ruled: ledger_bytes(data) / made for ruled, data in sides.items()}
         table.add_row(
             kind.name,
             f"{statistics.median(rates[True]):,.0f}",
@@ -293,13 +291,11 @@ def all_of(server: Server, messages: Sequence[bytes]) -> float:
     """Ask every message once, one at a time; return the decisions a second."""
     count = len(messages)
     with accounted(server, BatchDecide=count, decisions=count * BATCH_SIZE):
-        started = time.perf_counter()
-        in_turn(server.port, BATCH_DECIDE, messages, count, 1)
-        return count * BATCH_SIZE / (time.perf_counter() - started)
+        return send(server.port, [[(BATCH_DECIDE, message) for message in messages]]).rate * BATCH_SIZE
 
 
 def ledger_bytes(data: Path) -> int:
-    """Return the bytes of a ledger's files; 0 where there is none yet."""
+    """Return the bytes of a ledger's files."""
     return sum(file.stat().st_size for file in data.glob("data/ledger.sqlite3*"))
 
 

@@ -180,7 +180,7 @@ class Situations:
             *(("place",) if said.place else ()),
             *(("language",) if said.language else ()),
             *(("country",) if said.country else ()),
-            *said.features,
+            *(self._vocabulary.features.keys() & said.features.keys()),  # no word of the caller's own
         }
         return dict.fromkeys(sorted(names), NO_CONSENT) if names else _NOTHING_DROPPED
 

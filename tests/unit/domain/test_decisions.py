@@ -189,7 +189,7 @@ def test_a_device_is_known_again_by_the_campaigns_word_for_it(said, word):
 
 
 def before(request: DecideRequest) -> bytes:
-    """Return the fingerprint that versions up to 0.3 kept of a question."""
+    """Return the fingerprint that earlier versions kept of a question."""
     said = request.context
     features = sorted((name, type(value).__name__, value) for name, value in said.features.items())
     asked = (request.customer_id, *said[:8], features, int(request.consent), *request[5:9])
