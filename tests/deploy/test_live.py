@@ -222,7 +222,7 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "offer": {offer.id for campaign in campaigns for offer in (*campaign.offers, campaign.fallback)}
         | {""},  # a paused campaign
         "variant": {"personalized", "control"},
-        "reason": set(REASONS.values()),
+        "reason": {*REASONS.values(), "full", "closed", "no_space", "failed"},
         "rule": set(RULES),
         "outcome": {outcome for campaign in campaigns for outcome in campaign.reward.outcomes},
         "status": {
@@ -236,6 +236,8 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "code": {code.name for code in grpc.StatusCode},
         "result": {"loaded", "refused"},
         "file": {"database", "log"},
+        "customer": {"known", "unknown"},
+        "kind": {"lost", "damaged", "not_committing", "not_reading"},
         "field": {"features", "include_offers", "exclude_offers"},  # visitors say nothing wrong
         "why": {"undeclared", "unknown_offer"},
         "le": number,

@@ -301,23 +301,26 @@ def test_traits_and_segments_open_offers_until_they_are_too_old(service: Service
     """A trait older than its max_age is not used, and the explanation says so."""
     grant(service, "old-hand", traits={"tier": "gold", "points": 200.0})
     assert {"gold-only", "for-keen", "for-points"} <= ranked(service, "ruled", "old-hand")
-    profile = cpb.Customer(customer_id="old-hand")
+    grant(service, "older-hand")
+    profile = cpb.Customer(customer_id="older-hand")
     profile.traits["points"].CopyFrom(cpb.Trait(value=value(200.0), update_time=ago(31 * DAY_S)))
     profile.traits["tier"].CopyFrom(cpb.Trait(value=value("gold"), update_time=ago(364 * DAY_S)))
     update(service, profile)
-    assert "for-points" not in ranked(service, "ruled", "old-hand")
-    assert {"gold-only", "for-keen"} <= ranked(service, "ruled", "old-hand")
-    explained = explain(service, "ruled", decide(service, "ruled", "old-hand").decision_id)
+    assert "for-points" not in ranked(service, "ruled", "older-hand")
+    assert {"gold-only", "for-keen"} <= ranked(service, "ruled", "older-hand")
+    explained = explain(service, "ruled", decide(service, "ruled", "older-hand").decision_id)
     assert dropped(explained) == {"points": "too_old"}
     assert "points" not in used(explained)
     assert used(explained)["tier"] == "gold"
     assert removed(explained)["for-points"] == "when"
+    grant(service, "oldest-hand")
+    profile.customer_id = "oldest-hand"
     profile.traits["tier"].update_time.CopyFrom(ago(366 * DAY_S))
     profile.traits["points"].CopyFrom(cpb.Trait(value=value("many")))
     update(service, profile)
-    explained = explain(service, "ruled", decide(service, "ruled", "old-hand").decision_id)
+    explained = explain(service, "ruled", decide(service, "ruled", "oldest-hand").decision_id)
     assert dropped(explained) == {"points": "wrong_kind", "tier": "too_old"}
-    assert not {"gold-only", "for-keen"} & ranked(service, "ruled", "old-hand")
+    assert not {"gold-only", "for-keen"} & ranked(service, "ruled", "oldest-hand")
 
 
 # One voice across channels
