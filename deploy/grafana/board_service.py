@@ -281,6 +281,57 @@ def board() -> Dashboard:
                 [Query(f"max by (job, file) (tilbud_ledger_bytes{{{PROCESSES}}})", "{{job}} {{file}}")],
             ),
             Panel(
+                "The ledger's trouble",
+                "Processes whose ledger is lost, damaged, does not commit or cannot be read; failed reads "
+                "and outages a second; acknowledged commits it lacked at the start.",
+                "none",
+                [
+                    Query(f"sum by (kind) (tilbud_ledger_trouble{{{PROCESSES}}})", "{{kind}}"),
+                    Query(rate("tilbud_ledger_read_errors_total", PROCESSES), "failed reads"),
+                    Query(rate("tilbud_outages_total", PROCESSES), "outages"),
+                    Query(f"max(tilbud_ledger_lost_commits{{{PROCESSES}}})", "lost commits"),
+                ],
+            ),
+            Panel(
+                "Clocks",
+                "How far the wall clock jumped, and for what share of the time nobody could commit, when the "
+                "service clock stood still.",
+                "s",
+                [
+                    Query(f"max(tilbud_wall_clock_jump_seconds{{{PROCESSES}}})", "wall clock jump"),
+                    Query(rate("tilbud_outage_seconds_total", PROCESSES), "outages, a second"),
+                ],
+            ),
+            Panel(
+                "Relearning",
+                "Settlements that are left to learn anew, models that stand in meanwhile, failed tries a "
+                "second, and seconds until it is due.",
+                "none",
+                [
+                    Query(
+                        or_zero(f"max by (campaign) (tilbud_relearning_settlements_left{{{PROCESSES}}})"),
+                        "left {{campaign}}",
+                    ),
+                    Query(or_zero(f"sum(tilbud_stand_in{{{PROCESSES}}})"), "stand in"),
+                    Query(or_zero(rate("tilbud_relearning_failures_total", PROCESSES)), "failed"),
+                    Query(
+                        or_zero(f"max(tilbud_relearning_due_timestamp_seconds{{{PROCESSES}}} > 0) - time()"),
+                        "due in seconds",
+                    ),
+                ],
+            ),
+            Panel(
+                "Left out",
+                "Values of calls that were dropped a second, campaign files that were refused, and open "
+                "decisions of campaigns whose file is away.",
+                "none",
+                [
+                    Query(or_zero(rate("tilbud_dropped_values_total", PROCESSES)), "dropped values"),
+                    Query(f"max(tilbud_campaign_files_refused{{{PROCESSES}}})", "files refused"),
+                    Query(or_zero(f"max(tilbud_unserved_decisions{{{PROCESSES}}})"), "unserved decisions"),
+                ],
+            ),
+            Panel(
                 "What fails behind the calls",
                 "A second: turns of settling or learning, by campaign (or what else a turn does), "
                 "checkpoints not written or loaded, campaign files refused.",
