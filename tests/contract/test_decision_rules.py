@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.builders import (
+    ACTIVATION_WINDOW_US,
     CAMPAIGN,
     GRACE_US,
     RULES,
@@ -18,9 +21,9 @@ from tests.builders import (
 
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import NO_RULES
-from tilbud.domain.errors import InvalidField, UnknownDecision
-from tilbud.domain.rewards import OutcomeStatus, RewardRules
-from tilbud.ledger.port import Activated, Ledger, Settled
+from tilbud.domain.errors import IdReused, InvalidField, UnknownDecision
+from tilbud.domain.rewards import CountedOutcome, OutcomeStatus, RewardRules
+from tilbud.ledger.port import Activated, Ledger, Settled, Showed
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
@@ -127,3 +130,50 @@ async def test_rules_are_found_word_for_word(ledger):
     found = ledger.find(CAMPAIGN, "d1")
     assert found is not None
     assert found.rules == OWN.text()
+
+
+SHOWING = replace(OWN, shows=frozenset({"click"}))
+
+
+async def test_an_outcome_that_shows_activates_a_decision_that_waits(ledger):
+    """A click whose activation was lost opens the window now, counts, and so does what was held before it."""
+    await _record(ledger, "d1", SHOWING, deferred=True)
+    assert await ledger.receive([outcome("d1", "leave")], at(1)) == [HELD]
+    [showed] = await ledger.receive([outcome("d1", "click")], at(10))
+    opened = Activated(at(10).wall_us + SHOWING.window_us, repeated=False, held=1)
+    assert showed == Showed(ACCEPTED, opened)
+    assert ledger.oldest_due_service_us(CAMPAIGN) == at(10).service_us + SHOWING.window_us + SHOWING.grace_us
+    [again] = await ledger.activate([activation("d1")], at(11))
+    assert again == replace(opened, repeated=True, held=0)
+    rewards = SHOWING.rewards
+    counted = [CountedOutcome(name, 1.0, 0, name) for name in ("leave", "click")]
+    assert await _rewards(ledger, 10 + DUE_S) == [rewards.reward(counted).value]
+
+
+async def test_a_decision_is_shown_once_and_by_what_is_new(ledger):
+    """A repeat is a duplicate; one under a taken event id, or of what does not show, activates nothing."""
+    await _record(ledger, "d1", SHOWING, deferred=True)
+    assert await ledger.receive([outcome("d1", "leave", event_id="e")], at(1)) == [HELD]
+    [refused] = await ledger.receive([outcome("d1", "click", event_id="e")], at(2))
+    assert isinstance(refused, IdReused)
+    assert await ledger.receive([outcome("d1", "leave")], at(3)) == [HELD]
+    [showed] = await ledger.receive([outcome("d1", "click")], at(4))
+    assert isinstance(showed, Showed)
+    assert await ledger.receive([outcome("d1", "click")], at(5)) == [DUPLICATE]
+
+
+async def test_an_outcome_shows_nothing_that_was_void_or_is_too_late(ledger):
+    """What was shown instead, or not in time, stays as it is."""
+    await _record(ledger, "void", SHOWING, deferred=True)
+    await ledger.activate([activation("void", shown_offer_id="bundle")], at(1))
+    await _record(ledger, "late", SHOWING, deferred=True)
+    late_s = (ACTIVATION_WINDOW_US + GRACE_US) / 1e6
+    assert await ledger.receive([outcome("void"), outcome("late")], at(late_s)) == [LATE, LATE]
+
+
+async def test_an_outcome_that_ends_and_shows_is_due_at_once(ledger):
+    """It activates, counts and settles."""
+    ends = rules(ends_now=frozenset({"click"}), shows=frozenset({"click"}))
+    await _record(ledger, "d1", ends, deferred=True)
+    await ledger.receive([outcome("d1", "click")], at(10))
+    assert ledger.oldest_due_service_us(CAMPAIGN) == at(10).service_us

@@ -21,7 +21,7 @@ _RULES_KEPT_MAX = 2_000
 
 @dataclass(frozen=True, slots=True)
 class DecisionRules:
-    """What outcomes of a decision are worth, which of them end it, and how long it waits for them."""
+    """What outcomes of a decision are worth, what they bring about, and how long it waits for them."""
 
     rewards: RewardRules
     final: frozenset[str]
@@ -29,6 +29,7 @@ class DecisionRules:
     window_us: int
     activation_window_us: int
     grace_us: int
+    shows: frozenset[str] = frozenset()  # outcomes that activate a decision
 
     @classmethod
     def of(cls, section: RewardSection) -> DecisionRules:
@@ -40,6 +41,7 @@ class DecisionRules:
             window_us=section.window_us,
             activation_window_us=section.activation_window_us,
             grace_us=section.grace_us,
+            shows=frozenset(name for name, rule in section.outcomes.items() if rule.shows),
         )
 
     @property
@@ -62,6 +64,7 @@ class DecisionRules:
                     "window_us": self.window_us,
                     "activation_window_us": self.activation_window_us,
                     "grace_us": self.grace_us,
+                    **({"shows": sorted(self.shows)} if self.shows else {}),
                 },
                 separators=(",", ":"),
                 sort_keys=True,
@@ -99,6 +102,7 @@ def parse_rules(text: Text) -> DecisionRules | None:
             window_us=int(kept["window_us"]),
             activation_window_us=int(kept["activation_window_us"]),
             grace_us=int(kept["grace_us"]),
+            shows=frozenset(kept.get("shows", ())),
         )
     except (ValueError, TypeError, LookupError, AttributeError):
         raise LedgerInvalid("the reward rules of a recorded decision are damaged: restore a backup") from None

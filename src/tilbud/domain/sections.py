@@ -150,10 +150,14 @@ _NOT_CONVERTED = (
 
 
 class OutcomeRule(Section):
-    """What one outcome is worth, and whether it ends the story."""
+    """What one outcome is worth, whether it ends the story, and whether it tells that the offer was shown."""
 
     weight: Annotated[Finite, Field(description=f"The reward of one, of value 1. {_NOT_CONVERTED}")]
     final: bool = False
+    shows: Annotated[
+        bool,
+        Field(description="A deferred decision that waits for its activation is activated by this outcome."),
+    ] = False
 
 
 def _outcome_rule(written: object) -> object:

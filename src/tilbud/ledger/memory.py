@@ -37,7 +37,15 @@ from tilbud.ledger import window as windows
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory_customers import MemoryCustomers
 from tilbud.ledger.memory_entries import OPEN, Campaign, Entry, Lease
-from tilbud.ledger.port import ActivateResult, Activation, LedgerInfo, ReceiveResult, Settled
+from tilbud.ledger.port import (
+    Activated,
+    ActivateResult,
+    Activation,
+    LedgerInfo,
+    ReceiveResult,
+    Settled,
+    Showed,
+)
 from tilbud.ledger.window import Window, check_decision, is_old
 
 
@@ -165,6 +173,8 @@ class MemoryLedger(MemoryCustomers):
             return OutcomeStatus.DUPLICATE if same else IdReused("event_id", outcome.event_id)
         if len(entry.received) >= self._limits.outcomes_max:
             return TooManyOutcomes(self._limits.outcomes_max)
+        if entry.window.state is State.PENDING and (showed := self._show(entry, outcome, now)) is not None:
+            return showed
         clocks = self._clocks(campaign, now)
         arrival = windows.arrive(entry.window, outcome, clocks)
         weight = None if entry.rules is None else outcome.weight
@@ -175,6 +185,18 @@ class MemoryLedger(MemoryCustomers):
             campaign.wait(entry)
         self._remember(entry, outcome, now)
         return arrival.status
+
+    def _show(self, entry: Entry, outcome: Outcome, now: Now) -> Showed | None:
+        """Activate a decision that waits, by a new outcome that tells so; None: it does not."""
+        if entry.rules is None or outcome.outcome not in entry.rules.shows:
+            return None
+        activation = Activation(outcome.campaign, outcome.decision_id, "", entry.rules)
+        activated = self._activate(activation, now)
+        if not isinstance(activated, Activated):
+            return None
+        status = self._receive(outcome, now)
+        assert isinstance(status, OutcomeStatus), "it is new, and there is room"
+        return Showed(status, activated)
 
     def _remember(self, entry: Entry, outcome: Outcome, now: Now) -> None:
         """Keep when an outcome last happened, unless consent was taken back after its decision."""

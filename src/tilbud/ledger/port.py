@@ -111,7 +111,17 @@ class Erased:
 
 
 EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField
-ReceiveResult = OutcomeStatus | UnknownDecision | IdReused | InvalidField | TooManyOutcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Showed:
+    """What an outcome met that first activated its decision, and that activation."""
+
+    status: OutcomeStatus
+    activated: Activated
+
+
+ReceiveResult = OutcomeStatus | Showed | UnknownDecision | IdReused | InvalidField | TooManyOutcomes
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
 
@@ -228,8 +238,9 @@ class Ledger(LedgerReading, Protocol):
         """Store outcomes, each by `domain.rewards.receive`; known ones are DUPLICATE or IdReused.
 
         An outcome is worth what the rules say that its decision was made with; one they do not declare what
-        it says itself (`weight`), or it is InvalidField ("outcome"). Unknown decisions store nothing, nor do
-        those without rules in a campaign that is not served (no `weight` either). A new outcome of a
+        it says itself (`weight`), or it is InvalidField ("outcome"). A new one that they say `shows` first
+        activates a decision that waits for it, with the offer drawn: Showed. Unknown decisions store nothing,
+        nor do those without rules in a campaign that is not served (no `weight` either). A new outcome of a
         customer's decision is also when it last `happened` to its offer, whatever it met here. An outcome
         that `ends_now` makes its decision due at once; held ones do so when the decision is activated. A new
         one beyond `limits.outcomes_max` of its decision is TooManyOutcomes, and not stored.

@@ -26,7 +26,7 @@ from tilbud.ledger.contacts import Contacts, Fate
 from tilbud.ledger.customer_statements import CustomerStatements
 from tilbud.ledger.keeping import Keeping
 from tilbud.ledger.leases import Leases
-from tilbud.ledger.port import ActivateResult, Activation, ReceiveResult, Settled
+from tilbud.ledger.port import Activated, ActivateResult, Activation, ReceiveResult, Settled, Showed
 from tilbud.ledger.rows import STORED_DECISION, Reading, Row, insert_decisions
 from tilbud.ledger.sqlite_reading import FIND, found_decision
 from tilbud.ledger.texts import Texts
@@ -316,6 +316,8 @@ class Statements:
             if isinstance(agreed, InvalidField):
                 return agreed
             outcome = agreed
+            if window.state is State.PENDING and (showed := self._show(no, outcome, rules, now)) is not None:
+                return showed
         arrival = windows.arrive(window, outcome, clocks)
         new = self._connection.execute(
             _RECEIVE,
@@ -332,14 +334,7 @@ class Statements:
             ),
         ).rowcount
         if not new:
-            known = self._connection.execute(
-                "SELECT outcome, value FROM outcomes WHERE decision_no = ? AND key = ?", (no, outcome.key)
-            ).fetchone()
-            if known is None:
-                return TooManyOutcomes(self._limits.outcomes_max)
-            if outcome.same_as(*known):
-                return OutcomeStatus.DUPLICATE
-            return IdReused("event_id", outcome.event_id)
+            return self._not_stored(no, outcome)
         if customer_no is not None:
             self._contacts.happened(customer_no, no, offer_id, outcome, now)
         if arrival.ends:
@@ -347,6 +342,33 @@ class Statements:
                 "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (clocks.shown.service_us, no)
             )
         return arrival.status
+
+    def _not_stored(self, decision_no: int, outcome: Outcome) -> ReceiveResult:
+        """Return what an outcome met whose key is taken, or for which there is no room."""
+        known = self._connection.execute(
+            "SELECT outcome, value FROM outcomes WHERE decision_no = ? AND key = ?",
+            (decision_no, outcome.key),
+        ).fetchone()
+        if known is None:
+            return TooManyOutcomes(self._limits.outcomes_max)
+        return OutcomeStatus.DUPLICATE if outcome.same_as(*known) else IdReused("event_id", outcome.event_id)
+
+    def _show(self, decision_no: int, outcome: Outcome, rules: DecisionRules, now: Now) -> Showed | None:
+        """Activate a decision that waits, by an outcome that tells so and will be stored; None: neither."""
+        if outcome.outcome not in rules.shows:
+            return None
+        count, known = self._connection.execute(
+            "SELECT count(*), coalesce(max(key = ?), 0) FROM outcomes WHERE decision_no = ?",
+            (outcome.key, decision_no),
+        ).fetchone()
+        if known or count >= self._limits.outcomes_max:
+            return None
+        activated = self._activate(Activation(outcome.campaign, outcome.decision_id, "", rules), now)
+        if not isinstance(activated, Activated):
+            return None
+        status = self._receive(outcome, now)
+        assert isinstance(status, OutcomeStatus), "it is new, and there is room"
+        return Showed(status, activated)
 
     def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open or void windows; return what to answer."""

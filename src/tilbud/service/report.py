@@ -26,7 +26,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, OutcomeStatus
-from tilbud.ledger.port import Activated, Activation, Ledger, ReceiveResult
+from tilbud.ledger.port import Activated, Activation, Ledger, ReceiveResult, Showed
 from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.telemetry.metrics import Metrics
 
@@ -173,7 +173,7 @@ class ReportService:
             weight=today.weight if today else None,
         )
 
-    def _told(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | TilbudError:
+    def _told(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | Showed | TilbudError:
         """Return what to tell the caller of an outcome that the ledger knows no decision of."""
         if not isinstance(result, UnknownDecision):
             return result
@@ -182,9 +182,14 @@ class ReportService:
             return UnknownCampaign(outcome.campaign)
         return result if outcome.weight is not None else served.decision_rules.undeclared()
 
-    def _counted(self, outcome: Outcome, result: OutcomeStatus | TilbudError) -> OutcomeStatus | TilbudError:
+    def _counted(
+        self, outcome: Outcome, result: OutcomeStatus | Showed | TilbudError
+    ) -> OutcomeStatus | TilbudError:
         if isinstance(result, UnknownCampaign):
             return result
+        if isinstance(result, Showed):
+            self._count_activation(outcome.campaign, result.activated)
+            result = result.status
         name = "unknown" if isinstance(result, InvalidField) else outcome.outcome
         status = (
             "orphan" if isinstance(result, UnknownDecision)

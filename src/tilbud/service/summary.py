@@ -18,6 +18,7 @@ from tilbud.domain.fields import Cap
 from tilbud.domain.language_tags import nearest
 from tilbud.domain.limits import Limits
 from tilbud.domain.offer import Shown
+from tilbud.domain.sections import RewardSection
 
 DEFAULT = Limits()
 _NAMED_MAX = 8  # enough to recognise them
@@ -169,7 +170,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
     low, high = reward.range
     return {
         "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
-        f"learned {reward.learn}",
+        f"learned {reward.learn}{_showing(reward)}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
@@ -190,6 +191,11 @@ def _control(variants: Variants) -> str:
         f"{share} of customers see {control.serves}, in every session and channel; of decisions "
         f"without a customer who may be known, as many"
     )
+
+
+def _showing(reward: RewardSection) -> str:
+    shows = [name for name, rule in reward.outcomes.items() if rule.shows]
+    return f"; {_listed(shows)} also activates a decision that waits for it" if shows else ""
 
 
 def _by_topic(offers: Iterable[Offer]) -> Mapping[str, list[str]]:

@@ -184,7 +184,9 @@ def campaign_message(
         campaign=served.id,
         offers=served.offer_ids,
         outcomes=[
-            campaigns_pb2.CampaignOutcome(outcome=name, weight=rule.weight, final=rule.final)
+            campaigns_pb2.CampaignOutcome(
+                outcome=name, weight=rule.weight, final=rule.final, shows=rule.shows
+            )
             for name, rule in campaign.reward.outcomes.items()
         ],
         devices=campaign.context.devices,

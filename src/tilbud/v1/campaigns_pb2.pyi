@@ -202,22 +202,26 @@ class CampaignOutcome(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
+    SHOWS_FIELD_NUMBER: _builtins.int
     outcome: _builtins.str
     """Its name."""
     weight: _builtins.float
     """The reward of one such outcome with value 1. Rewards that are settled are not converted when it changes."""
     final: _builtins.bool
     """No outcome is expected after it."""
+    shows: _builtins.bool
+    """It tells that the offer was shown: it activates a deferred decision that waits for that."""
     def __init__(
         self,
         *,
         outcome: _builtins.str = ...,
         weight: _builtins.float = ...,
         final: _builtins.bool = ...,
+        shows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "outcome", b"outcome", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "outcome", b"outcome", "shows", b"shows", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

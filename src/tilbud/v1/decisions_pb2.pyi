@@ -124,7 +124,9 @@ class _OutcomeStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome
     reward deadline; it does not count for the reward. `suppress_after` heeds it.
     """
     OUTCOME_STATUS_HELD: _OutcomeStatus.ValueType  # 4
-    """The decision is not activated yet; it will count when the decision is."""
+    """The decision is not activated yet; it will count when the decision is. An outcome that its campaign marks
+    `shows: true` activates the decision itself, as Activate would with the offer drawn, and is ACCEPTED.
+    """
 
 class OutcomeStatus(_OutcomeStatus, metaclass=_OutcomeStatusEnumTypeWrapper):
     """What became of an outcome. Each is stored and acknowledged."""
@@ -140,7 +142,9 @@ OUTCOME_STATUS_LATE: OutcomeStatus.ValueType  # 3
 reward deadline; it does not count for the reward. `suppress_after` heeds it.
 """
 OUTCOME_STATUS_HELD: OutcomeStatus.ValueType  # 4
-"""The decision is not activated yet; it will count when the decision is."""
+"""The decision is not activated yet; it will count when the decision is. An outcome that its campaign marks
+`shows: true` activates the decision itself, as Activate would with the offer drawn, and is ACCEPTED.
+"""
 Global___OutcomeStatus: _TypeAlias = OutcomeStatus  # noqa: Y015
 
 @_typing.final

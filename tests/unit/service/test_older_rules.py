@@ -225,3 +225,16 @@ async def test_what_changes_no_unit_is_not_warned_of(
     await _rewards(wired)
     (files / "c.yaml").write_text(CAMPAIGN.replace("window: 10s", "window: 20s") + "sticky: 1h\n")
     assert (await loader.reload()).rewards_not_converted == ()
+
+
+async def test_a_click_whose_activation_was_lost_counts(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """Where the file says that it shows, it activates the decision, and both are counted."""
+    (files / "c.yaml").write_text(CAMPAIGN.replace("click: 1", "click: {weight: 1, shows: true}"))
+    await loader.reload()
+    await wired.decide.decide(DecideRequest("c", decision_id="lost", defer_activation=True))
+    assert await wired.report.report(OutcomeReport("c", "lost", "click")) is OutcomeStatus.ACCEPTED
+    assert wired.metric("activations_total", campaign="c", status="activated") == 1
+    assert wired.metric("outcomes_total", outcome="click", status="accepted") == 1
+    assert await _rewards(wired) == {"lost": 1.0}
