@@ -28,6 +28,7 @@ class Limits:
     # Campaign files
     campaigns_max: int = 1_000
     offers_max: int = 1_000
+    context_series_max: int = 100  # of a campaign's words, that each counter by context begins with
     campaign_file_bytes_max: int = 4 * 1024 * 1024
     payload_bytes_max: int = 64 * 1024
 

@@ -245,8 +245,14 @@ class Learner:
                 await self._lease.release()
 
     def opened(self, campaign: Learned) -> None:
-        """Remember where a model stands that was just opened, so that checkpoints count from there."""
-        self._saved[campaign.id, campaign.model.lineage] = (campaign.model.sequence, monotonic())
+        """Remember where a model stands that was just opened: checkpoints count, and age, from there."""
+        lineage = campaign.model.lineage
+        self._saved[campaign.id, lineage] = (campaign.model.sequence, monotonic())
+        saved_us = [
+            each.saved_us for _, each in self._checkpoints.manifests(campaign.id) if each.lineage == lineage
+        ]
+        if saved_us:
+            self._metrics.checkpoint_time.labels(campaign.id).set(max(saved_us) / 1e6)
 
     def replaced(self, campaign: Learned) -> None:
         """Forget where a model stood that another has replaced, and show it no more."""

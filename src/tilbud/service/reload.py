@@ -249,7 +249,7 @@ class CampaignLoader:
         self._under_older_rules = await self._count_older(before, after)
         self._not_converted = self._tell_other_units(before, after)
         earlier = {name: served.file for name, served in before.items()}
-        self._announce(_changes(earlier, self._files(), self._under_older_rules, self._not_converted))
+        await self._announce(_changes(earlier, self._files(), self._under_older_rules, self._not_converted))
         self._tell_refused(tuple(refused))
 
     def _tell_other_units(
@@ -399,13 +399,15 @@ class CampaignLoader:
         except (TilbudError, OSError):
             self._unfinished = True
 
-    def _announce(self, changes: Changes) -> None:
+    async def _announce(self, changes: Changes) -> None:
         for name in changes.removed:
             self._metrics.forget(name)
+        news = {*changes.added, *changes.changed}
         for served in self._catalog.all():
             self._metrics.stand_in.labels(served.id).set(served.model.stand_in)
-            self._metrics.relearning_failures.labels(served.id)  # from the start: at 0
-            self._metrics.served(served.id)
+            if served.id in news:
+                self._metrics.served(served.campaign, self._limits.context_series_max)
+                await asyncio.sleep(0)  # a large one makes thousands of series
         self._metrics.campaigns.set(len(self._catalog.all()))
         self._metrics.reloads.labels("loaded").inc()
         self._log.info(

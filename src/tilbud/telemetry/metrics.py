@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,10 +25,14 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tilbud.domain.admission import FEATURES, OFFER_LISTS, UNDECLARED, UNKNOWN_OFFER
 from tilbud.domain.admission import REASONS as BAD_VALUES
+from tilbud.domain.campaign import Campaign
+from tilbud.domain.customers import CustomerEventStatus
 from tilbud.domain.decisions import Decision, Reason, Settlement
+from tilbud.domain.eligibility import RULES
+from tilbud.domain.rewards import OutcomeStatus
 from tilbud.domain.switches import Pause
+from tilbud.telemetry import declared
 from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -37,7 +42,11 @@ _SMALL_SHARES = (
 )  # fmt: skip
 POLICY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
 _TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # of the ledger, see ledger/condition.py
+_AT_USE = "at 0 before the first only where the words make few series"
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
+_OUTCOMES = (*(status.name.lower() for status in OutcomeStatus), "orphan", "refused")
+_ACTIVATIONS = ("activated", "void", "repeated", "refused")
+_CUSTOMER_EVENTS = (*(status.name.lower() for status in CustomerEventStatus), "refused")
 REASONS = {reason: reason.name.lower() for reason in Reason}
 
 
@@ -80,6 +89,14 @@ class _Caches:
     settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
     turns: defaultdict[str, _Turn] = field(default_factory=lambda: defaultdict(_Turn))
 
+    def forget(self, campaign: str) -> None:
+        """Keep nothing of a campaign."""
+        for key in [key for key in self.decisions if key[0] == campaign]:
+            del self.decisions[key]
+        for key in [key for key in self.settlements if key[0] == campaign]:
+            del self.settlements[key]
+        self.turns.pop(campaign, None)
+
 
 class Metrics:
     """The metrics of one process, in one registry."""
@@ -114,7 +131,9 @@ class Metrics:
             "reason",
             "offer",
         )
-        self._context_decisions = tallies("context_decisions", "Answered decisions by context", *_CONTEXT)
+        self._context_decisions = tallies(
+            "context_decisions", f"Answered decisions by context; {_AT_USE}", *_CONTEXT
+        )
         self._excluded = tallies(
             "excluded_offers", "Offers a rule removed from a decision", "campaign", "rule"
         )
@@ -137,10 +156,14 @@ class Metrics:
         self._settlements = tallies("settlements", "Decisions whose reward became final", *by_offer)
         self._gain = tallies("reward_gain", "Sum of the settled rewards above zero", *by_offer)
         self._loss = tallies("reward_loss", "Sum of the settled rewards below zero, sign turned", *by_offer)
-        self._context_settlements = tallies("context_settlements", "Settled decisions by context", *_CONTEXT)
-        self._context_gain = tallies("context_reward_gain", "Rewards above zero by context", *_CONTEXT)
+        self._context_settlements = tallies(
+            "context_settlements", f"Settled decisions by context; {_AT_USE}", *_CONTEXT
+        )
+        self._context_gain = tallies(
+            "context_reward_gain", f"Rewards above zero by context; {_AT_USE}", *_CONTEXT
+        )
         self._context_loss = tallies(
-            "context_reward_loss", "Rewards below zero by context, sign turned", *_CONTEXT
+            "context_reward_loss", f"Rewards below zero by context, sign turned; {_AT_USE}", *_CONTEXT
         )
         self._clipped = counter("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
         self._expired = counter(
@@ -251,6 +274,8 @@ class Metrics:
             "Reported customer events by status: accepted, duplicate, no_consent, refused",
             "status",
         )
+        for status in _CUSTOMER_EVENTS:
+            self.customer_events.labels(status)
         self.erasures = counter(
             "erasures", "Customers erased: known ones, and those of whom nothing was kept", "customer"
         )
@@ -276,6 +301,13 @@ class Metrics:
         gauge("build_info", "Versions, as labels; always 1", "version", "vw_version").labels(
             version, vw_version
         ).set(1)
+        self._by_context = (
+            self._context_decisions, self._context_settlements, self._context_gain, self._context_loss,
+        )  # fmt: skip
+        self._by_campaign = (
+            self._released, self._clipped, self._expired, self._skipped, self._learn_duration, self.sticky,
+            self.checkpoint_errors, self.learning_errors, self.relearning_failures,
+        )  # fmt: skip
         self._caches = _Caches()
         self._stall_longest_s = 0.0
 
@@ -317,10 +349,39 @@ class Metrics:
             if why in BAD_VALUES:
                 self._dropped.labels(campaign, name, why).inc()
 
-    def served(self, campaign: str) -> None:
-        """Begin at 0 what a changed file may make callers say wrongly."""
-        for field_why in ((FEATURES, UNDECLARED), *((name, UNKNOWN_OFFER) for name in OFFER_LISTS)):
-            self._dropped.labels(campaign, *field_why)
+    def served(self, campaign: Campaign, contexts_max: int) -> None:
+        """Begin at 0 all that a campaign may count; by context only where that is at most so many series."""
+        name = campaign.campaign
+        for variant, reason, offer in declared.answers(campaign):
+            self._decisions.labels(name, variant, REASONS[reason], offer)
+            for by_offer in (self._settlements, self._gain, self._loss):
+                by_offer.labels(name, variant, offer)
+        for words, by_context in product(declared.contexts(campaign, contexts_max), self._by_context):
+            by_context.labels(name, *words)
+        for variant in declared.variants(campaign):
+            self._drawn.labels(name, variant)
+        for field_why in declared.dropped(campaign):
+            self._dropped.labels(name, *field_why)
+        for outcome, status in product(campaign.reward.outcomes, _OUTCOMES):
+            self._outcomes.labels(name, outcome, status)
+        self._outcomes.labels(name, "unknown", "refused")
+        self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        """Begin what has no labels that a file declares."""
+        for rule in RULES:
+            self._excluded.labels(name, rule)
+        for status in _ACTIVATIONS:
+            self._activations.labels(name, status)
+        for counted in self._by_campaign:
+            counted.labels(name)
+        for observed in (self._decide_duration, self._entropy, self._smallest):
+            observed.labels(name)
+
+    def answers(self, method: str, codes: Iterable[str]) -> None:
+        """Begin at 0 the calls of a method, by each code it may end with."""
+        for code in codes:
+            self._rpc_duration.labels(method, code)
 
     def outcome(self, campaign: str, outcome: str, status: str) -> None:
         """Count one reported outcome; both names must be declared ones."""
@@ -424,11 +485,20 @@ class Metrics:
             self.unserved.labels(campaign).set(decisions)
 
     def forget(self, campaign: str) -> None:
-        """Drop the gauges of a campaign that is served no more; its counters stay."""
+        """Drop what is shown of a campaign that is served no more; what ends of it later begins at 0."""
         of_learning = (self.checkpoint_time, self.relearning_left, self.relearning_due, self.stand_in)
         for gauge in (self.settlement_lag, self.pending, *of_learning):
             gauge.remove_by_labels({"campaign": campaign})
-        self.model_sequence.remove_by_labels({"campaign": campaign})
+        for counted in (self.model_sequence, self._outcomes, self._activations, *self._by_campaign):
+            counted.remove_by_labels({"campaign": campaign})
+        for family in (
+            self._decisions, self._excluded, self._dropped, self._settlements, self._gain, self._loss,
+            *self._by_context,
+        ):  # fmt: skip
+            family.remove("campaign", campaign)
+        for spread in (self._decide_duration, self._drawn, self._entropy, self._smallest):
+            spread.remove("campaign", campaign)
+        self._caches.forget(campaign)
 
 
 class _LogLines(Collector):

@@ -73,6 +73,12 @@ class _Family(Collector, Generic[Child]):
             child = self._children[values] = self._make()
         return child
 
+    def remove(self, label: str, value: str) -> None:
+        """Drop the children where this label has this value; who kept one counts into nothing."""
+        place = self._labels.index(label)
+        for values in [values for values in self._children if values[place] == value]:
+            del self._children[values]
+
     def _now(self) -> Iterable[tuple[tuple[str, ...], Child]]:
         return list(self._children.items())  # in one step: the loop's thread may add a child
 

@@ -24,13 +24,21 @@ from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.arrivals import Arrivals
-from tilbud.transport.status import EXPECTED, internal_status, status_of, trailers_of, unimplemented_status
+from tilbud.transport.status import (
+    CODES,
+    EXPECTED,
+    internal_status,
+    status_of,
+    trailers_of,
+    unimplemented_status,
+)
 from tilbud.transport.unsent import Unsent
 from tilbud.transport.wire import Unreadable, reader
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handle = Callable[[Any, Context], Awaitable[Message | bytes]]
 Refusal = tuple[grpc.StatusCode, status_pb2.Status]
+_ENDS = ("OK", "CANCELLED", "INTERNAL", *dict.fromkeys(code.name for _, code, _ in CODES))
 _OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name  # to look one up takes a while
 
 
@@ -68,6 +76,7 @@ class Rpc:
         self, name: str, request: type[Message], handle: Handle | None
     ) -> grpc.RpcMethodHandler[Any, Any]:
         answer_to: Handle = handle or _unimplemented
+        self._metrics.answers(name, _ENDS)
 
         async def serve(_: object, context: Context) -> bytes:
             started = perf_counter()

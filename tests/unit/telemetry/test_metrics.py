@@ -6,8 +6,22 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.builders import CAMPAIGN, decision
 
+from tilbud.domain.campaign import Campaign
 from tilbud.domain.decisions import Reason
 from tilbud.telemetry.metrics import POLICY_EVERY, Metrics
+
+
+def _campaign() -> Campaign:
+    one_word = {"devices": ["mobile"], "channels": ["web"], "journey_stages": ["consideration"]}
+    return Campaign.model_validate({
+        "campaign": CAMPAIGN,
+        "consent": "not_required",
+        "context": {**one_word, "features": {"cart": "number"}},
+        "offers": [{"id": "a"}, {"id": "b"}],
+        "fallback": {"id": "none"},
+        "reward": {"outcomes": {"click": 1.0}},
+        "variants": {"control": {"share": 0.1}},
+    })  # fmt: skip
 
 
 @pytest.fixture
@@ -65,3 +79,77 @@ def test_results_of_reloads_are_there_before_the_first(metrics: Metrics) -> None
     """At 0: what appears at 1 has not risen, and no alert would see it."""
     for result in ("loaded", "refused"):
         assert _value(metrics, "tilbud_campaign_reloads_total", result=result) == 0
+
+
+def _samples(metrics: Metrics, campaign: str = "") -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if not campaign or sample.labels.get("campaign") == campaign
+    }
+
+
+def test_all_that_a_campaign_may_count_begins_at_zero(metrics: Metrics) -> None:
+    """Each offer, fallback, outcome, rule and reason; nothing that cannot happen."""
+    metrics.served(_campaign(), 0)
+    samples = _samples(metrics, CAMPAIGN)
+    assert not any(samples.values())
+    decisions = {key[2:] for key in samples if key[0] == "tilbud_decisions_total"}
+    assert ("personalized", "personalized", "a") in decisions
+    assert ("control", "control", "b") in decisions
+    assert ("personalized", "fallback_no_time", "none") in decisions
+    assert ("personalized", "personalized", "none") not in decisions
+    assert ("control", "fallback_no_time", "a") not in decisions
+    assert len(decisions) == 2 * 2 + 2 * 5
+    for key in (
+        ("tilbud_outcomes_total", CAMPAIGN, "click", "late"),
+        ("tilbud_excluded_offers_total", CAMPAIGN, "caps"),
+        ("tilbud_dropped_values_total", CAMPAIGN, "cart", "out_of_range"),
+        ("tilbud_reward_loss_total", CAMPAIGN, "control", "none"),
+        ("tilbud_activations_total", CAMPAIGN, "void"),
+        ("tilbud_sticky_decisions_total", CAMPAIGN),
+        ("tilbud_decide_duration_seconds_count", CAMPAIGN),
+    ):
+        assert samples[key] == 0, key
+
+
+def test_what_is_counted_was_there_before(metrics: Metrics) -> None:
+    """A decision and its outcome add no series to those the campaign began with."""
+    metrics.served(_campaign(), 1_000)
+    before = _samples(metrics).keys()
+    metrics.decided(decision(offer_id="a"), 0.001)
+    metrics.outcome(CAMPAIGN, "click", "accepted")
+    assert _samples(metrics).keys() == before
+
+
+@pytest.mark.parametrize(("at_most", "series"), [(2 * 3 * 3 * 3, 54), (53, 0)])
+def test_series_by_context_are_made_up_to_a_bound(metrics: Metrics, at_most: int, series: int) -> None:
+    """All of them, where they are not more; beyond it each is made as it is used."""
+    metrics.served(_campaign(), at_most)
+    by_context = [key for key in _samples(metrics, CAMPAIGN) if key[0] == "tilbud_context_decisions_total"]
+    assert len(by_context) == series
+
+
+def test_nothing_is_shown_of_a_campaign_that_goes_and_what_returns_counts(metrics: Metrics) -> None:
+    """Its series go, those of others stay; when it comes back it counts from 0."""
+    metrics.served(_campaign(), 1_000)
+    metrics.decided(decision(offer_id="a"), 0.001)
+    metrics.decided(decision(campaign="other"), 0.001)
+    metrics.forget(CAMPAIGN)
+    assert not _samples(metrics, CAMPAIGN)
+    assert _samples(metrics, "other")
+    metrics.served(_campaign(), 1_000)
+    metrics.decided(decision(offer_id="a"), 0.001)
+    counted = {
+        key: value for key, value in _samples(metrics, CAMPAIGN).items() if "decisions_total" in key[0]
+    }
+    assert sum(value for key, value in counted.items() if key[0] == "tilbud_decisions_total") == 1
+
+
+def test_calls_and_customer_events_begin_at_zero(metrics: Metrics) -> None:
+    """By each code a method may end with, and by each status."""
+    metrics.answers("Decide", ("OK", "NOT_FOUND"))
+    for code in ("OK", "NOT_FOUND"):
+        assert _value(metrics, "tilbud_rpc_duration_seconds_count", method="Decide", code=code) == 0
+    assert _value(metrics, "tilbud_customer_events_total", status="no_consent") == 0
