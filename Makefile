@@ -63,7 +63,7 @@ prometheus: | $(BIN)/python ## get prometheus and promtool for the tests, where 
 	ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ && rm -rf ../apt; } || \
 	echo "prometheus could not be had; what needs it is skipped"
 
-clean: ## remove .venv, .data, builds and caches
+clean: ## remove .venv, tilbud-data, tilbud-pictures, builds and caches
 	rm -rf .venv tilbud-data tilbud-pictures build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests proto -name __pycache__ -type d -prune -exec rm -rf {} +
 
