@@ -188,11 +188,14 @@ class Tree:
         return value
 
     def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
+        merged: dict[
+            str, Any
+        ] = {}  # filled in place: copied for each map, many empty ones would take minutes
         for key_node, below in node.value:
             if _merges(key_node):
                 for each in self._merging(below, (*path, _MERGE), key_node.start_mark.line + 1):
-                    merged = {**self._plain(loader, each, path), **merged}
+                    for key, value in self._plain(loader, each, path).items():
+                        merged.setdefault(key, value)
         plain: dict[str, Any] = {}
         seen: set[str] = set()
         for key_node, below in node.value:
@@ -209,7 +212,7 @@ class Tree:
                 raise self._invalid(here, "stands twice; remove one")
             seen.add(nfc(key))
             plain[key] = self._plain(loader, below, here)
-        return {**merged, **plain}
+        return {**{key: value for key, value in merged.items() if nfc(key) not in seen}, **plain}
 
     def _merging(self, node: yaml.Node, path: KeyPath, line: int) -> list[yaml.Node]:
         """Return the maps that a `<<` names; of two that have one key the first counts."""
