@@ -55,7 +55,14 @@ def _version(asked: bool) -> None:
 @cli.callback()
 def options(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            show_envvar=False,
+            help="Show the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Which offer should this customer see, here and now? Serve, check, try out and audit campaigns."""
