@@ -19,8 +19,8 @@ from tilbud.domain.errors import ModelUnavailable
 
 _SCALE = 2.0**-53
 _SIGNIFICANT_BITS = 53
-_DIGITS: tuple[tuple[int, int | None], ...] = ((128, None), (512, 7))  # of up to so many offers
-_DIGITS_LEAST = 6
+_WHOLE_MAX = 128  # offers, whose scores keep all their digits
+_MANY_MAX, _DIGITS_OF_MANY, _DIGITS_OF_MORE = 512, 7, 6
 
 
 class Choice(NamedTuple):
@@ -72,9 +72,9 @@ def rounded(scores: Sequence[float]) -> Sequence[float]:
     Of up to 128 offers they are left alone. Of up to 512 a score moves by at most 0.8 %, of more by 1.6 %,
     before anything is drawn: the draw, the answer, the record and what is learned have one number.
     """
-    digits = next((digits for most, digits in _DIGITS if len(scores) <= most), _DIGITS_LEAST)
-    if digits is None:
+    if len(scores) <= _WHOLE_MAX:
         return scores
+    digits = _DIGITS_OF_MANY if len(scores) <= _MANY_MAX else _DIGITS_OF_MORE
     # Dekker's splitting (1971, "A floating-point technique for extending the available precision", 4): what
     # is left of a sum with something so much larger has this many digits, rounded to the nearest.
     larger = 2.0 ** (_SIGNIFICANT_BITS - digits) + 1.0
