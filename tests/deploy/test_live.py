@@ -21,6 +21,7 @@ from tests.running import Service, served
 
 from asking import Asker, filled, load, panels
 from tilbud.config import SAMPLES
+from tilbud.domain.admission import REASONS as BAD_VALUES
 from tilbud.domain.context import OTHER, UNKNOWN
 from tilbud.domain.eligibility import RULES
 from tilbud.domain.limits import Limits
@@ -29,7 +30,7 @@ from tilbud.simulator.driver import Pacing
 from tilbud.simulator.simulate import run_simulation
 from tilbud.telemetry.metrics import REASONS
 from tilbud.v1 import campaigns_pb2 as cpb
-from tilbud.v1 import customers_pb2, decisions_pb2
+from tilbud.v1 import customers_pb2, decisions_pb2, insights_pb2
 from tilbud.v1.customers_pb2 import EraseCustomerRequest
 from visitors import CAMPAIGN as HERO
 from visitors import Visitors, hurried_samples
@@ -216,7 +217,7 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
     contexts = [campaign.context for campaign in campaigns]
     methods = [
         method.name
-        for file in (cpb, customers_pb2, decisions_pb2)
+        for file in (cpb, customers_pb2, decisions_pb2, insights_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
@@ -229,7 +230,8 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "variant": {"personalized", "control"},
         "reason": {*REASONS.values(), "full", "closed", "no_space", "failed"},
         "rule": set(RULES),
-        "outcome": {outcome for campaign in campaigns for outcome in campaign.reward.outcomes},
+        "outcome": {outcome for campaign in campaigns for outcome in campaign.reward.outcomes}
+        | {UNKNOWN},  # one that no file declares
         "status": {
             "accepted", "duplicate", "late", "held", "orphan", "refused", "activated", "void", "repeated",
             "no_consent",
@@ -243,8 +245,12 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "file": {"database", "log"},
         "customer": {"known", "unknown"},
         "kind": {"lost", "damaged", "not_committing", "not_reading"},
-        "field": {"features", "include_offers", "exclude_offers"},  # visitors say nothing wrong
-        "why": {"undeclared", "unknown_offer"},
+        "field": {
+            "features", "include_offers", "exclude_offers",
+            "device", "channel", "journey_stage", "place", "language", "country", "time_zone",
+        }
+        | {name for campaign in campaigns for name in campaign.vocabulary().features},
+        "why": set(BAD_VALUES),
         "le": number,
         "lineage": re.compile(r"[0-9a-f]{12}"),
         "version": re.compile(r"[\w.+-]+"),
