@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -151,6 +151,8 @@ def test_one_that_is_told_to_end_leaves_nothing(data: Path, tmp_path: Path, numb
             backup.send_signal(number)
             # Python looks for signals between instructions: one that comes just before a read waits for its
             # end, which a file reaches by itself, and a pipe when it is closed.
+            with suppress(subprocess.TimeoutExpired):
+                backup.wait(2)
             os.close(writing)
             _, errors = backup.communicate(timeout=60)
         finally:
