@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 
@@ -76,6 +76,7 @@ class Learner:
         self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
         self._dropped: dict[str, int] = {}  # at which erasures old checkpoints were last dropped
         self._failing: set[str] = set()
+        self._waiting: set[str] = set()  # campaigns that are not served, with open decisions
         self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
@@ -128,7 +129,7 @@ class Learner:
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
         served = {campaign.id for campaign in campaigns}
-        self._failing &= served | _NO_CAMPAIGNS
+        self._failing &= served | self._waiting | _NO_CAMPAIGNS
         more = False
         if not self._lease.token:
             with self._trying(_LEASE):
@@ -144,17 +145,7 @@ class Learner:
             await asyncio.sleep(0)
         if monotonic() >= self._heartbeat_at:
             self._heartbeat_at = monotonic() + _HEARTBEAT_S
-            with self._trying(_LEDGER):
-                now = self._clock.now()
-                await self._ledger.touch(now)
-                self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
-                waiting = self._ledger.waiting()
-                self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
-                for campaign in campaigns:
-                    self._metrics.pending.labels(campaign.id).set(waiting.pop(campaign.id, 0))
-                self._metrics.show_unserved(waiting)
-                for name in waiting:
-                    await self._settle_unserved(name)
+            await self._heartbeat(served)
         if self._lease.token and monotonic() >= self._purge_at:
             self._purge_at = monotonic() + self._limits.purge_every_s
             if jumped_us := self._clock.now().jumped_us:
@@ -166,6 +157,23 @@ class Learner:
                     await self._purge_customers()
         self._went_on_at = monotonic()
         return more
+
+    async def _heartbeat(self, served: Collection[str]) -> None:
+        """Prove that the ledger commits, show what waits in it, and see to campaigns that are not served."""
+        with self._trying(_LEDGER):
+            now = self._clock.now()
+            await self._ledger.touch(now)
+            self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
+            waiting = self._ledger.waiting()
+            self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
+            for name in served:
+                self._metrics.pending.labels(name).set(waiting.pop(name, 0))
+            self._metrics.show_unserved(waiting)
+            self._waiting = set(waiting)
+        for name in sorted(self._waiting.difference(served)):
+            with self._trying(name):
+                await self._settle_unserved(name)
+            self._went_on_at = monotonic()
 
     @contextlib.contextmanager
     def _trying(self, what: str) -> Iterator[None]:
@@ -332,9 +340,11 @@ class Learner:
         """
         for _ in range(_UNSERVED_BATCHES_MAX):
             await self._renew()
-            if not self._lease.token:
-                return
             now, rows = self._clock.now(), self._limits.settle_batch_rows_max
+            due_us = self._ledger.oldest_due_service_us(campaign)
+            waiting_us = self._ledger.clocks(campaign, now).waiting.service_us  # the later of its clocks
+            if not self._lease.token or due_us is None or due_us > waiting_us:
+                return
             try:
                 settled = await self._ledger.settle(campaign, None, rows, now, self._lease.token)
             except LeaseLost:

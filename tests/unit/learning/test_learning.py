@@ -6,8 +6,10 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.wiring import Wired
 
 from tilbud.domain.campaign import Campaign
@@ -17,6 +19,7 @@ from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.domain.switches import Pause
 from tilbud.learning.rebuild import Rebuilt, rebuild
+from tilbud.ledger.port import Settled
 from tilbud.service.report import OutcomeReport
 
 AT_DEADLINE = """
@@ -265,6 +268,56 @@ async def test_a_failing_campaign_does_not_hold_the_others_up(
     assert not wired.learner.trouble(), "decisions go on, of both"
     assert other.model.sequence == 0
     assert wired.metric("pending_decisions", campaign="c") == 0
+
+
+async def _taken_away(wired: Wired, *campaigns: str) -> None:
+    """Have an open decision of each of these campaigns, which are served no more."""
+    for name in campaigns:
+        wired.serve_also(AT_DEADLINE.replace("campaign: c", f"campaign: {name}"))
+        await wired.decide.decide(DecideRequest(name, decision_id="d"))
+    wired.catalog.replace([wired.catalog.get("c")])
+    await wired.ledger.serve({"c"}, wired.clock.now())
+
+
+async def test_a_campaign_that_is_gone_and_cannot_be_settled_holds_nothing_up(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, with its name; the others are settled, and the service stays ready."""
+    await _taken_away(wired, "a", "b")
+    wired.clock.pass_s(wired.limits.campaign_away_max_s + 3_600)
+    real = wired.ledger.settle
+
+    async def failing(campaign: str, *rest: Any) -> Settled:
+        if campaign == "a":
+            raise LedgerInvalid("for the test")
+        return await real(campaign, *rest)
+
+    monkeypatch.setattr(wired.ledger, "settle", failing)
+    with capture_logs() as logged:
+        for _ in range(3):
+            wired.learner._heartbeat_at = 0.0
+            await wired.learner.turn()
+    assert [line["campaign"] for line in logged if line["event"] == "learning_failed"] == ["a"]
+    assert not wired.learner.trouble()
+    assert wired.ledger.waiting() == {"a": 1}
+
+
+async def test_a_campaign_that_is_gone_costs_no_commits_while_nothing_is_due(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, and however long their decisions stay open."""
+    await _taken_away(wired, "a", "b")
+    asked = 0
+
+    async def settle(*_: object) -> Settled:
+        nonlocal asked
+        asked += 1
+        return Settled(0, 0, more=False)
+
+    monkeypatch.setattr(wired.ledger, "settle", settle)
+    wired.learner._heartbeat_at = 0.0
+    await wired.learner.turn()
+    assert asked == 0
 
 
 async def test_a_hanging_turn_is_told(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
