@@ -69,7 +69,7 @@ class Beats:
         self._limits = limits
         self._log = log
         self._at_s = monotonic()
-        self._said = ""  # why it does not serve, as last told
+        self._said = ("", "")  # why it does not serve, as last told: the ledger's trouble, and a sentence
         self._failed_reads = 0
         self._touching: asyncio.Task[None] | None = None
 
@@ -95,16 +95,18 @@ class Beats:
         if idle and (self._touching is None or self._touching.done()):
             self._touching = asyncio.create_task(self._touch())
         failed_reads = ledger.failed_reads()
-        self._metrics.ledger_condition(ledger.trouble()[0], failed_reads - self._failed_reads)
+        kind, _ = ledger.trouble()
+        self._metrics.ledger_condition(kind, failed_reads - self._failed_reads)
         self._failed_reads = failed_reads
         reason = self._unready()
-        if bool(reason) != bool(self._said):
-            if reason:
-                self._log.error("not_ready", reason=reason)
-            else:
-                self._log.warning("ready_again")
+        before_kind, before = self._said
+        if reason and (not before or kind not in ("", before_kind)):  # numbers in it change at each look
+            self._log.error("not_ready", reason=reason)
+        elif before and not reason:
+            self._log.warning("ready_again")
+        if bool(reason) != bool(before):
             await self._set_serving(serving=not reason)
-        self._said = reason
+        self._said = kind or (before_kind if reason else ""), reason
 
     async def _touch(self) -> None:
         with suppress(TilbudError):  # the ledger knows, and is asked

@@ -82,6 +82,41 @@ async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> No
     assert beats.stalled() == ""
 
 
+async def test_what_turns_out_to_be_another_trouble_is_told_too() -> None:
+    """A ledger that does not commit may prove damaged, which has another remedy; health is told once."""
+    ledger = HandLedger()
+    told: list[bool] = []
+
+    async def set_serving(*, serving: bool) -> None:
+        told.append(serving)
+
+    beats = Beats(
+        ledger=ledger,
+        clock=HandClock(),
+        unready=lambda: ledger.wrong[1],
+        set_serving=set_serving,
+        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test"),
+        limits=Limits(),
+        log=logger("test"),
+    )
+    with capture_logs() as logged:
+        for wrong in (
+            ("not_committing", "nothing was committed for 2.1 s"),
+            ("not_committing", "nothing was committed for 2.3 s"),
+            ("damaged", "the ledger is damaged"),
+            ("", ""),
+        ):
+            ledger.wrong = wrong
+            await beats.beat()
+            await asyncio.sleep(0)
+    assert [line.get("reason") for line in logged] == [
+        "nothing was committed for 2.1 s",
+        "the ledger is damaged",
+        None,
+    ]
+    assert told == [False, True]
+
+
 async def test_a_ledger_that_is_busy_needs_no_proof() -> None:
     """Only while nothing else is committed is a commit of nothing made."""
     ledger = HandLedger()
