@@ -153,7 +153,11 @@ class Beside:
     async def _run(self, campaign: Campaign, erasures: int, said: _Said) -> None:
         name, began_s = campaign.campaign, monotonic()
         task = Task(campaign, erasures, self._ledger_file, self._directory, self._limits)
-        process = _start(self._command)
+        try:
+            process = _start(self._command)
+        except OSError as error:
+            said.reason = f"the process could not be started: {error.strerror or error}"
+            return
         self._log.info(
             "relearning_began", campaign=name, pid=process.pid, erasures=erasures,
             settlements_left=self.left(campaign, erasures),

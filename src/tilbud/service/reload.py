@@ -212,6 +212,7 @@ class CampaignLoader:
             before = self._catalog.get(name)
             if name not in self._learner.behind():
                 return  # a reload has seen to it
+            await self._learn_beside(before.file, erasures)  # where a reload brought another
             after = await self._opened(before.file, erasures)
             async with self._learner.between_turns():
                 await self._bring_up_to_date({before.id: before}, [after])
@@ -314,6 +315,7 @@ class CampaignLoader:
         elif self._keeps_model(before, file, erasures, left):
             same = _same(before.file, file)
             return before if same else ServedCampaign(file, before.model, self._limits)
+        await self._learn_beside(file, erasures)
         try:
             return await self._opened(file, erasures)
         except ModelUnavailable as error:
@@ -347,7 +349,6 @@ class CampaignLoader:
 
     async def _opened(self, file: CampaignFile, erasures: int) -> ServedCampaign:
         """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
-        await self._learn_beside(file, erasures)
         async with self._learner.between_turns():  # it may drop checkpoints
             model = await self._open_model(file.campaign, erasures)
         served = ServedCampaign(file, model, self._limits)

@@ -116,6 +116,13 @@ async def test_what_fails_is_begun_again_a_few_times(wired: Wired, program: str,
     assert wired.metric("relearning_failures_total", campaign="c") == 3
 
 
+async def test_a_machine_that_has_no_process_to_give_is_asked_again(wired: Wired) -> None:
+    """As for a process that fails: a few times, told and counted, then whoever waits hears of it."""
+    with pytest.raises(ModelUnavailable, match="could not be started: No such file"):
+        await _beside(wired, "/no/such/interpreter", "-c").learn(wired.campaign, 1)
+    assert wired.metric("relearning_failures_total", campaign="c") == 3
+
+
 @pytest.mark.parametrize("by", ["who waits", "the service"])
 async def test_what_is_cut_short_leaves_no_process(wired: Wired, by: str) -> None:
     """Neither where nobody waits any more nor where the service stops; what stopped begins nothing more."""

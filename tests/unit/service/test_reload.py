@@ -19,8 +19,11 @@ from tilbud.domain.campaign import Campaign, Exploration
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import customer_key
 from tilbud.domain.decisions import DecideRequest, Reason, Settlement
-from tilbud.domain.errors import CampaignInvalid, CheckpointInvalid, LedgerInvalid
-from tilbud.learning.rebuild import Progress, Rebuilt, rebuild
+from tilbud.domain.errors import CampaignInvalid, CheckpointInvalid, LedgerInvalid, ModelUnavailable
+from tilbud.domain.relearning import Progress
+from tilbud.learning.beside import Relearning
+from tilbud.learning.rebuild import Progress as OnProgress
+from tilbud.learning.rebuild import Rebuilt, rebuild
 from tilbud.learning.replica import open_model
 from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import OutcomeReport
@@ -48,7 +51,7 @@ def files(tmp_path: Path) -> Path:
     return directory
 
 
-def _loader(wired: Wired, files: Path) -> CampaignLoader:
+def _loader(wired: Wired, files: Path, beside: Relearning | None = None) -> CampaignLoader:
     return CampaignLoader(
         paths=[files],
         catalog=wired.catalog,
@@ -63,10 +66,52 @@ def _loader(wired: Wired, files: Path) -> CampaignLoader:
             limits=wired.limits,
             log=logger("test"),
         ),
+        beside=beside,
         metrics=wired.metrics,
         limits=wired.limits,
         log=logger("test"),
     )
+
+
+class HandRelearning:
+    """Relearning beside that goes on until the test ends it, and is far from up to date until then."""
+
+    def __init__(self) -> None:
+        self.begun: list[Campaign] = []
+        self.ended: dict[str, asyncio.Future[None]] = {}
+
+    async def learn(self, campaign: Campaign, _erasures: int) -> None:
+        self.begun.append(campaign)
+        await self.ended.setdefault(campaign.campaign, asyncio.get_running_loop().create_future())
+
+    def left(self, _campaign: Campaign, _erasures: int) -> int:
+        return 10_000
+
+    def progress(self, campaign: str) -> Progress | None:
+        begun = [each.campaign for each in self.begun]
+        return Progress(10_000) if campaign in begun and not self.ended[campaign].done() else None
+
+    async def stop(self) -> None:
+        """End nothing."""
+
+    async def has_begun(self, times: int = 1) -> None:
+        """Wait until something is being relearned."""
+        async with asyncio.timeout(30):
+            while len(self.begun) < times:  # noqa: ASYNC110 - gives way
+                await asyncio.sleep(0)
+
+
+async def test_a_model_that_cannot_be_relearned_is_no_fault_of_its_file(wired: Wired, files: Path) -> None:
+    """The caller hears that it may try again, not that the file is wrong; what is served stays."""
+    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
+    beside, before = HandRelearning(), wired.served
+    reloading = asyncio.create_task(_loader(wired, files, beside).reload())
+    await beside.has_begun()
+    beside.ended["c"].set_exception(ModelUnavailable("for the test"))
+    with pytest.raises(ModelUnavailable, match="for the test"):
+        await reloading
+    assert wired.served is before
+    assert wired.metric("campaign_reloads_total", result="refused") == 1
 
 
 async def test_a_new_lineage_answers_only_when_it_learned_what_happened(wired: Wired, files: Path) -> None:
@@ -587,7 +632,7 @@ async def test_rebuild_does_not_judge_what_was_erased_meanwhile(wired: Wired, lo
         if not erasing:
             erasing.append(asyncio.create_task(_erase(wired, "anna")))
 
-    async def rebuilt(progress: Progress = lambda _done, _all: None) -> Rebuilt:
+    async def rebuilt(progress: OnProgress = lambda _done, _all: None) -> Rebuilt:
         return await rebuild(
             wired.campaign,
             ledger=wired.ledger,
