@@ -390,8 +390,11 @@ class Application:
                 metrics.lost_commits(int(str(values["commits"])))
 
         def outage(seconds: float) -> None:
-            log.warning("service_clock_set_back", away_s=round(seconds, 3))
-            metrics.outage(seconds)
+            if self._ready:
+                metrics.outage(seconds)
+                log.warning("service_clock_set_back", away_s=round(seconds, 3))
+            else:  # whoever starts slowly was not there to fail anybody
+                log.info("service_clock_stood_still", away_s=round(seconds, 3))
 
         return Serving(
             clock=clock,

@@ -214,7 +214,8 @@ class Metrics:
             "ledger_lost_commits", "Acknowledged commits that the ledger lacked at the start of this process"
         )
         self._outages = counter(
-            "outages", "Times no process could commit, found by this one; the service clock stood still"
+            "outages",
+            "Times no process could commit, found by this one while it served; the service clock stood still",
         )
         self._outage_s = counter("outage_seconds", "Seconds of these times")
         self._learn_duration = histogram(
