@@ -35,6 +35,7 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.beside import Beside
 from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling import Learner
+from tilbud.ledger.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.service_clock import ServiceClock
 from tilbud.ledger.sqlite import Serving, SqliteLedger
 from tilbud.ledger.sqlite_reading import SqliteReading
@@ -197,6 +198,7 @@ class Application:
             registry=metrics.registry,
         )
         metrics.watch_log(lines_dropped)
+        metrics.lost_commits(place.lost_commits if place is not None else 0)
         metrics.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 
@@ -386,7 +388,7 @@ class Application:
 
         def tell(event: str, values: dict[str, object]) -> None:
             log.error(event, **values)
-            if event == "acknowledged_lost":
+            if event == ACKNOWLEDGED_LOST:
                 metrics.lost_commits(int(str(values["commits"])))
 
         def outage(seconds: float) -> None:

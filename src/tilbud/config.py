@@ -45,6 +45,7 @@ class Place:
     listen: str  # HOST:PORT that all workers share
     http: str  # HOST:PORT of its own, port 0: any
     ledger: tuple[int, int]  # what the ledger's file is, see ledger/same_file.py: no worker makes another
+    lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -30,6 +30,7 @@ from tilbud.app import hold, ledger_at, lock_as, monotonic_us, reserved
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
 from tilbud.ledger.same_file import Identity
+from tilbud.ledger.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.service_clock import ServiceClock
 from tilbud.ledger.sqlite import Serving as ServingLedger
 from tilbud.process import begin
@@ -141,11 +142,11 @@ class Supervisor:
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
         http_addresses = self._http_addresses()
-        ledger = await self._open_ledger()
+        ledger, lost_commits = await self._open_ledger()
         lock_as(lock, settings.data, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
         for number, http in enumerate(http_addresses):
-            place = Place(number=number, listen=listen, http=http, ledger=ledger)
+            place = Place(number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits)
             self._workers.append(Worker(settings, place, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
@@ -159,8 +160,15 @@ class Supervisor:
             raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
         return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
 
-    async def _open_ledger(self) -> Identity:
-        """Check, make or migrate the ledger, and begin its clock; return what its file is."""
+    async def _open_ledger(self) -> tuple[Identity, int]:
+        """Check, make or migrate the ledger, and begin its clock; return what its file is, and lacks."""
+        lost: list[int] = []
+
+        def tell(event: str, values: dict[str, object]) -> None:
+            self._log.error(event, **values)
+            if event == ACKNOWLEDGED_LOST:
+                lost.append(int(str(values["commits"])))
+
         serving = ServingLedger(
             clock=ServiceClock(monotonic_us),
             accept_loss=self._settings.accept_loss,
@@ -169,7 +177,7 @@ class Supervisor:
         ledger = ledger_at(self._settings.data, self._settings, serving)
         await ledger.start(lambda _seconds, _rows: None)
         await ledger.close()
-        return ledger.identity()
+        return ledger.identity(), sum(lost)
 
     async def _keep(self, worker: Worker) -> None:
         """Start a worker, and start it again whenever it ends, until the stop."""

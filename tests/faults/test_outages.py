@@ -14,6 +14,8 @@ import grpc
 import pytest
 from tests.running import Service, served
 
+from tilbud.ledger.acknowledged import AcknowledgedFile, read
+from tilbud.ledger.port import Durability
 from tilbud.transport.health import ask_health
 from tilbud.v1 import decisions_pb2 as pb
 
@@ -182,6 +184,33 @@ def test_workers_make_no_second_ledger(tmp_path: Path) -> None:
         until(lambda: service.events("worker_ended"))
         threading.Event().wait(1.0)
         assert not (service.data / "ledger.sqlite3").exists()
+
+
+def test_each_worker_shows_what_the_ledger_lacked_when_the_service_began(tmp_path: Path) -> None:
+    """The supervisor finds it; a worker that is started again shows it too."""
+    with served(tmp_path, FILES, ("--workers", "2")) as service:
+        assert service.stop() == 0
+        ledger = service.data / "ledger.sqlite3"
+        known = read(ledger)
+        assert known is not None
+        acknowledged = AcknowledgedFile(ledger, 1, Durability.PROCESS)
+        acknowledged.write(known.commits + 7)
+        acknowledged.close()
+        service._options = (*service._options, "--accept-loss")
+        service.start()
+        assert service.metrics("tilbud_ledger_lost_commits") == [7, 7]
+        first = service.pids()[0]
+        os.kill(first, signal.SIGKILL)
+        until(lambda: service.pids()[0] != first)
+        until(lambda: _shown(service, 0) == 7)
+        assert service.stop() == 0
+
+
+def _shown(service: Service, worker: int) -> float:
+    try:
+        return service.metric("tilbud_ledger_lost_commits", worker)
+    except OSError:
+        return -1
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped"])

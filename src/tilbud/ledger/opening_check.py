@@ -20,6 +20,7 @@ from tilbud.ledger.acknowledged import SUFFIX, Acknowledged, boot_id, read
 from tilbud.ledger.port import Durability
 from tilbud.ledger.schema import connect
 
+ACKNOWLEDGED_LOST = "acknowledged_lost"  # as `tell` hears of it, with how many `commits`
 _INSTRUCTIONS_BETWEEN_LOOKS = 10_000
 Tell = Callable[[str, dict[str, object]], None]
 
@@ -66,7 +67,7 @@ def _lacks(path: Path, acknowledged: Acknowledged, commits: int, *, accept_loss:
         acknowledged.durability == Durability.PROCESS.value and commits > 0 and acknowledged.boot != boot_id()
     )
     if accept_loss or power_cut:
-        tell("acknowledged_lost", {"commits": lost, "accepted": accept_loss, "power_cut": power_cut})
+        tell(ACKNOWLEDGED_LOST, {"commits": lost, "accepted": accept_loss, "power_cut": power_cut})
         return
     what = "is gone" if not path.exists() else f"ends at commit {commits:,}"
     raise LedgerInvalid(

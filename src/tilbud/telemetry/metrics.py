@@ -211,7 +211,7 @@ class Metrics:
         for kind in _TROUBLES:
             self._trouble.labels(kind)
         self._lost_commits = gauge(
-            "ledger_lost_commits", "Acknowledged commits that the ledger lacked at the start of this process"
+            "ledger_lost_commits", "Acknowledged commits that the ledger lacked at the start of the service"
         )
         self._outages = counter(
             "outages",
@@ -447,7 +447,7 @@ class Metrics:
         self._read_errors.inc(failed_reads)
 
     def lost_commits(self, commits: int) -> None:
-        """Show that the ledger lacked acknowledged commits when the process began."""
+        """Show that the ledger lacked acknowledged commits when the service began."""
         self._lost_commits.set(commits)
 
     def outage(self, seconds: float) -> None:
