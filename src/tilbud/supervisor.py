@@ -12,7 +12,8 @@ What holds:
  * It begins on the ledger: its file is checked once, and no worker, also no later one, makes or takes
    another file. All of them go by the one service clock that is in it.
  * A worker whose event loop stands still is killed and started again: it may hold the lock of the ledger, and
-   with it keep every other from committing. Where the whole service was frozen, nobody is blamed.
+   with it keep every other from committing. So is one that starts and has stopped working; one that works may
+   take as long as it needs. Where the whole service was frozen, nobody is blamed.
 
 Who settles is agreed in the ledger (learning/), and every worker learns from it: nothing of that comes by
 here.
@@ -23,14 +24,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tilbud.app import hold, ledger_at, lock_as, monotonic_us, reserved
 from tilbud.config import Place, Settings, split_address
 from tilbud.domain.errors import TilbudError
-from tilbud.ledger.same_file import Identity
 from tilbud.ledger.opening_check import ACKNOWLEDGED_LOST
+from tilbud.ledger.same_file import Identity
 from tilbud.ledger.service_clock import ServiceClock
 from tilbud.ledger.sqlite import Serving as ServingLedger
 from tilbud.process import begin
@@ -83,6 +84,41 @@ class Watchdog:
         return hanging
 
 
+class StartWatchdog:
+    """Knows who starts and no longer works, by how much of a processor each has used (seconds).
+
+    What holds: who learns a large ledger, reads many files or waits its turn for a core is left alone,
+    however long that takes; so is everybody where the machine does not tell how much they worked.
+    """
+
+    def __init__(self, *, idle_max_s: float, work_min_s: float, look_every_s: float) -> None:
+        self._idle = Watchdog(silence_max_s=idle_max_s, look_every_s=look_every_s)
+        self._work_min_s = work_min_s
+        self._worked_s: dict[int, float] = {}
+
+    def begins(self, worker: int, now_s: float) -> None:
+        """Know that a worker starts."""
+        self._worked_s[worker] = 0.0
+        self._idle.heard(worker, now_s)
+
+    def forget(self, worker: int) -> None:
+        """Expect no work of a worker: it serves, or ended."""
+        self._worked_s.pop(worker, None)
+        self._idle.forget(worker)
+
+    def look(self, now_s: float, worked_s: Callable[[int], float | None]) -> Sequence[int]:
+        """Return who hangs, each once; `worked_s` says how much a worker has worked since it was started."""
+        for worker, before_s in self._worked_s.items():
+            by_now_s = worked_s(worker)
+            if by_now_s is None or by_now_s - before_s >= self._work_min_s:
+                self._worked_s[worker] = before_s if by_now_s is None else by_now_s
+                self._idle.heard(worker, now_s)
+        hanging = self._idle.look(now_s)
+        for worker in hanging:
+            self.forget(worker)
+        return hanging
+
+
 class Supervisor:
     """A service of several processes, with the life of an Application."""
 
@@ -98,6 +134,11 @@ class Supervisor:
         limits = settings.limits
         self._watchdog = Watchdog(
             silence_max_s=limits.worker_silent_max_s, look_every_s=limits.worker_beat_every_s
+        )
+        self._start_watchdog = StartWatchdog(
+            idle_max_s=limits.worker_start_idle_max_s,
+            work_min_s=limits.worker_start_work_min_s,
+            look_every_s=limits.worker_beat_every_s,
         )
         self._watching: asyncio.Task[None] | None = None
         self._whole: set[int] = set()  # the workers that serve every campaign file
@@ -170,9 +211,7 @@ class Supervisor:
                 lost.append(int(str(values["commits"])))
 
         serving = ServingLedger(
-            clock=ServiceClock(monotonic_us),
-            accept_loss=self._settings.accept_loss,
-            tell=lambda event, values: self._log.error(event, **values),
+            clock=ServiceClock(monotonic_us), accept_loss=self._settings.accept_loss, tell=tell
         )
         ledger = ledger_at(self._settings.data, self._settings, serving)
         await ledger.start(lambda _seconds, _rows: None)
@@ -205,13 +244,16 @@ class Supervisor:
     async def _live(self, worker: Worker) -> str:
         """Start a worker and wait for its end; return how it ended."""
         worker.strict = self._settings.strict or bool(self._whole)
+        self._start_watchdog.begins(worker.number, monotonic())
         try:
             worker.start()
         except OSError as error:
+            self._start_watchdog.forget(worker.number)
             return f"worker {worker.number} could not be started: {error.strerror}"
         self._log.info("worker_started", worker=worker.number, pid=worker.pid)
         status, served = await worker.ended()
         self._watchdog.forget(worker.number)
+        self._start_watchdog.forget(worker.number)
         self._whole.discard(worker.number)
         reason = f"worker {worker.number} ended with status {status}; see the log"
         if self._stopping.is_set() and status and served:
@@ -220,12 +262,16 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Kill workers that hang, until cancelled."""
+        limits = self._settings.limits
         while True:
-            await asyncio.sleep(self._settings.limits.worker_beat_every_s)
+            await asyncio.sleep(limits.worker_beat_every_s)
             for number in self._watchdog.look(monotonic()):
-                self._log.error(
-                    "worker_hangs", worker=number, silent_s=self._settings.limits.worker_silent_max_s
-                )
+                self._log.error("worker_hangs", worker=number, silent_s=limits.worker_silent_max_s)
+                self._workers[number].signal(signal.SIGKILL)
+            for number in self._start_watchdog.look(
+                monotonic(), lambda number: self._workers[number].worked_s()
+            ):
+                self._log.error("worker_hangs_at_start", worker=number, idle_s=limits.worker_start_idle_max_s)
                 self._workers[number].signal(signal.SIGKILL)
 
     def _heard(self, worker: Worker, word: Word) -> None:
@@ -234,6 +280,7 @@ class Supervisor:
         if isinstance(word, Reloaded) or (isinstance(word, Serving) and not word.files_refused):
             self._whole.add(worker.number)
         if isinstance(word, Serving):
+            self._start_watchdog.forget(worker.number)
             if all(self.http_ports) and not self._complete.done():
                 self._complete.set_result(None)
         elif isinstance(word, Reloaded):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import uvloop
 
@@ -103,6 +104,16 @@ class Worker:
     def pid(self) -> int:
         """The process, 0 while there is none."""
         return (self._process.pid if self._process is not None else None) or 0
+
+    def worked_s(self) -> float | None:
+        """Return how many seconds of a processor the process has used; None where the machine tells none."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        after_name = status.rpartition(")")[2].split()  # the name may hold anything; see proc(5)
+        user, system = after_name[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def ended(self) -> tuple[int, bool]:
         """Wait until the process ended; return its status, negative where a signal did, and if it served."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tilbud.config import Place, Settings
-from tilbud.supervisor import Supervisor, Watchdog, WorkerEnded
+from tilbud.supervisor import StartWatchdog, Supervisor, Watchdog, WorkerEnded
 from tilbud.worker import Serving, Word, Worker
 
 LOOPBACK = "127.0.0.1"
@@ -37,9 +37,11 @@ class HandWorker:
         self.http_port = 0
         self.reason = ""
         self.starts = 0
+        self.strict = False
         self.surprise: Exception | None = None
         self.signals: list[signal.Signals] = []
         self._heard = heard
+        self.files_refused = 0
         self._gone: asyncio.Future[int] | None = None
 
     def start(self) -> None:
@@ -48,7 +50,10 @@ class HandWorker:
         self.starts += 1
         self._gone = asyncio.get_running_loop().create_future()
         self.http_port = 8_080 + self.number
-        self._heard(self, Serving(self.http_port))  # type: ignore[arg-type]
+        self._heard(self, Serving(self.http_port, self.files_refused))  # type: ignore[arg-type]
+
+    def worked_s(self) -> float:
+        return 0.0
 
     async def ended(self) -> tuple[int, bool]:
         assert self._gone is not None
@@ -277,5 +282,72 @@ async def test_a_worker_that_hangs_is_killed(
         await _started_again(workers[1], 2)
     assert workers[1].signals == [signal.SIGKILL]
     assert [each["worker"] for each in logged if each["event"] == "worker_hangs"] == [1]
+    assert workers[0].starts == 1
+    await supervisor.stop()
+
+
+def _starting() -> StartWatchdog:
+    watchdog = StartWatchdog(idle_max_s=60.0, work_min_s=0.5, look_every_s=0.5)
+    watchdog.begins(0, 0.0)
+    return watchdog
+
+
+def _told_at(
+    watchdog: StartWatchdog, worked_s: Callable[[float], float | None], from_s: float = 0.0
+) -> list[float]:
+    """Look for some minutes at a worker that has worked so much by each time; return when it was told of."""
+    told = []
+    for step in range(1, 1_000):
+        now_s = from_s + step / 2
+        by_now_s = worked_s(now_s)
+        if watchdog.look(now_s, lambda _: by_now_s):  # noqa: B023 - called at once
+            told.append(now_s)
+    return told
+
+
+def test_a_worker_that_starts_and_no_longer_works_hangs() -> None:
+    """Told once, a minute after it stopped; being asked how it is, is no work."""
+    assert _told_at(_starting(), lambda now_s: min(now_s, 10.0) + 1e-4 * now_s) == [70.5]
+
+
+@pytest.mark.parametrize("share", [0.02, None])
+def test_a_worker_that_works_may_take_as_long_as_it_needs_to_start(share: float | None) -> None:
+    """Be it a small share of a core; and where nobody tells how much it works."""
+    assert not _told_at(_starting(), lambda now_s: share and share * now_s)
+
+
+def test_a_worker_that_serves_is_no_more_watched_as_one_that_starts() -> None:
+    """It need not work, until it starts again."""
+    watchdog = _starting()
+    watchdog.forget(0)
+    assert not _told_at(watchdog, lambda _: 0.0)
+    watchdog.begins(0, 500.0)
+    assert _told_at(watchdog, lambda _: 0.0, from_s=500.0) == [560.5]
+
+
+async def test_a_worker_that_hangs_while_it_starts_is_killed(
+    settings: Settings, workers: list[HandWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And started again; the log says so. The others go on."""
+
+    class Hanging(StartWatchdog):
+        def look(self, now_s: float, worked_s: Callable[[int], float | None]) -> list[int]:
+            del now_s
+            return [1] if workers[1].starts == 2 and not workers[1].signals and worked_s(1) == 0.0 else []
+
+    monkeypatch.setattr("tilbud.supervisor.StartWatchdog", Hanging)
+    brisk = replace(settings.limits, worker_beat_every_s=0.001)
+    supervisor = Supervisor(replace(settings, limits=brisk))
+    with capture_logs() as logged:
+        await supervisor.start()
+        monkeypatch.setattr(workers[1], "_heard", lambda *_: None)
+        workers[1].end(-9)
+        async with asyncio.timeout(30):
+            while not workers[1].signals:  # noqa: ASYNC110 - gives way
+                await asyncio.sleep(0)
+        workers[1].end(-9)
+        await _started_again(workers[1], 3)
+    assert workers[1].signals == [signal.SIGKILL]
+    assert [each["worker"] for each in logged if each["event"] == "worker_hangs_at_start"] == [1]
     assert workers[0].starts == 1
     await supervisor.stop()
