@@ -277,8 +277,8 @@ class Supervisor:
     def _heard(self, worker: Worker, word: Word) -> None:
         if isinstance(word, Serving | Beat):
             self._watchdog.heard(worker.number, monotonic())
-        if isinstance(word, Reloaded) or (isinstance(word, Serving) and not word.files_refused):
-            self._whole.add(worker.number)
+            if not word.files_refused:
+                self._whole.add(worker.number)
         if isinstance(word, Serving):
             self._start_watchdog.forget(worker.number)
             if all(self.http_ports) and not self._complete.done():

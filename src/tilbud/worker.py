@@ -55,7 +55,9 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The event loop of a worker that serves goes round."""
+    """The event loop of a worker that serves goes round; so many campaign files it does not serve by now."""
+
+    files_refused: int = 0
 
 
 Word = Serving | Ended | Reloaded | Beat
@@ -189,21 +191,21 @@ async def _work(settings: Settings, place: Place, pipe: Connection) -> None:
 
     def started() -> None:
         _tell(pipe, Serving(application.http_port, application.files_refused))
-        beating.append(asyncio.create_task(_beat(pipe, settings.limits.worker_beat_every_s)))
+        beating.append(asyncio.create_task(_beat(pipe, application, settings.limits.worker_beat_every_s)))
 
     await run(application, patience_s=settings.patience_s, started=started, stopping=stopping)
     for task in beating:
         task.cancel()
 
 
-async def _beat(pipe: Connection, every_s: float) -> None:
+async def _beat(pipe: Connection, application: Application, every_s: float) -> None:
     """Tell now and then that the loop goes round, as long as the supervisor takes it in."""
     writable = select.poll()
     writable.register(pipe.fileno(), select.POLLOUT)
     while True:
         await asyncio.sleep(every_s)
         if writable.poll(0):  # a frozen supervisor must not hold up who serves
-            _tell(pipe, Beat())
+            _tell(pipe, Beat(application.files_refused))
 
 
 def _tell(pipe: Connection, word: Word) -> None:

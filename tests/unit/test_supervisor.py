@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from tilbud.config import Place, Settings
 from tilbud.supervisor import StartWatchdog, Supervisor, Watchdog, WorkerEnded
-from tilbud.worker import Serving, Word, Worker
+from tilbud.worker import Beat, Serving, Word, Worker
 
 LOOPBACK = "127.0.0.1"
 CAMPAIGN = """
@@ -51,6 +51,10 @@ class HandWorker:
         self._gone = asyncio.get_running_loop().create_future()
         self.http_port = 8_080 + self.number
         self._heard(self, Serving(self.http_port, self.files_refused))  # type: ignore[arg-type]
+
+    def beat(self) -> None:
+        """Tell that it lives, and what it serves by now."""
+        self._heard(self, Beat(self.files_refused))  # type: ignore[arg-type]
 
     def worked_s(self) -> float:
         return 0.0
@@ -117,6 +121,30 @@ async def test_a_worker_that_keeps_ending_is_started_again_ever_later(
     assert [each["again_in_s"] for each in ended] == [0.001, 0.002, 0.004, 0.004, 0.001]
     assert {each["reason"] for each in ended} == {"worker 1 ended with status -9; see the log"}
     assert workers[0].starts == 1
+    await supervisor.stop()
+
+
+async def test_a_worker_that_serves_all_since_its_files_were_mended_counts_as_one_that_does(
+    settings: Settings, workers: list[HandWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked it to load them: beside it none may begin that would serve less."""
+    real = HandWorker.start
+
+    def start(worker: HandWorker) -> None:
+        worker.files_refused = int(worker.starts == 0)
+        real(worker)
+
+    monkeypatch.setattr(HandWorker, "start", start)
+    supervisor = Supervisor(settings)
+    await supervisor.start()
+    workers[0].end(-9)
+    await _started_again(workers[0], 2)
+    assert not workers[0].strict
+    workers[1].files_refused = 0
+    workers[1].beat()
+    workers[0].end(-9)
+    await _started_again(workers[0], 3)
+    assert workers[0].strict
     await supervisor.stop()
 
 
