@@ -28,7 +28,7 @@ _SWEEP_EVERY_S = 0.5
 
 
 class Arrivals:
-    """Reads the one message of each call; `ended` hears of the calls that were ended for want of one."""
+    """Reads the one message of each call; `ended` hears of those that were ended, or left, without one."""
 
     def __init__(self, limits: Limits, ended: Ended) -> None:
         self._limits = limits
@@ -38,9 +38,10 @@ class Arrivals:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def read(self, context: Context, method: str) -> Any:
-        """Return a call's message, as its deserializer read it; raises RequestMissing where it has none.
+        """Return a call's message; raises RequestMissing where it has none.
 
-        Where the call is ended meanwhile, grpcio's own error passes through.
+        Where the caller leaves or the call is ended meanwhile, grpcio's own error passes through, and `ended`
+        was told.
         """
         self._waiting[context] = perf_counter(), method
         if len(self._waiting) > self._limits.calls_unread_max:
@@ -52,8 +53,12 @@ class Arrivals:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._end_overdue)
         try:
             message = await context.read()
-        finally:
-            self._waiting.pop(context, None)
+        except BaseException:
+            if waiting := self._waiting.pop(context, None):  # else it was ended here, and counted
+                self._ended(method, grpc.StatusCode.CANCELLED.name, perf_counter() - waiting[0])
+            raise
+        if self._waiting.pop(context, None) is None:  # it came too late: its caller hears that it was ended
+            raise asyncio.CancelledError
         if message is grpc.aio.EOF:
             raise RequestMissing("the call ended without one")
         return message

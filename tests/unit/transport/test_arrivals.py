@@ -70,6 +70,33 @@ async def test_a_call_waits_so_long_for_its_message() -> None:
     assert context.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_who_leaves_without_a_message_is_counted_once() -> None:
+    """As a caller that left; and where the call was ended here, that is all that is counted."""
+    ended: list[str] = []
+    leaving = _reading(Arrivals(Limits(), lambda *end: ended.append(end[1])), _Context())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert ended == ["CANCELLED"]
+
+
+async def test_a_message_that_comes_as_its_call_is_ended_is_not_handled() -> None:
+    """Its caller hears that the call was refused: nothing may be done for it."""
+    ended: list[str] = []
+    arrivals = Arrivals(replace(Limits(), calls_unread_max=1), lambda *end: ended.append(end[1]))
+    first, second = _Context(), _Context()
+    reading = _reading(arrivals, first)
+    await asyncio.sleep(0)
+    other = _reading(arrivals, second)  # for which the first is ended
+    first.message.set_result("too late")
+    second.message.set_result("here")
+    assert await other == "here"
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ended == ["RESOURCE_EXHAUSTED"]
+
+
 async def test_of_too_many_the_one_that_waits_longest_is_ended() -> None:
     """So that whoever opens calls and says nothing keeps nobody else out."""
     ended: list[str] = []
