@@ -75,9 +75,9 @@ class DecisionHandlers:
     async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
         deadline_s = _deadline_s(context)
         if not message.customer_id:
-            return await self._deciding.ask((message, deadline_s))
+            return await self._deciding.ask(context.peer(), (message, deadline_s))
         async with self._decide.lines.within(message.customer_id):  # or it would hold the others' batch up
-            return await self._deciding.ask((message, deadline_s))
+            return await self._deciding.ask(context.peer(), (message, deadline_s))
 
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         self._check_size(message.requests)
@@ -105,8 +105,8 @@ class DecisionHandlers:
             reward_deadline=None if deadline_us is None else timestamp(deadline_us)
         )
 
-    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, _: Context) -> Message:
-        return await self._reporting.ask(message)
+    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, context: Context) -> Message:
+        return await self._reporting.ask(context.peer(), message)
 
     async def report_many(
         self, message: decisions_pb2.BatchReportOutcomesRequest, context: Context

@@ -4,7 +4,8 @@ Between two calls gRPC's own work leaves none of our code in the processor's cac
 alone costs about three times what it costs amid others. Under load, calls that arrive while others
 are answered wait for them and are then one batch: read, decided, recorded in one transaction, and
 written in one go. Batches begin at most so often, since short ones one after another keep the process busy
-with few calls; a call that comes after a pause is answered at once.
+with few calls; a call that comes after a pause is answered at once. Where more wait than a batch takes,
+connections take turns.
 
 What holds: each question gets its own answer or error; who left before a batch began is not answered,
 who leaves later takes nothing from the others; an unexpected error of a batch reaches everyone in it;
@@ -15,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Generic, TypeVar
 
 from tilbud.domain.errors import Overloaded
+from tilbud.transport.fair_queue import FairQueue
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
@@ -48,16 +49,16 @@ class Gathering(Generic[Question, Reply]):
         self._waiting_max = waiting_max
         self._every_s = every_s
         self._began_s = -math.inf
-        self._waiting: deque[tuple[Question, asyncio.Future[Reply]]] = deque()
+        self._waiting: FairQueue[tuple[Question, asyncio.Future[Reply]]] = FairQueue()
         self._batch: asyncio.Task[None] | None = None
         self._busy = False
 
-    def ask(self, question: Question) -> asyncio.Future[Reply]:
-        """Return the future answer; raises Overloaded where too many wait."""
+    def ask(self, connection: str, question: Question) -> asyncio.Future[Reply]:
+        """Return the future answer to a connection's question; raises Overloaded where too many wait."""
         if len(self._waiting) >= self._waiting_max:
             raise Overloaded("the queue of calls", _RETRY_AFTER_S)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, future))
+        self._waiting.put(connection, (question, future))
         if not self._busy:
             self._busy = True
             self._begin_soon()
@@ -75,7 +76,7 @@ class Gathering(Generic[Question, Reply]):
         self._began_s = perf_counter()
         batch: list[tuple[Question, asyncio.Future[Reply]]] = []
         while self._waiting and len(batch) < self._batch_max:
-            question, future = self._waiting.popleft()
+            question, future = self._waiting.take()
             if not future.done():  # else its caller has left, and asked for nothing that was begun
                 batch.append((question, future))
         self._batch = asyncio.create_task(self._answer(batch))

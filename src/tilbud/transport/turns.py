@@ -1,19 +1,20 @@
 """Batches take turns, so that many of them keep no single call waiting.
 
-What holds: so many are worked on at once, and the others wait in the order they came; what waits is bounded
-in items, in all and for one connection, and what is beyond is refused at once, before anything of it is done.
-Who leaves while waiting costs nobody a turn.
+What holds: so many are worked on at once, and of the others each connection has its turn; what waits is
+bounded in items, in all and for one connection, and what is beyond is refused at once, before anything of it
+is done. Who leaves while waiting costs nobody a turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from tilbud.domain.errors import Overloaded
 from tilbud.domain.limits import Limits
+from tilbud.transport.fair_queue import FairQueue
 
 Done = TypeVar("Done")
 
@@ -26,7 +27,7 @@ class Turns:
         self._busy = 0
         self._items = 0  # of all who are busy or wait
         self._of: Counter[str] = Counter()  # the same, by connection
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def run(self, connection: str, items: int, begin: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
         """Wait for a turn, begin the work, and return what it returns; raises Overloaded where too many wait.
@@ -41,7 +42,7 @@ class Turns:
         self._items += items
         self._of[connection] += items
         try:
-            await self._take()
+            await self._take(connection)
         except asyncio.CancelledError:
             self._leave(connection, items)
             raise
@@ -65,12 +66,12 @@ class Turns:
         if not self._of[connection]:
             del self._of[connection]
 
-    async def _take(self) -> None:
+    async def _take(self, connection: str) -> None:
         if self._busy < self._limits.batches_at_once:
             self._busy += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.put(connection, turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -81,7 +82,7 @@ class Turns:
     def _end(self) -> None:
         """Let the next one begin."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn = self._waiting.take()
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -50,6 +50,19 @@ async def test_batches_are_worked_on_in_the_order_they_came() -> None:
     assert await asyncio.gather(*tasks) == list("xyz")
 
 
+async def test_connections_take_turns() -> None:
+    """A batch waits for one of each other connection, not for all that came before it."""
+    turns, work = Turns(LIMITS), _Work()
+    for name in ("a1", "a2", "a3"):
+        work.begin(turns, name)
+    await _turn()
+    work.begin(turns, "b1", connection="b")
+    for name in ("a1", "a2", "b1", "a3"):
+        await _turn()
+        assert work.begun[-1] == name
+        work.end(name)
+
+
 async def test_too_many_items_are_refused_at_once() -> None:
     """In all, and of one connection; a single batch always may, and space comes back when one is done."""
     turns, work = Turns(LIMITS), _Work()
