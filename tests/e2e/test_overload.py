@@ -97,10 +97,10 @@ def test_who_does_not_read_is_given_no_more(service: Service) -> None:
     before = service.metric(name, **refused), service.metric(name, **given)
     batch = pb.BatchDecideRequest(requests=[pb.DecideRequest(campaign="large", dry_run=True)] * 450)
     unread = _Unread(service.target)
-    for _ in range(20):  # 72 MB of answers
+    for _ in range(16):  # 58 MB of answers
         unread.ask(batch)
     deadline = time.monotonic() + 60
-    while service.metric(name, **refused) + service.metric(name, **given) < sum(before) + 20:
+    while service.metric(name, **refused) + service.metric(name, **given) < sum(before) + 16:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert service.metric(name, **given) - before[1] <= 8
@@ -116,7 +116,7 @@ def test_streams_of_a_connection_are_bounded(service: Service) -> None:
             channel.stream_unary("/tilbud.v1.DecisionService/Decide", bytes, bytes).future(
                 _never(), timeout=60
             )
-            for _ in range(32)
+            for _ in range(16)
         ]
         with pytest.raises(grpc.RpcError) as waited:
             DecisionServiceStub(channel).Decide(pb.DecideRequest(campaign="large"), timeout=1)

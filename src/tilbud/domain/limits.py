@@ -50,7 +50,8 @@ class Limits:
 
     # In flight
     listeners: int = 16  # on the one address of gRPC, see transport/server.py
-    calls_in_flight_max: int = 4_096
+    calls_in_flight_max: int = 8_192  # half of it for connections that have few
+    request_bytes_in_flight_max: int = 128 * 1024 * 1024  # likewise
     calls_unread_max: int = 8_192  # whose message has not come
     pending_max: int = 8_192  # of one listener, beyond which gRPC begins to end calls by itself
     batches_at_once: int = 2
@@ -63,7 +64,7 @@ class Limits:
     reflections_max: int = 100
     connections_max: int = 8_192
     descriptors_kept: int = 256  # from connections, for the ledger, checkpoints and the HTTP side
-    streams_max: int = 32  # of one connection; a client keeps back what is more
+    streams_max: int = 16  # of one connection; a client keeps back what is more
     ping_interval_min_s: float = 0.5  # of a client's keepalive; one that pings more often is sent away
     gathered_every_s: float = 0.001  # batches of calls that came one by one
     ledger_queue_rows_max: int = 50_000

@@ -1,8 +1,8 @@
-"""One outermost wrapper around every unary method: read, admit, handle, answer or refuse, measure.
+"""One outermost wrapper around every unary method: admit, read, handle, answer or refuse, measure.
 
-What holds: nothing a handler raises reaches grpcio; calls over `limits.calls_in_flight_max` are refused
-at once (health checks and reflection do not come through here, so they never are); each call is
-observed once with its code. It knows no method by name.
+What holds: nothing a handler raises reaches grpcio; calls beyond what may be in flight are refused before
+their message is parsed (health checks and reflection do not come through here, so they never are); each call
+is observed once with its code. It knows no method by name.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 
-from tilbud.domain.errors import InvalidField, Overloaded, RequestMissing
+from tilbud.domain.errors import InvalidField, RequestMissing
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
 from tilbud.telemetry.metrics import Metrics
 from tilbud.transport.arrivals import Arrivals
+from tilbud.transport.in_flight import InFlight
 from tilbud.transport.status import (
     CODES,
     EXPECTED,
@@ -51,14 +52,14 @@ class Rpc:
         self._metrics = metrics
         self._limits = limits
         self._log = log
-        self._in_flight = 0
+        self._in_flight = InFlight(limits)
         self._arrivals = Arrivals(limits, metrics.rpc)
         self.unsent = Unsent(limits)
 
     @property
     def in_flight(self) -> int:
         """How many calls are being answered now."""
-        return self._in_flight
+        return self._in_flight.calls
 
     def service(
         self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handle]
@@ -76,45 +77,39 @@ class Rpc:
         self, name: str, request: type[Message], handle: Handle | None
     ) -> grpc.RpcMethodHandler[Any, Any]:
         answer_to: Handle = handle or _unimplemented
+        read = reader(request, self._limits.message_bytes_max)
         self._metrics.answers(name, _ENDS)
 
         async def serve(_: object, context: Context) -> bytes:
             started = perf_counter()
             code = _CANCELLED  # unless the handler gets to its end
             try:
-                message = await self._arrivals.read(context, name)
+                data: bytes = await self._arrivals.read(context, name)
             except RequestMissing as error:
                 refusal = status_of(error)
                 self._metrics.rpc(name, refusal[0].name, perf_counter() - started)
                 return await _abort(context, refusal)
-            self._in_flight += 1
+            connection, size = context.peer(), len(data)
             try:
-                self._admit(message)
-                self.unsent.check(context)
-                answer = await answer_to(message, context)
-                if not isinstance(answer, bytes):
-                    answer = answer.SerializeToString()
-                self.unsent.add(context, len(answer))
-                code = _OK
-                return answer  # noqa: TRY300 - the happy way, the shortest
+                self._in_flight.enter(connection, size)
+                try:
+                    self.unsent.check(context)
+                    answer = await answer_to(_message(read(data)), context)
+                    if not isinstance(answer, bytes):
+                        answer = answer.SerializeToString()
+                    self.unsent.add(context, len(answer))
+                    code = _OK
+                    return answer
+                finally:
+                    self._in_flight.leave(connection, size)
             except Exception as error:  # noqa: BLE001 - the outermost wrapper maps everything
                 refusal = self._refusal(name, error)
                 code = refusal[0].name
             finally:
-                self._in_flight -= 1
                 self._metrics.rpc(name, code, perf_counter() - started)
             return await _abort(context, refusal)
 
-        return grpc.stream_unary_rpc_method_handler(
-            serve,
-            request_deserializer=reader(request, self._limits.message_bytes_max),
-        )
-
-    def _admit(self, message: Message | Unreadable) -> None:
-        if self._in_flight > self._limits.calls_in_flight_max:
-            raise Overloaded("the service", self._limits.retry_after_s)
-        if isinstance(message, Unreadable):
-            raise InvalidField(message.field, message.problem)
+        return grpc.stream_unary_rpc_method_handler(serve)  # without a deserializer: it gets bytes
 
     def _refusal(self, name: str, error: Exception) -> Refusal:
         if isinstance(error, _UnimplementedError):
@@ -130,6 +125,12 @@ class Rpc:
             where=where(error.__traceback__),
         )
         return internal_status(correlation_id)
+
+
+def _message(said: Message | Unreadable) -> Message:
+    if isinstance(said, Unreadable):
+        raise InvalidField(said.field, said.problem)
+    return said
 
 
 class _UnimplementedError(Exception):

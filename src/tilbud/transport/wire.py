@@ -1,10 +1,10 @@
 """Bytes in: reads a message, or says which field cannot be read.
 
-grpcio answers UNKNOWN where a deserializer raises, before any handler runs, and RESOURCE_EXHAUSTED, as if
-it were worth another try, to a message beyond its own limit; so that is several times ours, and a bad or too
-large message becomes an `Unreadable` value, which the handler answers as INVALID_ARGUMENT. Protobuf says only
-that a message is bad; the walk here finds the field whose text is not UTF-8. Bytes out: `field` frames bytes
-that are already serialized, so that a payload is serialized once and not for every answer.
+grpcio answers RESOURCE_EXHAUSTED, as if it were worth another try, to a message beyond its own limit; so that
+is several times ours, and a bad or too large message becomes an `Unreadable` value, which is answered as
+INVALID_ARGUMENT. Protobuf says only that a message is bad; the walk here finds the field whose text is not
+UTF-8. Bytes out: `field` frames bytes that are already serialized, so that a payload is serialized once and
+not for every answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Unreadable:
 
 
 def reader(message_type: type[M], bytes_max: int) -> Callable[[bytes], M | Unreadable]:
-    """Return a deserializer that never raises, of messages of at most `bytes_max`."""
+    """Return what reads messages of at most `bytes_max`, and never raises."""
     descriptor = cast(Descriptor, message_type.DESCRIPTOR)
 
     def read(data: bytes) -> M | Unreadable:

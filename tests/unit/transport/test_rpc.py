@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,9 @@ class _Context:
     async def read(self) -> object:
         return self._message
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     async def abort(self, *_: object) -> None:
         raise _AbortError
 
@@ -58,7 +62,7 @@ async def test_a_call_is_in_flight_while_it_is_handled() -> None:
     method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
 
     def call(campaign: str) -> Awaitable[bytes]:
-        return method(None, _Context(pb.DecideRequest(campaign=campaign)))  # type: ignore[no-any-return]
+        return method(None, _Context(pb.DecideRequest(campaign=campaign).SerializeToString()))  # type: ignore[no-any-return]
 
     await call("outer")
     assert seen == [1, 2]
@@ -73,3 +77,16 @@ async def test_a_call_is_in_flight_while_it_is_handled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waits
     assert rpc.in_flight == 0
+
+
+async def test_a_call_that_is_too_much_is_refused_before_its_message_is_parsed() -> None:
+    """It reaches no handler, whatever its bytes are, and is counted."""
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+    limits = replace(Limits(), calls_in_flight_max=0)
+    rpc = Rpc(metrics=metrics, limits=limits, log=logger("test"))
+    service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {})
+    method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
+    with pytest.raises(_AbortError):
+        await method(None, _Context(b"\xff no message"))
+    labels = {"method": "Decide", "code": "RESOURCE_EXHAUSTED"}
+    assert metrics.registry.get_sample_value("tilbud_rpc_duration_seconds_count", labels) == 1
