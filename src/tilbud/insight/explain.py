@@ -66,13 +66,14 @@ class Explained:
 
 async def explain(
     decision: Decision,
-    campaign: Campaign,
-    model: Model,
+    campaign: Campaign | None,
+    model: Model | None,
     language: str,
     give_way: Callable[[], Awaitable[None]],
 ) -> Explained:
     """Return the story of a decision, from its record, the campaign and its model as they are now.
 
+    A campaign that is not served has neither, and so the story no factors and no sentence.
     The language of the customer's sentence is `language`, else the decision's own, else the campaign's
     fallback. At most `VALUES_ASKED_MAX` values are asked about: built-in ones first, then by name. Each is a
     prediction on the thread that decides (2 ms with 1,000 offers), so `give_way` is awaited between them.
@@ -94,8 +95,8 @@ async def explain(
         rules_only={name: value for name, value in known.items() if name not in used},
         dropped=dropped,
         factors=factors or (),
-        factors_model_version="" if factors is None else f"{model.lineage}.{model.sequence}",
-        customer_explanation=_sentence(campaign, spoken, told) if decision.drawn >= 0 else "",
+        factors_model_version=f"{model.lineage}.{model.sequence}" if model and factors is not None else "",
+        customer_explanation=_sentence(campaign, spoken, told) if campaign and decision.drawn >= 0 else "",
     )
 
 
@@ -110,14 +111,14 @@ def _fates(decision: Decision) -> tuple[OfferFate, ...]:
 async def _factors(
     decision: Decision,
     used: Mapping[str, FeatureValue],
-    model: Model,
+    model: Model | None,
     give_way: Callable[[], Awaitable[None]],
 ) -> tuple[Factor, ...] | None:
     """Return what spoke most for and against the drawn offer; None where no model could be asked.
 
     Another lineage is another model: it never saw what this one was taught. One offer alone is certain.
     """
-    if decision.reason is not Reason.PERSONALIZED or model.lineage != decision.lineage:
+    if model is None or decision.reason is not Reason.PERSONALIZED or model.lineage != decision.lineage:
         return None
     if len(decision.offers.ids) == 1:
         return None

@@ -287,17 +287,19 @@ class DecideService:
         self, request: DecideRequest, now: Now, deadline_s: float | None, known_off: Off
     ) -> Answer | _Drawn | _Repeated:
         asked = perf_counter()
-        served = self._catalog.get(self._check(request))
-        off = known_off.get(served.id)
-        if off is None:
-            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
+        campaign = self._check(request)
         if request.decision_id and not request.dry_run:
-            # Before anything a changed campaign file could refuse: a retry is answered word for word.
+            # Before anything a changed campaign file, or one that is gone, could refuse: a retry is answered
+            # word for word.
             earlier = self._ledger.find(request.campaign, request.decision_id)
             if earlier is not None:
                 if not request.asked_before(request.decision_id, earlier, self._ledger_key):
                     raise IdReused("decision_id", request.decision_id)
                 return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
+        served = self._catalog.get(campaign)
+        off = known_off.get(served.id)
+        if off is None:
+            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
         known = self._askers.known(request, served, now.wall_us, off)
         asking, eligibility, encoded, question = known or self._askers.ask(request, served, now.wall_us, off)
         channel = request.context.channel

@@ -1,7 +1,7 @@
 """ExplainDecision over gRPC: the story of a decision as a message.
 
-What holds: the answer is told as it was given, whatever became of the decision since. Nothing is explained
-here; that is `insight/explain.py`'s business.
+What holds: the answer is told as it was given, whatever became of the decision, or of its campaign, since.
+Nothing is explained here; that is `insight/explain.py`'s business.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from tilbud.domain.context import check_text
 from tilbud.domain.decisions import Decision, check_id
-from tilbud.domain.errors import UnknownDecision
+from tilbud.domain.errors import UnknownCampaign, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.insight.explain import Explained, explain
@@ -30,19 +30,21 @@ def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
     """Return the handler of ExplainDecision; `find` returns the recorded decision of (campaign, id)."""
 
     async def explain_decision(message: decisions_pb2.ExplainDecisionRequest, _: Context) -> Message:
-        served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
+        name = check_id("campaign", message.campaign, limits, required=True)
+        served = catalog.find(name)
         decision_id = check_id("decision_id", message.decision_id, limits, required=True)
         language = check_text("language", nfc(message.language), limits)
-        decision = find(served.id, decision_id)
+        decision = find(name, decision_id)
         if decision is None:
-            raise UnknownDecision(served.id, decision_id)
+            raise UnknownCampaign(name) if served is None else UnknownDecision(name, decision_id)
         slices = Slices(limits.loop_slice_s)
 
         async def give_way() -> None:
             if slices.over():
                 await slices.give_way()
 
-        explained = await explain(decision, served.campaign, served.model, language, give_way)
+        campaign, model = (served.campaign, served.model) if served else (None, None)
+        explained = await explain(decision, campaign, model, language, give_way)
         return explain_response(decision, explained)
 
     return explain_decision

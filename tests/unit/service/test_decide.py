@@ -56,6 +56,19 @@ async def test_a_retry_in_a_hurry_is_still_the_recorded_answer(wired: Wired) -> 
     assert again.decision == first.decision
 
 
+async def test_a_retry_is_answered_while_its_campaign_is_away(wired: Wired) -> None:
+    """Word for word, as after a changed file; what was not asked before is of no campaign."""
+    request = DecideRequest("c", decision_id="again")
+    first = await wired.decide.decide(request)
+    wired.catalog.replace([])
+    assert (await wired.decide.decide(request)) == first
+    with pytest.raises(IdReused):
+        await wired.decide.decide(request._replace(context=ContextInput(device="mobile")))
+    for unanswered in (DecideRequest("c", decision_id="new"), DecideRequest("c")):
+        with pytest.raises(UnknownCampaign):
+            await wired.decide.decide(unanswered)
+
+
 async def test_without_a_usable_prediction_the_fallback_answers(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:

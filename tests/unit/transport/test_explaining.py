@@ -54,10 +54,12 @@ def _served() -> Served:
     return Served(campaign(), model())
 
 
-async def ask(served: Served, known: list[Decision], **said: Any) -> decisions_pb2.ExplainDecisionResponse:
+async def ask(
+    served: Served | None, known: list[Decision], **said: Any
+) -> decisions_pb2.ExplainDecisionResponse:
     """Ask about a decision where these are recorded."""
     catalog = Catalog()
-    catalog.replace([cast(ServedCampaign, served)])
+    catalog.replace([cast(ServedCampaign, served)] if served else [])
     recorded = {(each.campaign, each.decision_id): each for each in known}
     handle = explain_handler(catalog, lambda *key: recorded.get(key), LIMITS)
     message = decisions_pb2.ExplainDecisionRequest(**{"campaign": "shop", "decision_id": "d1", **said})
@@ -133,6 +135,15 @@ async def test_a_recorded_decision_is_explained(served):
     assert message.used["tier"].category == "gold"
     assert message.dropped[0].name == "place"
     assert message.factors_model_version == f"{served.model.lineage}.0"
+
+
+async def test_a_decision_is_explained_while_its_campaign_is_away(served):
+    """From its record, word for word; there is no model to ask, and nobody's sentence to say."""
+    told = decision(campaign="shop", lineage=served.model.lineage, removed=Text.of('{"offer-9":"valid"}'))
+    message, before = await ask(None, [told]), await ask(served, [told])
+    assert message.decision == before.decision
+    assert message.offers == before.offers
+    assert (message.factors_model_version, message.customer_explanation) == ("", "")
 
 
 async def test_a_fallback_is_explained(served):
