@@ -7,7 +7,9 @@ is the same; a new lineage learns from all the ledger still has before it answer
 the old model answers until the new one has learned all but what was erased; so it does where a model fell so
 far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
 call, a crash — is begun again, by `run` or at the next start. A reload is the loader's own task: it outlives
-whoever asked for it, and whoever asks meanwhile joins the next one.
+whoever asked for it, and whoever asks meanwhile joins the next one. While one waits for a model that is
+relearned, and files were changed since, it begins anew with those when it is asked for: so what was a mistake
+can be taken back.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class Changes:
     rewards_not_converted: tuple[str, ...]  # whose settled rewards are perhaps of another unit
 
 
+class _OtherFiles(Exception):
+    """The files say something else by now than what is being loaded."""
+
+
 class CampaignLoader:
     """Keeps the catalog as the campaign files say."""
 
@@ -83,6 +89,7 @@ class CampaignLoader:
         self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
+        self._asked_again = asyncio.Event()  # while a reload is at work
         self._unfinished = False  # checkpoints may be left that learned what was erased
         self._under_older_rules: dict[str, int] = {}  # by what the last reload added or changed
         self._not_converted: tuple[str, ...] = ()  # campaigns whose rewards it may have given another unit
@@ -113,6 +120,9 @@ class CampaignLoader:
         """
         before = self._files()
         if self._next is None:
+            if self._one_at_a_time.locked():
+                self._asked_again.set()
+                self._log.info("reload_waits", relearning=self._relearning_left())
             self._next = task = asyncio.create_task(self._reload_next(), name="reload")
             self._reloads.add(task)
             task.add_done_callback(self._over)
@@ -128,6 +138,11 @@ class CampaignLoader:
         if found is None and served.model.stand_in:
             return Progress(self._left(served.file, self._ledger.erasures(campaign)))
         return found
+
+    def _relearning_left(self) -> dict[str, int]:
+        """Return how many settlements are left of each served campaign that is being relearned."""
+        found = {served.id: self.relearning(served.id) for served in self._catalog.all()}
+        return {name: progress.settlements_left for name, progress in found.items() if progress is not None}
 
     async def stop(self) -> None:
         """End what is under way; what it would have changed stays as it is."""
@@ -150,7 +165,8 @@ class CampaignLoader:
         try:
             async with self._one_at_a_time:
                 self._next = None
-                await self._reload()
+                while not await self._reload_unless_changed():
+                    self._log.info("reload_began_anew", reason="campaign files were changed meanwhile")
         except TilbudError as error:
             self._metrics.reloads.labels("refused").inc()
             self._log.error("campaigns_refused", problems=str(error).splitlines())
@@ -158,6 +174,14 @@ class CampaignLoader:
         except Exception as error:
             self._log.error("reload_failed", error=str(error), kind=type(error).__name__)
             raise
+
+    async def _reload_unless_changed(self) -> bool:
+        self._asked_again.clear()
+        try:
+            await self._reload()
+        except _OtherFiles:
+            return False
+        return True
 
     async def relearn(self) -> tuple[str, ...]:
         """Learn anew, from what the ledger still has, every model that is behind; return their campaigns.
@@ -233,7 +257,7 @@ class CampaignLoader:
         after = []
         for file in files:
             try:
-                after.append(await self._served(file, before.get(file.campaign.campaign)))
+                after.append(await self._served(file, before.get(file.campaign.campaign), files))
             except CampaignInvalid as error:
                 refused += error.problems
                 if strict:
@@ -306,7 +330,10 @@ class CampaignLoader:
         if refused:
             self._log.error("campaigns_missing", files=self.files_refused, problems=len(refused))
 
-    async def _served(self, file: CampaignFile, before: ServedCampaign | None) -> ServedCampaign:
+    async def _served(
+        self, file: CampaignFile, before: ServedCampaign | None, files: Sequence[CampaignFile]
+    ) -> ServedCampaign:
+        """Return the campaign of one of the `files` that are loaded together, ready to be served."""
         erasures = self._ledger.erasures(file.campaign.campaign)
         left = self._left(file, erasures)
         if before is None:
@@ -315,7 +342,7 @@ class CampaignLoader:
         elif self._keeps_model(before, file, erasures, left):
             same = _same(before.file, file)
             return before if same else ServedCampaign(file, before.model, self._limits)
-        await self._learn_beside(file, erasures)
+        await self._learn_unless_changed(file, erasures, files)
         try:
             return await self._opened(file, erasures)
         except ModelUnavailable as error:
@@ -369,6 +396,35 @@ class CampaignLoader:
         """Have a model that is far behind learned in a process of its own; it leaves a checkpoint."""
         if self._beside is not None and self._catalog.all():  # else nobody is held up
             await self._beside.learn(file.campaign, erasures)
+
+    async def _learn_unless_changed(
+        self, file: CampaignFile, erasures: int, files: Sequence[CampaignFile]
+    ) -> None:
+        """Learn beside; give up, and raise _OtherFiles, when a reload is asked for that would find others."""
+        learning = asyncio.create_task(self._learn_beside(file, erasures))
+        try:
+            while not learning.done():
+                asked = asyncio.create_task(self._asked_again.wait())
+                await asyncio.wait([learning, asked], return_when=asyncio.FIRST_COMPLETED)
+                asked.cancel()
+                if not learning.done() and await self._others_than(files):
+                    raise _OtherFiles
+        finally:
+            learning.cancel()
+            await asyncio.wait([learning])
+        learning.result()
+
+    async def _others_than(self, files: Sequence[CampaignFile]) -> bool:
+        """Say whether the files are good and not these any more; of bad ones their own reload tells."""
+        self._asked_again.clear()
+        try:
+            now, _ = await asyncio.to_thread(self._read, strict=True)
+        except CampaignInvalid:
+            return False
+        loading = {file.campaign.campaign: file for file in files}
+        return loading.keys() != {file.campaign.campaign for file in now} or not all(
+            _same(loading[file.campaign.campaign], file) for file in now
+        )
 
     async def _bring_up_to_date(
         self, before: dict[str, ServedCampaign], after: Sequence[ServedCampaign]

@@ -74,18 +74,21 @@ def _loader(wired: Wired, files: Path, beside: Relearning | None = None) -> Camp
 
 
 class HandRelearning:
-    """Relearning beside that goes on until the test ends it, and is far from up to date until then."""
+    """Relearning of `c` beside that goes on until the test ends it, and is far from up to date until then."""
 
     def __init__(self) -> None:
         self.begun: list[Campaign] = []
         self.ended: dict[str, asyncio.Future[None]] = {}
 
     async def learn(self, campaign: Campaign, _erasures: int) -> None:
+        if campaign.campaign != "c":
+            return
         self.begun.append(campaign)
-        await self.ended.setdefault(campaign.campaign, asyncio.get_running_loop().create_future())
+        self.ended[campaign.campaign] = asyncio.get_running_loop().create_future()
+        await self.ended[campaign.campaign]
 
-    def left(self, _campaign: Campaign, _erasures: int) -> int:
-        return 10_000
+    def left(self, campaign: Campaign, _erasures: int) -> int:
+        return 10_000 if campaign.campaign == "c" else 0
 
     def progress(self, campaign: str) -> Progress | None:
         begun = [each.campaign for each in self.begun]
@@ -112,6 +115,63 @@ async def test_a_model_that_cannot_be_relearned_is_no_fault_of_its_file(wired: W
         await reloading
     assert wired.served is before
     assert wired.metric("campaign_reloads_total", result="refused") == 1
+
+
+async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Path) -> None:
+    """Whoever asks with other files ends the relearning for those of before, for all that wait."""
+    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
+    beside = HandRelearning()
+    loader = _loader(wired, files, beside)
+    first = asyncio.create_task(loader.reload())
+    await beside.has_begun()
+    (files / "c.yaml").write_text(CAMPAIGN)
+    with capture_logs() as logged:
+        second = asyncio.create_task(loader.reload())
+        async with asyncio.timeout(30):
+            await asyncio.wait([first, second])
+    assert {(await first).changed, (await second).changed} == {("c",)}
+    assert beside.ended["c"].cancelled()
+    assert wired.served.campaign.exploration == wired.campaign.exploration
+    [waits] = [line for line in logged if line["event"] == "reload_waits"]
+    assert waits["relearning"] == {"c": 10_000}
+
+
+async def test_who_asks_again_with_the_same_files_joins_what_goes_on(wired: Wired, files: Path) -> None:
+    """Also where the files are bad by now: only the call that met those hears of it."""
+    changed = CAMPAIGN + "exploration: {preset: epsilon_greedy}\n"
+    (files / "c.yaml").write_text(changed)
+    beside = HandRelearning()
+    loader = _loader(wired, files, beside)
+    asked = [asyncio.create_task(loader.reload())]
+    await beside.has_begun()
+    asked.append(asyncio.create_task(loader.reload()))
+    await asyncio.sleep(0.05)
+    assert len(beside.begun) == 1
+    (files / "c.yaml").write_text("nothing: good\n")
+    loader._asked_again.set()
+    await asyncio.sleep(0.05)
+    assert len(beside.begun) == 1
+    beside.ended["c"].set_result(None)
+    async with asyncio.timeout(30):
+        assert (await asked[0]).changed == ("c",)
+        with pytest.raises(CampaignInvalid):
+            await asked[1]
+
+
+async def test_a_reload_with_other_changes_begins_anew_with_them(wired: Wired, files: Path) -> None:
+    """What still has to be relearned is gone on with; whoever asked first waits for both."""
+    changed = CAMPAIGN + "exploration: {preset: epsilon_greedy}\n"
+    (files / "c.yaml").write_text(changed)
+    beside = HandRelearning()
+    loader = _loader(wired, files, beside)
+    first = asyncio.create_task(loader.reload())
+    await beside.has_begun()
+    (files / "new.yaml").write_text(CAMPAIGN.replace("campaign: c", "campaign: new"))
+    second = asyncio.create_task(loader.reload())
+    await beside.has_begun(times=2)
+    beside.ended["c"].set_result(None)
+    async with asyncio.timeout(30):
+        assert {(await first).added, (await second).added} == {("new",)}
 
 
 async def test_a_new_lineage_answers_only_when_it_learned_what_happened(wired: Wired, files: Path) -> None:
