@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -34,6 +35,7 @@ LABELS_MAX = 50  # labels multiply; this bounds them
 _CAPS_MAX = 10  # of one offer, group or channel: each is counted at every decision
 _SENTENCE_CHARS_MAX = 500
 _PAYLOAD_DEPTH_MAX = 16  # a level is up to three of the hundred that protobuf reads
+_NO_JSON = "must be plain JSON"
 _EXACT_INT_MAX = 2**53  # google.protobuf.Struct has no other number than a float64
 
 
@@ -117,26 +119,31 @@ def different(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_payload(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return a payload if it can be sent unchanged; ValueError otherwise."""
-    if not _is_plain_json(payload, _PAYLOAD_DEPTH_MAX):
-        raise ValueError(
-            "must be plain JSON: text, finite numbers, true, false, null, lists and maps, at most "
-            f"{_PAYLOAD_DEPTH_MAX} deep (put dates, and whole numbers beyond 2^53, in quotes)"
-        )
+    """Return a payload if it can be sent unchanged; Misplaced at what cannot, ValueError where it is much."""
+    _check_json(payload, ())
     size = len(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
     if size > LIMITS.payload_bytes_max:
         raise ValueError(f"at most {LIMITS.payload_bytes_max} bytes of JSON, got {size}")
     return payload
 
 
-def _is_plain_json(value: object, depth: int) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) for key in value) and _is_plain_json([*value.values()], depth)
-    if isinstance(value, list):
-        return depth > 0 and all(_is_plain_json(each, depth - 1) for each in value)
-    if isinstance(value, int):  # true and false as well
-        return abs(value) <= _EXACT_INT_MAX
-    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+def _check_json(value: object, path: tuple[str | int, ...]) -> None:
+    """Raise Misplaced at the first value that google.protobuf.Struct cannot send as it is."""
+    if isinstance(value, dict | list):
+        if len(path) >= _PAYLOAD_DEPTH_MAX:
+            raise Misplaced(path, f"{_NO_JSON}, at most {_PAYLOAD_DEPTH_MAX} deep")
+        below = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in below:
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise Misplaced(path, f"{_NO_JSON}, whose keys are text")
+            _check_json(each, (*path, key))
+    elif isinstance(value, int):  # true and false as well
+        if abs(value) > _EXACT_INT_MAX:
+            raise Misplaced(path, f"{_NO_JSON}; put whole numbers beyond 2^53 in quotes")
+    elif isinstance(value, date):
+        raise Misplaced(path, f"{_NO_JSON}; put dates in quotes, such as {str(value)!r}")
+    elif not (value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))):
+        raise Misplaced(path, f"{_NO_JSON}: text, finite numbers, true, false, null, lists and maps")
 
 
 class _Given:

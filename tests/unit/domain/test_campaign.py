@@ -232,7 +232,10 @@ def test_a_wrong_reward_is_refused_where_it_stands(said, where, why):
         ({"payloads": {"en": {}}}, "fallback_language", "add `fallback_language: en`"),
         ({"payloads": {"e": {}}}, "offers.0.payloads.e.[key]", "match"),
         ({"payloads": {"en": {}, "EN": {}}}, "offers.0.payloads.EN", "have no case"),
-        ({"payloads": {"en": {"x": date(2026, 2, 1)}}}, "offers.0.payloads.en", "plain JSON"),
+        ({"payloads": {"en": {"x": date(2026, 2, 1)}}}, "offers.0.payloads.en.x", "quotes, such as '2026-"),
+        ({"payload": {"x": [1, {"y": 2**53 + 1}]}}, "offers.0.payload.x.1.y", "2^53 in quotes"),
+        ({"payload": {"x": {"y": float("inf")}}}, "offers.0.payload.x.y", "finite numbers"),
+        ({"payload": {"x": {"y": b"z"}}}, "offers.0.payload.x.y", "plain JSON: text"),
         ({"payload": {}, "payloads": {"en": {}}}, "offers.0.payload", "keep one of them"),
         (
             {"when": {"last_event": {"eq": "a"}}},
@@ -281,15 +284,21 @@ def test_offer_features_keep_their_kinds():
     "value",
     [
         date(2026, 2, 1), b"x", {1, 2}, float("nan"), float("inf"), 2**53 + 1, -(2**60), 10**400, {1: 2},
-        "x" * 65_536, object(),
+        object(),
     ],
 )  # fmt: skip
 def test_a_payload_that_cannot_be_sent_is_refused(value):
-    """What JSON or a Struct cannot carry unchanged is refused when the file is read."""
+    """What JSON or a Struct cannot carry unchanged is refused where it stands when the file is read."""
     [(where, _)] = refused({"id": "a", "payload": {"x": value}})
-    assert where == "offers.0.payload"
+    assert where == "offers.0.payload.x"
     [(where, _)] = refused(fallback={"payload": {"x": [value]}})
-    assert where == "fallback.payload"
+    assert where == "fallback.payload.x.0"
+
+
+def test_a_payload_that_is_too_large_is_refused():
+    """A payload has its bytes counted as a whole."""
+    [(where, _)] = refused({"id": "a", "payload": {"x": "x" * 65_536}})
+    assert where == "offers.0.payload"
 
 
 def nested(levels: int) -> dict[str, Any]:
