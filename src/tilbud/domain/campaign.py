@@ -33,6 +33,7 @@ from tilbud.domain.fields import (
     Word,
     listed,
 )
+from tilbud.domain.language_tags import cased
 from tilbud.domain.languages import ByLanguage, Language, in_language
 from tilbud.domain.offer import Fallback, Offer, Shown, Validity
 from tilbud.domain.predicates import Condition, ConditionInvalid, Kind, parse_condition
@@ -198,7 +199,7 @@ class Campaign(Section):
                     f"is required where `{path[-1]}` stands; add `fallback_language: en`",
                 )
             if self.fallback_language not in texts:
-                lacking = f"lacks the fallback_language; add `{self.fallback_language}: …`"
+                lacking = f"lacks the fallback_language; add `{cased(self.fallback_language)}: …`"
                 raise Misplaced(path, lacking)
 
     def _by_language(self) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, object]]]:

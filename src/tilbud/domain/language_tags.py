@@ -26,6 +26,7 @@ _UNKNOWN = frozenset({"", "*", "c", "posix", "root", "und", "mul", "mis", "zxx"}
 _WRITTEN_OTHERWISE = {"no-no-ny": "nn-no", "zh-chs": "zh-hans", "zh-cht": "zh-hant"}  # Java's, .NET's
 _SCRIPTS = {"latin": "latn", "iqtelif": "latn", "cyrillic": "cyrl", "devanagari": "deva", "arabic": "arab"}
 _SCRIPT, _REGION = re.compile(r"[a-z]{4}"), re.compile(r"[a-z]{2}|[0-9]{3}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
 _VARIANT = re.compile(r"[a-z0-9]{5,8}|[0-9][a-z0-9]{3}")
 _BEGINNING = re.compile(r"[a-z]{2,8}(-|$)|[ix]-")
 _RANGE = re.compile(r"\*|[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*")
@@ -68,6 +69,15 @@ def canonical(text: str) -> str:
         parts.append("valencia")
     language = _parsed("-".join(parts))
     return wanted.lower() if language is None else _short(language)
+
+
+def cased(tag: str) -> str:
+    """Return a canonical tag as people write it, da-DK and zh-Hant (RFC 5646, 2.1.1), for them to read."""
+    language, *others = tag.split("-")
+    if not _LANGUAGE.fullmatch(language):
+        return tag
+    regions = (each.upper() if _REGION.fullmatch(each) else each for each in others)
+    return "-".join([language, *(each.title() if _SCRIPT.fullmatch(each) else each for each in regions)])
 
 
 @lru_cache(maxsize=_CACHED_MAX)

@@ -15,7 +15,7 @@ from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.durations import duration_text
 from tilbud.domain.eligibility import RULES
 from tilbud.domain.fields import Cap
-from tilbud.domain.language_tags import nearest
+from tilbud.domain.language_tags import cased, nearest
 from tilbud.domain.limits import Limits
 from tilbud.domain.offer import Shown
 from tilbud.domain.sections import RewardSection
@@ -72,15 +72,15 @@ def _languages(campaign: Campaign) -> dict[str, str]:
     shown = [each for each in (*campaign.offers, campaign.fallback) if each.payloads is not None]
     languages = sorted({language for each in shown for language in each.payloads or ()})
     if languages:
-        fallback = f"{campaign.fallback_language} where no other fits"
+        fallback = f"{cased(campaign.fallback_language)} where no other fits"
         lacking = (_lacking(language, shown) for language in languages)
-        told["languages"] = "; ".join([_listed(languages), fallback, *filter(None, lacking)])
+        told["languages"] = "; ".join([_listed(map(cased, languages)), fallback, *filter(None, lacking)])
     if campaign.explanations:
         spoken = sorted(campaign.explanations)
         alone = [each for each in spoken if languages and not _is_read(each, languages)]
-        remark = f" (no payload is in {_listed(alone)})" if alone else ""
+        remark = f" (no payload is in {_listed(map(cased, alone))})" if alone else ""
         told["explanations"] = (
-            f"one sentence for the customer, in {_listed(spoken)}{remark}{_unsaid(campaign)}"
+            f"one sentence for the customer, in {_listed(map(cased, spoken))}{remark}{_unsaid(campaign)}"
         )
     return told
 
@@ -98,7 +98,7 @@ def _unsaid(campaign: Campaign) -> str:
 
 def _lacking(language: str, shown: Iterable[Shown]) -> str:
     ids = [each.id or "the fallback" for each in shown if not _is_read(language, each.payloads or ())]
-    return f"{_named(ids)} {'lacks' if len(ids) == 1 else 'lack'} {language}" if ids else ""
+    return f"{_named(ids)} {'lacks' if len(ids) == 1 else 'lack'} {cased(language)}" if ids else ""
 
 
 def _is_read(language: str, texts: Iterable[str]) -> bool:

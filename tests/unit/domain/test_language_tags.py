@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langcodes import Language
 
-from tilbud.domain.language_tags import canonical, covers, nearest
+from tilbud.domain.language_tags import canonical, cased, covers, nearest
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,18 @@ def test_a_language_is_read_however_it_is_written(written, tag):
 def test_a_rule_covers_its_language_and_no_other(wider, tag, covered):
     """A rule covers what has its language, and its script and region where it names them."""
     assert covers(wider, tag) is covered
+
+
+@pytest.mark.parametrize(
+    ("tag", "shown"),
+    [
+        ("da", "da"), ("da-dk", "da-DK"), ("zh-hant", "zh-Hant"), ("sr-latn-rs", "sr-Latn-RS"),
+        ("es-419", "es-419"), ("de-ch-1901", "de-CH-1901"), ("x-ab", "x-ab"), ("dansk", "dansk"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_tag_is_shown_as_people_write_it(tag, shown):
+    """Scripts begin with a capital, regions are capitals; what is no tag stays as it is."""
+    assert cased(tag) == shown
 
 
 @pytest.mark.parametrize(

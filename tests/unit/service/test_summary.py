@@ -61,7 +61,7 @@ def test_a_language_that_is_lacking_is_told_with_its_offers():
             "  - {id: british, payloads: {en: {a: 1}, en-GB: {a: 1}, da: {a: 1}}}", 1)
     )  # fmt: skip
     assert campaign_summary(campaign)["languages"] == (
-        "da, de, en, en-gb; en where no other fits; deal lacks da; deal, british, welcome lack de"
+        "da, de, en, en-GB; en where no other fits; deal lacks da; deal, british, welcome lack de"
     )
 
 
@@ -78,7 +78,7 @@ def test_an_explanation_in_a_language_without_payloads_is_remarked():
     words = DESIGN[DESIGN.index("    sentence") : DESIGN.index("reward:")]
     slipped = DESIGN.replace("reward:\n", f"  dk:\n{words}  da-DK:\n{words}reward:\n", 1)
     assert campaign_summary(parse(slipped))["explanations"] == (
-        "one sentence for the customer, in da-dk, dk, en (no payload is in dk)"
+        "one sentence for the customer, in da-DK, dk, en (no payload is in dk)"
     )
     plain = slipped.replace("payloads: {en: {title: Welcome back}, da: {title: Velkommen tilbage}}", "")
     assert "no payload" not in campaign_summary(parse(plain))["explanations"]
