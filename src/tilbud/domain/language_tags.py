@@ -31,6 +31,7 @@ _VARIANT = re.compile(r"[a-z0-9]{5,8}|[0-9][a-z0-9]{3}")
 _BEGINNING = re.compile(r"[a-z]{2,8}(-|$)|[ix]-")
 _RANGE = re.compile(r"\*|[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*")
 _QUALITY = re.compile(r"q=(1(?:\.0{0,3})?|0(?:\.[0-9]{0,3})?)")
+_WORLD = "001"  # of UN M.49: a region that leaves none out
 _ONE_LANGUAGE_MAX = 1  # CLDR's distance of nb and no, of es-mx and es-419
 _UNDERSTOOD_MAX = 10  # those who speak the one read the other: gsw and de
 _SIBLINGS_MAX = 20  # kinds of one language: nn and nb
@@ -91,7 +92,7 @@ def covers(wider: str, tag: str) -> bool:
     same = range_.language in (said.language, _kind_of(said.language))
     if not same and {range_.language, said.language} != {"nb", "no"}:
         return False
-    if not range_.region:
+    if range_.region in ("", _WORLD):
         return range_.script in ("", said.full[1])
     regions = range_.region == said.region or (bool(said.region) and _is_one(range_, said))
     return regions and range_.full[1] == said.full[1]
