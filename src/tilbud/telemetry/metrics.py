@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -88,6 +88,7 @@ class _Caches:
     decisions: dict[tuple[str, ...], _DecisionChildren] = field(default_factory=dict)
     settlements: dict[tuple[str, ...], _SettlementChildren] = field(default_factory=dict)
     turns: defaultdict[str, _Turn] = field(default_factory=lambda: defaultdict(_Turn))
+    offers: dict[str, frozenset[str]] = field(default_factory=dict)  # of the file that is served
 
     def forget(self, campaign: str) -> None:
         """Keep nothing of a campaign."""
@@ -96,6 +97,14 @@ class _Caches:
         for key in [key for key in self.settlements if key[0] == campaign]:
             del self.settlements[key]
         self.turns.pop(campaign, None)
+        self.offers.pop(campaign, None)
+
+    def keep_offers(self, campaign: str, offers: Collection[str]) -> None:
+        """Keep nothing of a campaign's other offers."""
+        for key in [key for key in self.decisions if key[0] == campaign and key[3] not in offers]:
+            del self.decisions[key]
+        for key in [key for key in self.settlements if key[0] == campaign and key[2] not in offers]:
+            del self.settlements[key]
 
 
 class Metrics:
@@ -351,8 +360,13 @@ class Metrics:
                 self._dropped.labels(campaign, name, why).inc()
 
     def served(self, campaign: Campaign, contexts_max: int) -> None:
-        """Begin at 0 all that a campaign may count; by context only where that is at most so many series."""
+        """Begin at 0 all that a campaign may count; by context only where that is at most so many series.
+
+        Offers that are neither in this file nor in the one served before it have their series no more: what
+        is open of the one before may settle yet.
+        """
         name = campaign.campaign
+        self._drop_offers(campaign)
         for variant, reason, offer in declared.answers(campaign):
             self._decisions.labels(name, variant, REASONS[reason], offer)
             for by_offer in (self._settlements, self._gain, self._loss):
@@ -367,6 +381,18 @@ class Metrics:
             self._outcomes.labels(name, outcome, status)
         self._outcomes.labels(name, "unknown", "refused")
         self._begin(name)
+
+    def _drop_offers(self, campaign: Campaign) -> None:
+        name = campaign.campaign
+        now = frozenset((*(offer.id for offer in campaign.offers), campaign.fallback.id))
+        before = self._caches.offers.get(name)
+        self._caches.offers[name] = now
+        if before is None:
+            return
+        kept = now | before
+        for by_offer in (self._decisions, self._settlements, self._gain, self._loss):
+            by_offer.keep_offers(name, kept)
+        self._caches.keep_offers(name, kept)
 
     def _begin(self, name: str) -> None:
         """Begin what has no labels that a file declares."""

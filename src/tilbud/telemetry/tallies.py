@@ -8,7 +8,7 @@ one observation in a bucket and not yet in the sum, never a number that falls.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -78,6 +78,13 @@ class _Family(Collector, Generic[Child]):
         place = self._labels.index(label)
         for values in [values for values in self._children if values[place] == value]:
             del self._children[values]
+
+    def keep_offers(self, campaign: str, offers: Collection[str]) -> None:
+        """Drop the children of a campaign's other offers, likewise."""
+        campaign_at, offer_at = self._labels.index("campaign"), self._labels.index("offer")
+        for values in list(self._children):
+            if values[campaign_at] == campaign and values[offer_at] not in offers:
+                del self._children[values]
 
     def _now(self) -> Iterable[tuple[tuple[str, ...], Child]]:
         return list(self._children.items())  # in one step: the loop's thread may add a child

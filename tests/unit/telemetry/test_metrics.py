@@ -11,13 +11,13 @@ from tilbud.domain.decisions import Reason
 from tilbud.telemetry.metrics import POLICY_EVERY, Metrics
 
 
-def _campaign() -> Campaign:
+def _campaign(*offers: str) -> Campaign:
     one_word = {"devices": ["mobile"], "channels": ["web"], "journey_stages": ["consideration"]}
     return Campaign.model_validate({
         "campaign": CAMPAIGN,
         "consent": "not_required",
         "context": {**one_word, "features": {"cart": "number"}},
-        "offers": [{"id": "a"}, {"id": "b"}],
+        "offers": [{"id": offer} for offer in offers or ("a", "b")],
         "fallback": {"id": "none"},
         "reward": {"outcomes": {"click": 1.0}},
         "variants": {"control": {"share": 0.1}},
@@ -145,6 +145,20 @@ def test_nothing_is_shown_of_a_campaign_that_goes_and_what_returns_counts(metric
         key: value for key, value in _samples(metrics, CAMPAIGN).items() if "decisions_total" in key[0]
     }
     assert sum(value for key, value in counted.items() if key[0] == "tilbud_decisions_total") == 1
+
+
+def test_series_of_removed_offers_go_with_the_next_change(metrics: Metrics) -> None:
+    """Not at once, as their decisions may settle yet; where offers change daily, series do not pile up."""
+    metrics.served(_campaign("a", "b"), 1_000)
+    metrics.decided(decision(offer_id="b"), 0.001)
+    metrics.served(_campaign("a"), 1_000)
+    shown = {"campaign": CAMPAIGN, "variant": "personalized", "reason": "personalized", "offer": "b"}
+    assert _value(metrics, "tilbud_decisions_total", **shown) == 1
+    metrics.served(_campaign("a", "c"), 1_000)
+    assert not [key for key in _samples(metrics, CAMPAIGN) if "b" in key]
+    metrics.served(_campaign("a", "b"), 1_000)
+    metrics.decided(decision(offer_id="b"), 0.001)
+    assert _value(metrics, "tilbud_decisions_total", **shown) == 1
 
 
 def test_calls_and_customer_events_begin_at_zero(metrics: Metrics) -> None:
