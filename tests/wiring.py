@@ -40,9 +40,10 @@ class HandClock:
     def __init__(self) -> None:
         self.wall_us = START_WALL_US
         self.service_us = START_SERVICE_US
+        self.wrong_us = 0  # by which the wall is ahead, and the steady clock not
 
     def now(self) -> Now:
-        return Now(self.wall_us, self.service_us)
+        return Now(self.wall_us + self.wrong_us, self.service_us, self.wall_us)
 
     def pass_s(self, seconds: float) -> None:
         """Let time pass."""

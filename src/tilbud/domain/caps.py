@@ -22,7 +22,7 @@ _COMPILED_MAX = 2_000  # sets of eligible offers
 
 
 class Lookup(NamedTuple):
-    """What to count: exposures under `scope` later than `since_us` (wall clock, µs, exclusive)."""
+    """What to count: exposures under `scope` later than `since_us` (steady clock, µs, exclusive)."""
 
     scope: str
     since_us: int

@@ -48,7 +48,7 @@ def _keyed(text: str, key: bytes) -> CustomerKey:
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """A lasting fact, and since when it is known (wall clock, µs)."""
+    """A lasting fact, and since when it is known (steady clock, µs)."""
 
     value: FeatureValue
     updated_us: int
@@ -115,7 +115,7 @@ def resolve_consent(said: Consent, customer: Customer) -> Consent:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """When things last happened to a customer (wall clock, µs)."""
+    """When things last happened to a customer (steady clock, µs)."""
 
     events: Mapping[str, int] = field(default_factory=dict)  # by event
     outcomes: Mapping[tuple[str, str], int] = field(

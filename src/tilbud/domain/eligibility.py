@@ -80,7 +80,7 @@ class CustomerFacts(NamedTuple):
     quiet: bool  # the customer wants no offers now, see situation.py
     known: bool  # there is a customer, who consented
     happened: Happened
-    now_us: int  # the service's wall clock, µs
+    now_us: int  # the steady clock, µs
     channel: str = ""  # as the call said it: a customer may block channels that the campaign does not declare
 
 

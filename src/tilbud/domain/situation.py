@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tilbud.domain.admission import WRONG_KIND, admit
 from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Now
 from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.context import (
     NOTHING_KNOWN,
@@ -81,7 +82,7 @@ class Situations:
         said: ContextInput,
         customer: Customer,
         happened: Happened,
-        now_us: int,
+        now: Now,
         limits: Limits,
         *,
         consented: bool,
@@ -89,9 +90,9 @@ class Situations:
     ) -> Situation:
         """Check what the caller said, complete it with what is known, and name what is not used.
 
-        `customer_said`: the call named a customer. `happened` is read with consent only. Raises
-        InvalidField where the time is none, or there are too many features; of a strict campaign as
-        `read_context` does.
+        The time of day is the wall clock's, ages are the steady clock's. `customer_said`: the call named a
+        customer. `happened` is read with consent only. Raises InvalidField where the time is none, or there
+        are too many features; of a strict campaign as `read_context` does.
         """
         bad = _NOTHING_DROPPED
         if not self._strict:
@@ -99,19 +100,19 @@ class Situations:
         if not bad and customer is UNKNOWN_CUSTOMER and happened is NOTHING_HAPPENED and not (
             customer_said or said.features or said.place or said.language or said.country or said.time_zone
         ):  # fmt: skip
-            return self._plain(said, now_us, limits)
+            return self._plain(said, now.wall_us, limits)
         profile, dropped = customer.profile, _NOTHING_DROPPED
         if consented:
             known = NOTHING_KNOWN
             if profile is not NO_PROFILE or happened is not NOTHING_HAPPENED:
-                known, dropped = self._known(said, profile, happened, now_us, limits)
-            context = read_context(said, self._vocabulary, now_us, limits, known=known)
+                known, dropped = self._known(said, profile, happened, now.steady_us, limits)
+            context = read_context(said, self._vocabulary, now.wall_us, limits, known=known)
         else:
-            context = read_context(said, self._vocabulary, now_us, limits, consented=False)
+            context = read_context(said, self._vocabulary, now.wall_us, limits, consented=False)
             dropped = self._unused(said, customer_said=customer_said or customer.version > 0)
         if bad:
             dropped = dict(sorted({**dropped, **bad}.items()))
-        return Situation(self._segmented(context), dropped, self._quiet(said, profile, context, now_us))
+        return Situation(self._segmented(context), dropped, self._quiet(said, profile, context, now.wall_us))
 
     def _plain(self, said: ContextInput, now_us: int, limits: Limits) -> Situation:
         """Read what nobody could object to: equal ones of a minute are the same object."""

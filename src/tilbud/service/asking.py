@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tilbud.domain.admission import OFFER_LISTS, UNKNOWN_OFFER
 from tilbud.domain.admission import REASONS as BAD_VALUES
+from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import (
     ANONYMOUS,
@@ -65,7 +66,10 @@ class Askers:
     def known(
         self, request: DecideRequest, served: ServedCampaign, now_us: int, off: frozenset[str]
     ) -> Asked | None:
-        """Return what was found when somebody asked the same in the same minute, None where nobody did."""
+        """Return what was found when somebody asked the same in the same minute, None where nobody did.
+
+        `now_us` is the server's wall clock.
+        """
         if _is_own(request):
             return None
         return _within_the_minute(served, now_us).get(_question(request, off))
@@ -74,14 +78,14 @@ class Askers:
         self,
         request: DecideRequest,
         served: ServedCampaign,
-        now_us: int,
+        now: Now,
         off: frozenset[str],
     ) -> Asked:
-        """Return who asks and what the rules leave them; `now_us` is the server's wall clock.
+        """Return who asks and what the rules leave them; `off` are the switches that are off.
 
-        `off` are the switches that are off. Raises InvalidField.
+        Raises InvalidField.
         """
-        asking = _noting(request, served, self.read(request, served, now_us))
+        asking = _noting(request, served, self.read(request, served, now))
         context = asking.situation.context
         eligibility = served.rules.check(
             context, request.include_offers, request.exclude_offers, off, asking.facts
@@ -89,13 +93,13 @@ class Askers:
         question = request.question(self._key, consented=asking.consented)
         asked = Asked(asking, eligibility, served.encode(context), question)
         if not _is_own(request) and BAD_VALUES.isdisjoint(asking.situation.dropped.values()):
-            known = _within_the_minute(served, now_us)
+            known = _within_the_minute(served, now.wall_us)
             if len(known) < self._limits.context_cache_entries_max:
                 known[_question(request, off)] = asked
         return asked
 
-    def read(self, request: DecideRequest, served: ServedCampaign, now_us: int) -> Asking:
-        """Return who asks; `now_us` is the server's wall clock. Raises InvalidField."""
+    def read(self, request: DecideRequest, served: ServedCampaign, now: Now) -> Asking:
+        """Return who asks; raises InvalidField. How long ago things were is judged by the steady clock."""
         key = kept_under(request.customer_id, self._key, self._customers)
         customer = self._customers.customer(key) if key else UNKNOWN_CUSTOMER
         consent = resolve_consent(request.consent, customer)
@@ -106,7 +110,7 @@ class Askers:
             request.context,
             customer,
             happened,
-            now_us,
+            now,
             self._limits,
             consented=consented,
             customer_said=bool(key),
@@ -115,7 +119,7 @@ class Askers:
         if key and not refused:  # the fallback is answered: what they forbade would be kept, and not heeded
             preferences = customer.profile.preferences
             channel = request.context.channel
-            facts = CustomerFacts(preferences, situation.quiet, consented, happened, now_us, channel)
+            facts = CustomerFacts(preferences, situation.quiet, consented, happened, now.steady_us, channel)
         return Asking(key if consented else ANONYMOUS, customer, refused, consented, situation, facts)
 
     def _happened(self, customer: Customer, served: ServedCampaign) -> Happened:

@@ -94,7 +94,7 @@ class CustomerService:
         update.check(self._limits)
         now = self._clock.now()
         return await self._customers.update_customer(
-            key, lambda customer: update.apply(customer, now.wall_us, self._limits), now
+            key, lambda customer: update.apply(customer, now.steady_us, self._limits), now
         )
 
     async def report_event(self, report: EventReport) -> CustomerEventStatus:

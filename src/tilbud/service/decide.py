@@ -301,7 +301,7 @@ class DecideService:
         if off is None:
             off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
         known = self._askers.known(request, served, now.wall_us, off)
-        asking, eligibility, encoded, question = known or self._askers.ask(request, served, now.wall_us, off)
+        asking, eligibility, encoded, question = known or self._askers.ask(request, served, now, off)
         channel = request.context.channel
         left_s = None if deadline_s is None else deadline_s - asked
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):

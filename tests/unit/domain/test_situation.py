@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.domain.builders import LIMITS, NOON_US, campaign, context, utc
 
 from tilbud.domain.campaign import Campaign
+from tilbud.domain.clock import Now
 from tilbud.domain.contact import NO_CONTACT_POLICY, ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customers import (
@@ -77,7 +78,7 @@ def read(
         ContextInput(**said),
         customer,
         happened if events else NOTHING_HAPPENED,
-        NOON_US,
+        Now(NOON_US, 0),
         LIMITS,
         consented=consented,
         customer_said=customer is not UNKNOWN_CUSTOMER if customer_said is None else customer_said,
@@ -359,7 +360,7 @@ def test_a_plain_call_is_read_once_a_minute():
 
     def at(now_us: int, **said: Any) -> Situation:
         return situations.read(
-            ContextInput(**said), UNKNOWN_CUSTOMER, NOTHING_HAPPENED, now_us, LIMITS, consented=True
+            ContextInput(**said), UNKNOWN_CUSTOMER, NOTHING_HAPPENED, Now(now_us, 0), LIMITS, consented=True
         )
 
     assert at(NOON_US, device="mobile") is at(NOON_US + 59_999_999, device="mobile")

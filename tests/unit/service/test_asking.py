@@ -130,6 +130,30 @@ async def test_an_event_opens_an_offer_in_every_channel(wired: Wired) -> None:
     assert "basket" not in (await decided(wired, ask())).offers.ids
 
 
+async def test_a_wall_clock_that_jumps_makes_nothing_old(wired: Wired) -> None:
+    """What happened a moment ago, and what is known since then, counts while the clock is days ahead."""
+    await wired.customers.update(
+        "anna", ProfileUpdate(consent=Consent.GRANTED, traits={"value": TraitUpdate(9.0)})
+    )
+    await wired.customers.report_event(EventReport("anna", "add_to_cart", "e1"))
+    wired.clock.wrong_us = 1_000 * 86_400_000_000
+    decision = await decided(wired, ask())
+    assert "basket" in decision.offers.ids
+    context = json.loads(decision.context)
+    assert (context["value"], context["last_event_recency"]) == (9.0, "within_an_hour")
+
+
+async def test_what_was_told_while_the_clock_was_wrong_grows_old_in_time(wired: Wired) -> None:
+    """A trait that came while the wall clock was days ahead is too old when its time is over."""
+    wired.clock.wrong_us = 1_000 * 86_400_000_000
+    await wired.customers.update(
+        "anna", ProfileUpdate(consent=Consent.GRANTED, traits={"value": TraitUpdate(9.0)})
+    )
+    wired.clock.wrong_us = 0
+    wired.clock.pass_s(31 * 86_400)
+    assert json.loads((await decided(wired, ask())).dropped.body) == {"value": "too_old"}
+
+
 async def test_without_consent_what_was_forbidden_still_holds(wired: Wired) -> None:
     """Preferences are heeded whatever the consent says; nothing else of a customer is used without it."""
     await wired.customers.update(
