@@ -4,14 +4,14 @@ What holds: rules only remove; each removed offer has exactly one reason, the fi
 that removes it. What the customer forbids always counts; what needs to know the customer shows nothing to
 those who are not known (`requires`, `sensitive_topic`) and withholds nothing from them (`suppress_after`).
 Hours that wrap midnight are one night, which belongs to the day on which it began: `valid`, and a weekday or
-weekend that `when` asks for, are judged on that day. The result depends on the context and the customer's
-facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting exposures is
-`caps.py`'s business.
+weekend that `when` asks for, by a segment too, are judged on that day. The result depends on the context and
+the customer's facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting exposures
+is `caps.py`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -70,6 +70,7 @@ class Eligibility:
 
 
 _NONE: frozenset[str] = frozenset()
+_OF_DAYS = frozenset({"weekday", "weekend"})
 _LANGUAGES_KEPT_MAX = 1_024
 
 
@@ -92,9 +93,17 @@ class Rules:
 
     def __init__(self, campaign: Campaign) -> None:
         outcomes, events = frozenset(campaign.reward.outcomes), frozenset(campaign.context.events)
+        of_days = {
+            name: condition
+            for name, condition in campaign.segment_conditions().items()
+            if condition.asks_for(_OF_DAYS)
+        }
         self._offers = tuple(
             _OfferRules(
-                offer, campaign.condition(offer), _CustomerRules(offer, outcomes=outcomes, events=events)
+                offer,
+                campaign.condition(offer),
+                of_days,
+                _CustomerRules(offer, outcomes=outcomes, events=events),
             )
             for offer in campaign.offers
         )
@@ -247,7 +256,13 @@ def _within(at_us: int | None, duration_us: int, now_us: int) -> bool:
 class _OfferRules:
     """One offer's own rules."""
 
-    def __init__(self, offer: Offer, condition: Condition | None, customer: _CustomerRules) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        condition: Condition | None,
+        segments_of_days: Mapping[str, Condition],
+        customer: _CustomerRules,
+    ) -> None:
         lists = (
             ("channels", "channel", offer.channels),
             ("devices", "device", offer.devices),
@@ -262,6 +277,7 @@ class _OfferRules:
         self._until: date | None = offer.valid.until if offer.valid else None
         self._hours = offer.hours
         self._condition = condition
+        self._segments_of_days = segments_of_days
         self.customer = customer
         self._narrow = bool(self._lists or offer.valid or self._hours or condition)
         self.restricts = self._narrow or customer.restrict
@@ -297,10 +313,19 @@ class _OfferRules:
             return "hours"
         if self._condition:
             if hours is not None and hours.begun_yesterday(minute):
-                context = replace(context, moment=eve(context.moment))
+                context = _of_eve(context, self._segments_of_days)
             if not self._condition.holds(context):
                 return "when"
         return ""
+
+
+def _of_eve(context: Context, segments: Mapping[str, Condition]) -> Context:
+    """Return the context on the day before, with its flags of segments that ask for the day."""
+    then = replace(context, moment=eve(context.moment))
+    if not segments:
+        return then
+    flags = {name: condition.holds(then) for name, condition in segments.items()}
+    return replace(then, features={**context.features, **flags})
 
 
 def _day_of_night(context: Context, hours: Hours) -> date:

@@ -9,7 +9,7 @@ not even a negation of a value: only `none_of` can be true of what is not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from tilbud.domain.context import (
@@ -75,6 +75,12 @@ class Condition:
             all(comparison.holds(context) for comparison in self.comparisons)
             and (not self.any_of or any(condition.holds(context) for condition in self.any_of))
             and not any(condition.holds(context) for condition in self.none_of)
+        )
+
+    def asks_for(self, features: Container[str]) -> bool:
+        """Say whether one of these features is asked for anywhere in the condition."""
+        return any(comparison.feature in features for comparison in self.comparisons) or any(
+            condition.asks_for(features) for condition in (*self.any_of, *self.none_of)
         )
 
 

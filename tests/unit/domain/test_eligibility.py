@@ -9,10 +9,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.unit.domain.builders import NOON_US, campaign, context, utc
+from tests.unit.domain.builders import LIMITS, NOON_US, campaign, context, utc
 
+from tilbud.domain.clock import Now
+from tilbud.domain.contact import NO_CONTACT_POLICY
+from tilbud.domain.context import ContextInput
+from tilbud.domain.customers import NOTHING_HAPPENED, UNKNOWN_CUSTOMER
 from tilbud.domain.eligibility import RULES, Rules
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.situation import Situations
 
 EVERY_RULE: dict[str, Any] = {
     "channels": ["web"],
@@ -371,3 +376,19 @@ def test_a_weekday_asked_for_is_the_one_on_which_the_night_begins(when, shown):
     assert removed_by({**NIGHT, "when": friday}, time_us=utc(when)) == ("" if shown else "when")
     is_friday = when.startswith("2026-11-06")
     assert removed_by({"when": friday}, time_us=utc(when)) == ("" if is_friday else "when")
+
+
+@pytest.mark.parametrize(
+    ("when", "shown"),
+    [("2026-11-06T02:00", False), ("2026-11-07T02:00", True), ("2026-11-07T23:00", False)],
+)
+def test_a_segment_of_a_weekday_is_judged_on_that_day_too(when, shown):
+    """What `when` asks for by a segment is asked for as if it stood there itself."""
+    rules = {**NIGHT, "when": {"out_on_friday": {"eq": True}}}
+    segments = {"out_on_friday": {"any_of": [{"weekday": {"eq": "friday"}}]}}
+    home = campaign(offer(**rules), segments=segments)
+    situation = Situations(home, NO_CONTACT_POLICY).read(
+        ContextInput(), UNKNOWN_CUSTOMER, NOTHING_HAPPENED, Now(utc(when), 0), LIMITS, consented=True
+    )
+    assert situation.context.features["out_on_friday"] is when.startswith("2026-11-06")
+    assert bool(Rules(home).check(situation.context).eligible) is shown
