@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tilbud.domain.decisions import NO_RULES, Text
-from tilbud.domain.errors import InvalidField, LedgerInvalid
+from tilbud.domain.errors import LedgerInvalid, UndeclaredOutcome
 from tilbud.domain.rewards import Outcome, RewardRules
 from tilbud.domain.sections import RewardSection
 
@@ -73,17 +73,11 @@ class DecisionRules:
             )
         )
 
-    def agreed(self, outcome: Outcome) -> Outcome | InvalidField:
+    def agreed(self, outcome: Outcome) -> Outcome | UndeclaredOutcome:
         """Return an outcome as these rules take it; an error where nothing declares it."""
         if outcome.outcome in self.rewards.weights:
             return replace(outcome, weight=None, ends_now=outcome.outcome in self.ends_now)
-        return self.undeclared() if outcome.weight is None else outcome
-
-    def undeclared(self) -> InvalidField:
-        """Return what is said of an outcome that is not declared."""
-        return InvalidField(
-            "outcome", f"must be one the campaign declares: {', '.join(self.rewards.weights)}"
-        )
+        return outcome if outcome.weight is not None else UndeclaredOutcome(self.rewards.weights)
 
 
 @lru_cache(maxsize=_RULES_KEPT_MAX)

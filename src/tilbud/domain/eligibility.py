@@ -5,8 +5,8 @@ that removes it. What the customer forbids always counts; what needs to know the
 those who are not known (`requires`, `sensitive_topic`) and withholds nothing from them (`suppress_after`).
 Hours that wrap midnight are one night, which belongs to the day on which it began: `valid`, and a weekday or
 weekend that `when` asks for, by a segment too, are judged on that day. The result depends on the context and
-the customer's facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting exposures
-is `caps.py`'s business.
+the customer's facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting
+exposures is `caps.py`'s business.
 """
 
 from __future__ import annotations

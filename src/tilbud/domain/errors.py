@@ -3,6 +3,7 @@
     TilbudError                     has a message for people
     ├── RequestError                the caller can mend it
     │   ├── InvalidField            a field breaks its limit: names it
+    │   │   ├── UndeclaredOutcome   neither its decision's rules nor today's file name it
     │   │   └── AnswersTooLarge     a batch whose answers the caller could not receive
     │   ├── RequestMissing          the call's message did not come
     │   ├── UnknownCampaign
@@ -28,6 +29,7 @@ What holds: messages never contain customer data. How an error becomes a gRPC st
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -50,6 +52,17 @@ class InvalidField(RequestError):
     def under(self, prefix: str) -> InvalidField:
         """Return the same error with the field's path below `prefix`, as in `requests[3]`."""
         return InvalidField(f"{prefix}.{self.field}", self.problem)
+
+
+class UndeclaredOutcome(InvalidField):
+    """An outcome that neither its decision's rules nor today's file name."""
+
+    def __init__(self, declared: Collection[str], then: Collection[str] = ()) -> None:
+        """`then` is what the decision's own rules name, where others are `declared` by now."""
+        self.declared = tuple(declared)
+        older = ", ".join(name for name in then if name not in self.declared)
+        problem = f"must be one the campaign declares: {', '.join(self.declared)}"
+        super().__init__("outcome", f"{problem}; of this decision also: {older}" if older else problem)
 
 
 class AnswersTooLarge(InvalidField):

@@ -24,10 +24,10 @@ from tilbud.domain.decisions import (
 )
 from tilbud.domain.errors import (
     IdReused,
-    InvalidField,
     LedgerUnavailable,
     Overloaded,
     TooManyOutcomes,
+    UndeclaredOutcome,
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
@@ -164,7 +164,7 @@ class MemoryLedger(MemoryCustomers):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
         if entry.rules is not None:
             agreed = entry.rules.agreed(outcome)
-            if isinstance(agreed, InvalidField):
+            if isinstance(agreed, UndeclaredOutcome):
                 return agreed
             outcome = agreed
         if outcome.key in entry.received:

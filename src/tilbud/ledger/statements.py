@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from tilbud.domain.clock import Absence, Clocks, Now
 from tilbud.domain.decision_rules import DecisionRules
 from tilbud.domain.decisions import Contact, Decision, Repeat, State
-from tilbud.domain.errors import IdReused, InvalidField, TooManyOutcomes, UnknownDecision
+from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
@@ -313,7 +313,7 @@ class Statements:
         clocks = self._clocks(self._campaign(outcome.campaign), now)
         if rules is not None:
             agreed = rules.agreed(outcome)
-            if isinstance(agreed, InvalidField):
+            if isinstance(agreed, UndeclaredOutcome):
                 return agreed
             outcome = agreed
             if window.state is State.PENDING and (showed := self._show(no, outcome, rules, now)) is not None:

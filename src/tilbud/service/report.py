@@ -21,6 +21,7 @@ from tilbud.domain.errors import (
     InvalidField,
     TilbudError,
     TooManyOutcomes,
+    UndeclaredOutcome,
     UnknownCampaign,
     UnknownDecision,
 )
@@ -174,13 +175,14 @@ class ReportService:
         )
 
     def _told(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | Showed | TilbudError:
-        """Return what to tell the caller of an outcome that the ledger knows no decision of."""
-        if not isinstance(result, UnknownDecision):
-            return result
+        """Return what to tell the caller of an outcome; of none that is declared, all that would be."""
         served = self._catalog.find(outcome.campaign)
-        if served is None:
-            return UnknownCampaign(outcome.campaign)
-        return result if outcome.weight is not None else served.decision_rules.undeclared()
+        today = served.campaign.reward.outcomes if served else ()
+        if isinstance(result, UndeclaredOutcome):
+            return UndeclaredOutcome(today, then=result.declared) if served else result
+        if not isinstance(result, UnknownDecision) or outcome.weight is not None:
+            return result
+        return UndeclaredOutcome(today) if served else UnknownCampaign(outcome.campaign)
 
     def _counted(
         self, outcome: Outcome, result: OutcomeStatus | Showed | TilbudError

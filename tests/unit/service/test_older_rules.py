@@ -65,12 +65,26 @@ async def test_a_renamed_outcome_turns_nothing_into_a_failure(
     await wired.decide.decide(DecideRequest("c", decision_id="after"))
     assert await wired.report.report(OutcomeReport("c", "old", "click")) is OutcomeStatus.ACCEPTED
     assert await wired.report.report(OutcomeReport("c", "new", "clicked")) is OutcomeStatus.ACCEPTED
-    with pytest.raises(InvalidField, match="buy, clicked"):
+    with pytest.raises(InvalidField, match=r"declares: clicked, buy$"):
         await wired.report.report(OutcomeReport("c", "after", "click"))
     assert await _rewards(wired) == {"told": 1.0, "old": 1.0, "new": 0.5, "silent": 0.0, "after": 0.0}
     assert wired.metric("outcomes_total", outcome="unknown", status="refused") == 1
     (files / "c.yaml").write_text(CAMPAIGN)
     assert (await loader.reload()).under_older_rules == {}
+
+
+async def test_an_undeclared_outcome_is_told_what_both_files_declare(
+    wired: Wired, files: Path, loader: CampaignLoader
+) -> None:
+    """Of an older decision today's names count and its own: the error says both, and none twice."""
+    await wired.decide.decide(DecideRequest("c", decision_id="old"))
+    (files / "c.yaml").write_text(RENAMED)
+    await loader.reload()
+    with pytest.raises(InvalidField) as refused:
+        await wired.report.report(OutcomeReport("c", "old", "bought"))
+    assert refused.value.problem == (
+        "must be one the campaign declares: clicked, buy; of this decision also: click"
+    )
 
 
 async def test_what_nobody_knows_is_refused_as_ever(wired: Wired, loader: CampaignLoader) -> None:
