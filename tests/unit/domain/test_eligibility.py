@@ -384,7 +384,7 @@ def test_a_weekday_asked_for_is_the_one_on_which_the_night_begins(when, shown):
 )
 def test_a_segment_of_a_weekday_is_judged_on_that_day_too(when, shown):
     """What `when` asks for by a segment is asked for as if it stood there itself."""
-    rules = {**NIGHT, "when": {"out_on_friday": {"eq": True}}}
+    rules: dict[str, Any] = {**NIGHT, "when": {"out_on_friday": {"eq": True}}}
     segments = {"out_on_friday": {"any_of": [{"weekday": {"eq": "friday"}}]}}
     home = campaign(offer(**rules), segments=segments)
     situation = Situations(home, NO_CONTACT_POLICY).read(
