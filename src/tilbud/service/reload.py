@@ -89,7 +89,7 @@ class CampaignLoader:
         self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
-        self._asked_again = asyncio.Event()  # while a reload is at work
+        self._asked_again = asyncio.Event()  # since the files were last read
         self._unfinished = False  # checkpoints may be left that learned what was erased
         self._under_older_rules: dict[str, int] = {}  # by what the last reload added or changed
         self._not_converted: tuple[str, ...] = ()  # campaigns whose rewards it may have given another unit
@@ -119,9 +119,9 @@ class CampaignLoader:
         work. Calls that come while another's work goes on wait for it, then read the files once for all.
         """
         before = self._files()
+        self._asked_again.set()
         if self._next is None:
             if self._one_at_a_time.locked():
-                self._asked_again.set()
                 self._log.info("reload_waits", relearning=self._relearning_left())
             self._next = task = asyncio.create_task(self._reload_next(), name="reload")
             self._reloads.add(task)
