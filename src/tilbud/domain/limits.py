@@ -110,6 +110,7 @@ class Limits:
     stand_in_rows: int = 20_000  # from which they are learned while another model answers
     relearn_tries_max: int = 3
     relearn_again_s: float = 1.0  # after a try that failed, then twice as long each time
+    relearn_silent_max_s: float = 120.0  # of a process that tells twice a second how far it is
     checkpoint_every_settlements: int = 10_000
     checkpoint_every_s: float = 60.0
     checkpoint_generations: int = 3

@@ -1,9 +1,9 @@
 """Learning beside the service: starts the process that relearns, hears how far it is, and ends it.
 
 What holds: one such process runs at a time, of all that serve from one data directory, so that what it saved
-serves all of them; none is left when the service ends, however it ends. One that fails is started again, a
-few times and after pauses, and each failure is logged and counted. What it learns, and how, is
-`relearning.py`'s business; what is far behind, and what answers meanwhile, that of who asks.
+serves all of them; none is left when the service ends, however it ends. One that fails, or falls silent, is
+started again, a few times and after pauses, and each failure is logged and counted. What it learns, and how,
+is `relearning.py`'s business; what is far behind, and what answers meanwhile, that of who asks.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tilbud.telemetry.metrics import Metrics
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")
 _LOCK = ".relearning"
 _LOOKED_EVERY_S = 0.1
+_LOOKS = 60  # in which a process says nothing, before it is taken to hang
 _LAST_WORDS = 20  # lines
 _STOPPING = "the service is stopping"
 
@@ -169,6 +170,8 @@ class Beside:
 
         talking = asyncio.ensure_future(asyncio.to_thread(_talk, process, pickle.dumps(task), hear))
         try:
+            if await self._falls_silent(talking, said):
+                process.kill()
             status, last_words = await asyncio.shield(talking)
         except asyncio.CancelledError:
             process.kill()
@@ -184,6 +187,19 @@ class Beside:
                 sequence=said.sequence,
                 seconds=round(monotonic() - began_s, 3),
             )
+
+    async def _falls_silent(self, talking: asyncio.Future[tuple[int, str]], said: _Said) -> bool:
+        """Wait for the end of a process; return early, and True, where it hangs.
+
+        Looks are counted and not the time, in which the service may have been frozen together with it.
+        """
+        looks = words = 0
+        while not talking.done() and looks < _LOOKS:
+            await asyncio.wait([talking], timeout=self._limits.relearn_silent_max_s / _LOOKS)
+            looks, words = (looks + 1 if said.words == words else 0), said.words
+        if not talking.done():
+            said.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
+        return not talking.done()
 
     def left(self, campaign: Campaign, erasures: int) -> int:
         """Return how many settlements a model of the campaign would have to learn that is opened now."""
@@ -221,10 +237,12 @@ class _Said:
     def __init__(self) -> None:
         self.sequence: int | None = None  # it is done, up to here
         self.reason = ""  # why it failed, in its own words
+        self.words = 0
         self._began: tuple[float, int] | None = None
 
     def hear(self, word: dict[str, Any], show: Callable[[Progress], None]) -> None:
         """Take in a word; `show` hears of the progress it tells."""
+        self.words += 1
         if "done" in word:
             self.sequence = int(word["done"])
         elif "failed" in word:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -45,7 +46,7 @@ async def wired(tmp_path: Path) -> Wired:
     return wired
 
 
-def _beside(wired: Wired, *command: str) -> Beside:
+def _beside(wired: Wired, *command: str, **limits: Any) -> Beside:
     """Have relearning beside, of little already, by a Python program, or by another command."""
     return Beside(
         ledger=wired.ledger,
@@ -53,7 +54,7 @@ def _beside(wired: Wired, *command: str) -> Beside:
         checkpoints=wired.checkpoints,
         directory=wired.checkpoints._directory,
         metrics=wired.metrics,
-        limits=replace(wired.limits, relearn_beside_rows=300, relearn_again_s=0.0),
+        limits=replace(wired.limits, **{"relearn_beside_rows": 300, "relearn_again_s": 0.0, **limits}),
         log=logger("test"),
         command=command if len(command) > 1 else (sys.executable, "-c", *command),
     )
@@ -121,6 +122,17 @@ async def test_a_machine_that_has_no_process_to_give_is_asked_again(wired: Wired
     with pytest.raises(ModelUnavailable, match="could not be started: No such file"):
         await _beside(wired, "/no/such/interpreter", "-c").learn(wired.campaign, 1)
     assert wired.metric("relearning_failures_total", campaign="c") == 3
+
+
+async def test_a_process_that_hangs_is_replaced(wired: Wired) -> None:
+    """One that was stopped says nothing any more: it is killed, and counts as one that failed."""
+    program = f"{HEARD}{SAY}say(learned=0, left=77); import os; os.kill(os.getpid(), 19)"
+    beside = _beside(wired, program, relearn_silent_max_s=2.0, relearn_tries_max=1)
+    with capture_logs() as logged, pytest.raises(ModelUnavailable, match="has said nothing for 2 s"):
+        await beside.learn(wired.campaign, 1)
+    [pid] = [each["pid"] for each in logged if each["event"] == "relearning_began"]
+    assert _gone(pid)
+    assert wired.metric("relearning_failures_total", campaign="c") == 1
 
 
 @pytest.mark.parametrize("by", ["who waits", "the service"])
