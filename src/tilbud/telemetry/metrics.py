@@ -151,15 +151,15 @@ class Metrics:
             "Values of calls that a decision was made without, by why",
             "campaign", "field", "why",
         )  # fmt: skip
-        self._outcomes = counter(
+        self._outcomes = tallies(
             "outcomes",
             "Reported outcomes by status: accepted, duplicate, late, held, orphan, refused",
             "campaign", "outcome", "status",
         )  # fmt: skip
-        self._released = counter(
+        self._released = tallies(
             "released_outcomes", "Held outcomes that began to count at activation", "campaign"
         )
-        self._activations = counter("activations", "Activations: activated, void, repeated, refused",
+        self._activations = tallies("activations", "Activations: activated, void, repeated, refused",
                                     "campaign", "status")  # fmt: skip
         by_offer = ("campaign", "variant", "offer")
         self._settlements = tallies("settlements", "Decisions whose reward became final", *by_offer)
@@ -174,11 +174,11 @@ class Metrics:
         self._context_loss = tallies(
             "context_reward_loss", f"Rewards below zero by context, sign turned; {_AT_USE}", *_CONTEXT
         )
-        self._clipped = counter("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
-        self._expired = counter(
+        self._clipped = tallies("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
+        self._expired = tallies(
             "expired_decisions", "Deferred decisions that were never activated", "campaign"
         )
-        self._skipped = counter("skipped_settlements", "Settlements with nothing to learn", "campaign")
+        self._skipped = tallies("skipped_settlements", "Settlements with nothing to learn", "campaign")
         self._decide_duration = spreads(
             "decide_duration_seconds",
             "Seconds from question to recorded answer; in a batch, with its wait",
@@ -227,7 +227,7 @@ class Metrics:
             "Times no process could commit, found by this one while it served; the service clock stood still",
         )
         self._outage_s = counter("outage_seconds", "Seconds of these times")
-        self._learn_duration = histogram(
+        self._learn_duration = spreads(
             "learn_duration_seconds", "Seconds of one slice of learning", _FAST_S, "campaign"
         )
         self._drawn = spreads(
@@ -314,8 +314,8 @@ class Metrics:
         self._by_context = (
             self._context_decisions, self._context_settlements, self._context_gain, self._context_loss,
         )  # fmt: skip
-        self._by_campaign = (
-            self._released, self._clipped, self._expired, self._skipped, self._learn_duration, self.sticky,
+        self._by_campaign = (self._released, self._clipped, self._expired, self._skipped)
+        self._errors = (
             self.checkpoint_errors, self.learning_errors, self.relearning_failures,
         )  # fmt: skip
         self._caches = _Caches()
@@ -402,7 +402,9 @@ class Metrics:
             self._activations.labels(name, status)
         for counted in self._by_campaign:
             counted.labels(name)
-        for observed in (self._decide_duration, self._entropy, self._smallest):
+        for failed in (self.sticky, *self._errors):
+            failed.labels(name)
+        for observed in (self._decide_duration, self._entropy, self._smallest, self._learn_duration):
             observed.labels(name)
 
     def answers(self, method: str, codes: Iterable[str]) -> None:
@@ -516,14 +518,16 @@ class Metrics:
         of_learning = (self.checkpoint_time, self.relearning_left, self.relearning_due, self.stand_in)
         for gauge in (self.settlement_lag, self.pending, *of_learning):
             gauge.remove_by_labels({"campaign": campaign})
-        for counted in (self.model_sequence, self._outcomes, self._activations, *self._by_campaign):
+        for counted in (self.model_sequence, self.sticky, *self._errors):
             counted.remove_by_labels({"campaign": campaign})
         for family in (
             self._decisions, self._excluded, self._dropped, self._settlements, self._gain, self._loss,
-            *self._by_context,
+            self._outcomes, self._activations, *self._by_context, *self._by_campaign,
         ):  # fmt: skip
             family.remove("campaign", campaign)
-        for spread in (self._decide_duration, self._drawn, self._entropy, self._smallest):
+        for spread in (
+            self._decide_duration, self._drawn, self._entropy, self._smallest, self._learn_duration,
+        ):  # fmt: skip
             spread.remove("campaign", campaign)
         self._caches.forget(campaign)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 Child = TypeVar("Child")
@@ -49,6 +51,28 @@ class Spread:
         self.total += value
 
 
+class Written(Metric):
+    """A family that writes its samples as text, and makes the library's objects of them only where asked to.
+
+    Objects take ten times as long to make and write, and a service may have some hundred thousand samples.
+    """
+
+    def __init__(self, metric: Metric, samples: Callable[[], Metric], lines: Callable[[], str]) -> None:
+        self._samples = samples
+        self.lines = lines
+        """Returns the lines of the samples, the same in both of Prometheus's formats."""
+        super().__init__(metric.name, metric.documentation, metric.type)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Return the samples as they are now."""
+        return self._samples().samples
+
+    @samples.setter
+    def samples(self, _: list[Sample]) -> None:
+        """Do nothing: the library begins with none."""
+
+
 class _Family(Collector, Generic[Child]):
     """The children of one name, by their labels' values."""
 
@@ -61,6 +85,7 @@ class _Family(Collector, Generic[Child]):
         make: Callable[[], Child],
     ) -> None:
         self._name, self._text, self._labels = name, text, labels
+        self._order = sorted(range(len(labels)), key=lambda place: labels[place])
         self._make = make
         self._children: dict[tuple[str, ...], Child] = {}
         registry.register(self)
@@ -86,6 +111,10 @@ class _Family(Collector, Generic[Child]):
             if values[campaign_at] == campaign and values[offer_at] not in offers:
                 del self._children[values]
 
+    def _written(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels' values as they are written, in the order of the labels' names."""
+        return tuple([_escaped(values[place]) for place in self._order])
+
     def _now(self) -> Iterable[tuple[tuple[str, ...], Child]]:
         return list(self._children.items())  # in one step: the loop's thread may add a child
 
@@ -94,14 +123,25 @@ class Tallies(_Family[Tally]):
     """A counter."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._line = _line(f"{name}_total", labels)
         super().__init__(name, text, labels, registry, Tally)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the counter as it is now."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        """Yield the counter as it is when it is read."""
+        yield Written(self._empty(), self._as_samples, self._as_lines)
+
+    def _empty(self) -> CounterMetricFamily:
+        return CounterMetricFamily(self._name, self._text, labels=self._labels)
+
+    def _as_samples(self) -> Metric:
+        family = self._empty()
         for values, tally in self._now():
             family.add_metric(values, tally.value)
-        yield family
+        return family
+
+    def _as_lines(self) -> str:
+        line, written = self._line, self._written
+        return "".join([line % (*written(values), _number(tally.value)) for values, tally in self._now()])
 
 
 class Spreads(_Family[Spread]):
@@ -115,16 +155,56 @@ class Spreads(_Family[Spread]):
         labels: Sequence[str],
         registry: CollectorRegistry,
     ) -> None:
-        super().__init__(name, text, labels, registry, lambda: Spread(bounds))
         self._words = [
             floatToGoString(bound)  # type: ignore[no-untyped-call]  # the library's
             for bound in (*bounds, float("inf"))
         ]
+        self._lines = [
+            *(_line(f"{name}_bucket", labels, f'le="{word}"') for word in self._words),
+            _line(f"{name}_count", labels),
+            _line(f"{name}_sum", labels),
+        ]
+        super().__init__(name, text, labels, registry, lambda: Spread(bounds))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the histogram as it is now."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        """Yield the histogram as it is when it is read."""
+        yield Written(self._empty(), self._as_samples, self._as_lines)
+
+    def _empty(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._text, labels=self._labels)
+
+    def _as_samples(self) -> Metric:
+        family = self._empty()
         for values, spread in self._now():
             up_to = accumulate(list(spread.counts))
             family.add_metric(values, list(zip(self._words, up_to, strict=True)), spread.total)
-        yield family
+        return family
+
+    def _as_lines(self) -> str:
+        parts: list[str] = []
+        for values, spread in self._now():
+            words = self._written(values)
+            up_to = list(accumulate(list(spread.counts)))
+            numbers = (*up_to, up_to[-1], spread.total)
+            parts += [
+                line % (*words, _number(number)) for line, number in zip(self._lines, numbers, strict=True)
+            ]
+        return "".join(parts)
+
+
+def _line(name: str, labels: Sequence[str], more: str = "") -> str:
+    """Return a sample's line with places for the labels' values, by the labels' names, and for its number.
+
+    `more` is one more label, with its value.
+    """
+    places = sorted([*(f'{label}="%s"' for label in labels), *filter(None, [more])])
+    return f"{name}{{{','.join(places)}}} %s\n"
+
+
+@lru_cache(maxsize=4_096)
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    return floatToGoString(value) if value else "0.0"  # type: ignore[no-untyped-call]  # the library's
