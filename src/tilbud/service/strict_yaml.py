@@ -9,7 +9,7 @@ the rest of it is read. What a key means is not known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import yaml
@@ -67,8 +67,17 @@ _PLAIN: tuple[tuple[str, str, str], ...] = (
         "-+.0123456789",
     ),
 )
+_CORE = "tag:yaml.org,2002:"
+_FORMS = {f"{_CORE}null": re.compile(r"~|null|Null|NULL|")}
 for _tag, _pattern, _first in _PLAIN:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+    _FORMS[f"{_CORE}{_tag}"] = re.compile(_pattern)
+    _Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+_TAGS: Mapping[type[yaml.Node], Container[str]] = {
+    yaml.MappingNode: {f"{_CORE}map"},
+    yaml.SequenceNode: {f"{_CORE}seq"},
+    yaml.ScalarNode: {f"{_CORE}str", f"{_CORE}timestamp", *_FORMS},
+}
+"""What a value may be called: only what it is without a tag, or text."""
 
 
 def _quick(text: str) -> Any:
@@ -171,6 +180,8 @@ class Tree:
         self._nodes += 1
         if self._nodes > _NODES_MAX or len(path) > _DEPTH_MAX:
             raise self._invalid(path, _TOO_MUCH)
+        if node.tag not in _TAGS[type(node)]:
+            raise self._invalid(path, f"has a tag, {node.tag.replace(_CORE, '!!'):.60}; remove it")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -178,7 +189,10 @@ class Tree:
         return self._scalar(loader, node, path)
 
     def _scalar(self, loader: _Loader, node: yaml.Node, path: KeyPath) -> Any:
+        form = _FORMS.get(node.tag)
         try:
+            if form is not None and not form.fullmatch(node.value):
+                raise ValueError
             value = loader.construct_object(node)
         except (ValueError, OverflowError, LookupError, AttributeError):  # 2026-13-01, !!int "", !!bool "x"
             kind = node.tag.rpartition(":")[2].replace("timestamp", "date")
