@@ -71,7 +71,7 @@ class ProfileUpdate:
         _hours(self.quiet_hours or "")
 
     def apply(self, customer: Customer, now_us: int, limits: Limits) -> Profile:
-        """Return the profile after the update; `now_us` is the server's wall clock.
+        """Return the profile after the update; `now_us` is the steady clock's.
 
         A denial is never refused: what is personal beside it is dropped. Raises CustomerChanged where the
         etag is not the newest, ConsentMissing where something personal was to be set without consent,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilbud.domain.clock import Now
 from tilbud.domain.decisions import Contact, Decision, Text
 from tilbud.domain.eligibility import Eligibility
 from tilbud.ledger.port import CustomersReading
@@ -36,7 +37,10 @@ class Contacting:
     def capped(
         self, served: ServedCampaign, asking: Asking, eligibility: Eligibility, channel: str, now_us: int
     ) -> Eligibility:
-        """Return what is left when the customer has seen enough of some offers, or in the channel."""
+        """Return what is left when the customer has seen enough of some offers, or in the channel.
+
+        `now_us` is the steady clock's.
+        """
         if not (asking.key and asking.customer.number and eligibility.eligible):
             return eligibility
         lookups = served.caps.lookups(eligibility, channel, now_us)
@@ -52,7 +56,7 @@ class Contacting:
         asking: Asking,
         eligibility: Eligibility,
         channel: str,
-        now_us: int,
+        now: Now,
         *,
         pending: bool,
     ) -> Kept | None:
@@ -66,16 +70,23 @@ class Contacting:
         if not (sticky_us and asking.key and number):
             return None
         last = self._customers.last_sticky(number, served.id, pending=pending)
-        if last is None or not now_us - sticky_us < last.decided_us <= now_us + _CLOCKS_APART_US:
+        if last is None or _age_us(last, now) >= sticky_us:
             return None
         if last.offer_id not in {served.offer_ids[index] for index in eligibility.eligible}:
             return None
-        contacts = served.caps.contacts(channel, now_us)
+        contacts = served.caps.contacts(channel, now.steady_us)
         if contacts and served.caps.enough(self._customers.exposures(number, contacts), channel):
             return None
         scopes = tuple({contact.scope for contact in contacts})
         payload = served.payload(served.offer_ids.index(last.offer_id), asking.situation.context.language)
         return Kept(last, Contact(asking.customer.version, scopes, sticky=True), payload)
+
+
+def _age_us(decision: Decision, now: Now) -> int:
+    """Return how long ago a decision was made, by the service clock where it was dated by a wrong one."""
+    if decision.decided_us > now.steady_us + _CLOCKS_APART_US:
+        return now.service_us - decision.decided_service_us
+    return now.steady_us - decision.decided_us
 
 
 def contact_of(

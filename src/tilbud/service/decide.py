@@ -306,7 +306,7 @@ class DecideService:
         left_s = None if deadline_s is None else deadline_s - asked
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
             kept = self._contacting.kept(
-                served, asking, eligibility, channel, now.steady_us, pending=request.defer_activation
+                served, asking, eligibility, channel, now, pending=request.defer_activation
             )
             if kept is not None:
                 if not request.dry_run:

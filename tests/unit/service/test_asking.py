@@ -154,6 +154,19 @@ async def test_what_was_told_while_the_clock_was_wrong_grows_old_in_time(wired: 
     assert json.loads((await decided(wired, ask())).dropped.body) == {"value": "too_old"}
 
 
+async def test_one_voice_while_the_wall_clock_is_ahead_and_after(tmp_path: Path) -> None:
+    """A decision that was dated days ahead is served again, then and later, for its time."""
+    wired = await sticky(tmp_path)
+    wired.clock.wrong_us = 1_000 * 86_400_000_000
+    first = await decided(wired, ask())
+    wired.clock.pass_s(60)
+    assert (await decided(wired, ask())).decision_id == first.decision_id
+    wired.clock.wrong_us = 0
+    assert (await decided(wired, ask())).decision_id == first.decision_id
+    wired.clock.pass_s(86_400)
+    assert (await decided(wired, ask())).decision_id != first.decision_id
+
+
 async def test_without_consent_what_was_forbidden_still_holds(wired: Wired) -> None:
     """Preferences are heeded whatever the consent says; nothing else of a customer is used without it."""
     await wired.customers.update(
