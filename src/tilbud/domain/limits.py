@@ -107,7 +107,7 @@ class Limits:
     learn_hurry_lag_s: float = 0.3  # of settling, from which it is a backlog
     learn_paced_rows: int = 512  # at once, beyond which it is one too
     relearn_beside_rows: int = 5_000  # from which a process of its own learns them
-    stand_in_rows: int = 20_000  # from which they are learned while another model answers
+    stand_in_rows: int = 20_000  # of all campaigns at a start, beyond which another model answers meanwhile
     relearn_tries_max: int = 3
     relearn_again_s: float = 1.0  # after a try that failed, then twice as long each time
     relearn_silent_max_s: float = 120.0  # of a process that tells twice a second how far it is

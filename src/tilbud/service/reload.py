@@ -89,6 +89,7 @@ class CampaignLoader:
         self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
         self._reloads: set[asyncio.Task[None]] = set()
+        self._start_rows = limits.stand_in_rows  # that may yet be learned before the service answers
         self._asked_again = asyncio.Event()  # since the files were last read
         self._unfinished = False  # checkpoints may be left that learned what was erased
         self._under_older_rules: dict[str, int] = {}  # by what the last reload added or changed
@@ -103,11 +104,13 @@ class CampaignLoader:
     async def start(self, *, strict: bool) -> None:
         """Serve what the files say: where one is bad the others, and say so; `strict`: none.
 
+        However many campaigns have much to learn, it takes about as long: they get other models meanwhile.
         Raises CampaignInvalid where no file is good, or what holds for all of them is not.
         """
         try:
             async with self._one_at_a_time:
                 await self._reload(strict=strict)
+            self._start_rows = self._limits.stand_in_rows
         except TilbudError as error:
             self._log.error("campaigns_refused", problems=str(error).splitlines())
             raise
@@ -337,8 +340,10 @@ class CampaignLoader:
         erasures = self._ledger.erasures(file.campaign.campaign)
         left = self._left(file, erasures)
         if before is None:
-            if self._open_stand_in is not None and left > self._limits.stand_in_rows:
+            if self._open_stand_in is not None and left > self._start_rows:
                 return await self._stood_in_for(file, erasures, left)
+            if not self._catalog.all():
+                self._start_rows -= left
         elif self._keeps_model(before, file, erasures, left):
             same = _same(before.file, file)
             return before if same else ServedCampaign(file, before.model, self._limits)

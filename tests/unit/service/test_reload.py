@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,12 @@ def files(tmp_path: Path) -> Path:
     return directory
 
 
-def _loader(wired: Wired, files: Path, beside: Relearning | None = None) -> CampaignLoader:
+def _loader(
+    wired: Wired,
+    files: Path,
+    beside: Relearning | None = None,
+    open_stand_in: Callable[[Campaign, int], Awaitable[Model]] | None = None,
+) -> CampaignLoader:
     return CampaignLoader(
         paths=[files],
         catalog=wired.catalog,
@@ -66,6 +71,7 @@ def _loader(wired: Wired, files: Path, beside: Relearning | None = None) -> Camp
             limits=wired.limits,
             log=logger("test"),
         ),
+        open_stand_in=open_stand_in,
         beside=beside,
         metrics=wired.metrics,
         limits=wired.limits,
@@ -76,7 +82,8 @@ def _loader(wired: Wired, files: Path, beside: Relearning | None = None) -> Camp
 class HandRelearning:
     """Relearning of `c` beside that goes on until the test ends it, and is far from up to date until then."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_of_others: int = 0) -> None:
+        self._left_of_others = left_of_others
         self.begun: list[Campaign] = []
         self.ended: dict[str, asyncio.Future[None]] = {}
 
@@ -88,7 +95,7 @@ class HandRelearning:
         await self.ended[campaign.campaign]
 
     def left(self, campaign: Campaign, _erasures: int) -> int:
-        return 10_000 if campaign.campaign == "c" else 0
+        return 10_000 if campaign.campaign == "c" else self._left_of_others
 
     def progress(self, campaign: str) -> Progress | None:
         begun = [each.campaign for each in self.begun]
@@ -115,6 +122,24 @@ async def test_a_model_that_cannot_be_relearned_is_no_fault_of_its_file(wired: W
         await reloading
     assert wired.served is before
     assert wired.metric("campaign_reloads_total", result="refused") == 1
+
+
+async def test_many_campaigns_that_have_to_be_relearned_make_no_long_start(wired: Wired, files: Path) -> None:
+    """What is learned before the service answers is bounded for all of them together."""
+    names = ("c1", "c2", "c3", "c4")
+    for name in names:
+        (files / f"{name}.yaml").write_text(CAMPAIGN.replace("campaign: c", f"campaign: {name}"))
+    stood_in: list[str] = []
+
+    async def open_stand_in(campaign: Campaign, erasures: int) -> Model:
+        stood_in.append(campaign.campaign)
+        return Model(campaign, limits=wired.limits, erasures=erasures)
+
+    wired.catalog.replace([])
+    loader = _loader(wired, files, HandRelearning(wired.limits.stand_in_rows // 2), open_stand_in)
+    await loader.start(strict=True)
+    assert stood_in == ["c3", "c4"]
+    assert [served.id for served in wired.catalog.all()] == list(names)
 
 
 async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Path) -> None:
