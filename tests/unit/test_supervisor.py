@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -379,3 +381,24 @@ async def test_a_worker_that_hangs_while_it_starts_is_killed(
     assert [each["worker"] for each in logged if each["event"] == "worker_hangs_at_start"] == [1]
     assert workers[0].starts == 1
     await supervisor.stop()
+
+
+def test_a_worker_is_known_to_work_by_what_it_takes_of_a_processor(settings: Settings) -> None:
+    """As the machine counts it, whatever the process is at; of one that is not there nothing is known."""
+
+    class Here(Worker):
+        @property
+        def pid(self) -> int:
+            return os.getpid()
+
+    place = Place(number=0, listen="127.0.0.1:1", http="127.0.0.1:2", ledger=(0, 0))
+    worker = Here(settings, place, lambda *_: None)
+    before_s = worker.worked_s()
+    assert before_s is not None
+    until_s = time.process_time() + 0.1
+    while time.process_time() < until_s:
+        pass
+    after_s = worker.worked_s()
+    assert after_s is not None
+    assert after_s - before_s >= 0.05
+    assert Worker(settings, place, lambda *_: None).worked_s() is None
