@@ -118,7 +118,11 @@ class Offer(Shown):
     id: Id
     features: dict[Name, OfferFeature] = Field(default_factory=dict)
     group: Annotated[Name | None, Given] = None
-    topics: Annotated[Words, Field(max_length=LABELS_MAX), AfterValidator(different)] = ()
+    topics: Annotated[
+        Words,
+        Field(max_length=LABELS_MAX, json_schema_extra={"maxItems": LABELS_MAX}),
+        AfterValidator(different),
+    ] = ()
     sensitive_topic: Annotated[Word | None, Given] = None
     channels: Words | None = None
     devices: Words | None = None

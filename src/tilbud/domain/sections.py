@@ -66,23 +66,28 @@ def _trait_rule(written: object) -> object:
     return {"kind": written} if isinstance(written, str) else written
 
 
+_Labels = Annotated[Words, Field(json_schema_extra={"maxItems": LABELS_MAX})]
+
+
 class ContextSection(Section):
     """The vocabularies that bound metric labels, and what else may be known of a customer."""
 
-    devices: Words = ("mobile", "desktop", "tablet")
-    channels: Words = ("web", "app", "email", "push", "call_center")
-    journey_stages: Words = ("awareness", "consideration", "purchase", "retention", "advocacy")
-    features: dict[Name, FeatureKind] = Field(default_factory=dict)
+    devices: _Labels = ("mobile", "desktop", "tablet")
+    channels: _Labels = ("web", "app", "email", "push", "call_center")
+    journey_stages: _Labels = ("awareness", "consideration", "purchase", "retention", "advocacy")
+    features: dict[Name, FeatureKind] = Field(
+        default_factory=dict, json_schema_extra={"maxProperties": LIMITS.features_max}
+    )
     traits: dict[
         Name,
         Annotated[TraitRule, BeforeValidator(_trait_rule, json_schema_input_type=TraitRule | FeatureKind)],
-    ] = Field(default_factory=dict)
+    ] = Field(default_factory=dict, json_schema_extra={"maxProperties": LIMITS.traits_max})
     max_age_us: DurationUs = Field(
         default=400 * 86_400_000_000, alias="max_age", json_schema_extra={"default": "400d"}
     )
     events: Annotated[
         tuple[Name, ...],
-        BeforeValidator(listed, json_schema_input_type=list[Name]),
+        BeforeValidator(listed, json_schema_input_type=Annotated[list[Name], Field(max_length=LABELS_MAX)]),
         Field(max_length=LABELS_MAX),
         AfterValidator(different),
     ] = ()

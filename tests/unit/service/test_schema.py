@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
@@ -149,3 +151,31 @@ def test_the_full_campaign_is_good_for_both():
 def test_schema_and_check_agree(path, how, value):
     """Whatever stands in place of any value, both take the file or both refuse it."""
     agree(changed(path, how, value))
+
+
+NAMES = [f"n{number}" for number in range(1_001)]
+CAP = {"times": 1, "per": "1d"}
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "of"),
+    [
+        (("context", "devices"), 50, list),
+        (("context", "features"), 100, lambda names: dict.fromkeys(names, "flag")),
+        (("context", "traits"), 100, lambda names: dict.fromkeys(names, "flag")),
+        (("context", "events"), 50, list),
+        (("offers",), 1_000, lambda names: [{"id": name} for name in names]),
+        (("offers", 1, "topics"), 50, list),
+        (("offers", 1, "caps"), 10, lambda names: [CAP] * len(names)),
+        (("groups", "g", "caps"), 10, lambda names: [CAP] * len(names)),
+        (("reward", "outcomes"), 50, lambda names: dict.fromkeys(names, 1)),
+    ],
+)
+def test_both_refuse_one_too_many(path, most, of):
+    """How many may stand in a list or map is in the schema too."""
+    for number in (most, most + 1):
+        document = changed(path, "replace", of(NAMES[:number]))
+        assert SCHEMA.is_valid(document) is (number == most)
+        with contextlib.suppress(CampaignInvalid):
+            parse_campaign(json.dumps(document).encode(), "c.yaml")
+            assert number == most
