@@ -56,6 +56,7 @@ from tilbud.transport.customers import customer_handlers
 from tilbud.transport.decisions import DecisionHandlers
 from tilbud.transport.explaining import explain_handler
 from tilbud.transport.http_side import HttpSide
+from tilbud.transport.memory import watch_memory
 from tilbud.transport.port import reserve
 from tilbud.transport.rpc import Rpc
 from tilbud.transport.server import AddressRefused, GrpcServer
@@ -322,7 +323,7 @@ class Application:
         gc.set_threshold(_YOUNG_OBJECTS_MAX)
         await server.start()
         self.grpc_port = split_address(listen)[1]
-        self._watch_stalls(metrics)  # before the drain, to end after it: who drains does not hang
+        self._watch(metrics)  # before the drain, to end after it: who drains does not hang
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
         self._ready = True
         self._beat(ledger, clock, metrics, server)
@@ -366,9 +367,13 @@ class Application:
 
         self._undo.push_async_callback(stop_learning)
 
-    def _watch_stalls(self, metrics: Metrics) -> None:
-        self._watching = asyncio.create_task(watch_stalls(metrics.stalled), name="stalls")
-        self._undo.callback(self._watching.cancel)
+    def _watch(self, metrics: Metrics) -> None:
+        self._watching = [
+            asyncio.create_task(watch_stalls(metrics.stalled), name="stalls"),
+            asyncio.create_task(watch_memory(), name="memory"),
+        ]
+        for watching in self._watching:
+            self._undo.callback(watching.cancel)
 
     def _beat(self, ledger: SqliteLedger, clock: SystemClock, metrics: Metrics, server: GrpcServer) -> None:
         self._beats = beats = Beats(

@@ -1,0 +1,58 @@
+"""Memory that many calls took, given back to the machine when they are gone.
+
+The C library keeps what gRPC frees, scattered as it is: after a thousand connections the process would stay
+as large as it was at its largest. What holds: it is asked to give back what is free where the process is much
+larger than it has been, in a thread of its own; where that helps little, for what is there is used, the next
+time comes twice as late.
+
+What it does not do: bound anything. Where there is no such C library, nothing is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+LOOK_EVERY_S = 15.0
+_GROWN_BYTES = 64 * 1024 * 1024
+_HELPED = 0.9  # of what there was is left
+_LOOKS_MAX = 240  # an hour
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has; 0 where nobody tells."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def give_back() -> None:
+    """Give back to the machine what is free; takes some tens of milliseconds, and lets other threads run."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+async def watch_memory(
+    resident: Callable[[], int] = resident_bytes,
+    trim: Callable[[], None] = give_back,
+    *,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Look now and then, until cancelled, and give back where there is much."""
+    least, wait, looks = resident(), 1, 0
+    while True:
+        await sleep(LOOK_EVERY_S)
+        before = resident()
+        least, looks = min(least, before), looks + 1
+        if before < least + _GROWN_BYTES:
+            wait, looks = 1, 0
+        elif looks >= wait:
+            await asyncio.to_thread(trim)
+            helped = resident() < before * _HELPED
+            wait, looks = 1 if helped else min(2 * wait, _LOOKS_MAX), 0
