@@ -60,7 +60,8 @@ OPERATORS_ONLY = {
     errors.LedgerInvalid,
     WorkerEnded,
 }
-CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY]
+AS_INVALID_FIELDS = {errors.UndeclaredOutcome}  # to a program there is no difference
+CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY | AS_INVALID_FIELDS]
 
 
 @pytest.mark.parametrize("kind", CALLERS, ids=lambda kind: kind.__name__)
@@ -74,6 +75,16 @@ def test_every_error_a_caller_can_meet_has_a_code(kind):
     info = detail(status, error_details_pb2.ErrorInfo)
     assert info.domain == "tilbud"
     assert info.reason.replace("_", "").isupper()
+
+
+@pytest.mark.parametrize("error", [errors.UndeclaredOutcome(["click"])])
+def test_an_error_of_a_field_is_shown_as_one(error):
+    """With the code and the reason of an invalid field, and the field."""
+    code, status = status_of(error)
+    assert code is StatusCode.INVALID_ARGUMENT
+    assert detail(status, error_details_pb2.ErrorInfo).reason == "INVALID_FIELD"
+    [violation] = detail(status, error_details_pb2.BadRequest).field_violations
+    assert violation.field == error.field
 
 
 def test_reasons_differ():
