@@ -347,7 +347,7 @@ class SqliteLedger(SqliteReading):
         if (
             self._opened is not None and not erased.stranger
         ):  # else it was closed meanwhile, which empties the log
-            await asyncio.to_thread(self._opened.wal.empty, _EMPTIED_WITHIN_S)
+            await self._opened.wal.empty(_EMPTIED_WITHIN_S)
         return erased
 
     async def purge_customers(

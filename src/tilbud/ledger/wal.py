@@ -16,9 +16,11 @@ index for abandoned and truncates it under us.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -39,7 +41,7 @@ class WalKeeper:
         self._index = os.open(path.with_name(path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
         self._stopping = False
         self._woken = Event()
-        self._asked: list[Event] = [Event()]
+        self._asked: list[Callable[[], object]] = [lambda: None]
         self._thread = Thread(target=self._run, name="ledger-wal", daemon=True)
         self._thread.start()
 
@@ -57,15 +59,17 @@ class WalKeeper:
         """Return the committed pages in the log (https://sqlite.org/walformat.html, section 2.1: mxFrame)."""
         return int.from_bytes(os.pread(self._index, 4, 16), sys.byteorder)
 
-    def empty(self, patience_s: float) -> bool:
+    async def empty(self, patience_s: float) -> bool:
         """Wait until nothing committed before stands in the log; say whether that was so in time.
 
-        Where a reader holds the log for longer, the keeper goes on until it is empty.
+        Where a reader holds the log for longer, the keeper goes on until it is empty. Many may wait.
         """
-        emptied = Event()
-        self._asked.append(emptied)
+        loop, emptied = asyncio.get_running_loop(), asyncio.Event()
+        self._asked.append(lambda: loop.call_soon_threadsafe(emptied.set))
         self._woken.set()
-        return emptied.wait(patience_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(emptied.wait(), patience_s)
+        return emptied.is_set()
 
     def _run(self) -> None:
         shortened = 0
@@ -90,7 +94,8 @@ class WalKeeper:
         held, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if not held:
             for emptied in self._asked[:asked]:
-                emptied.set()
+                with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                    emptied()
             del self._asked[:asked]
 
 

@@ -145,11 +145,34 @@ async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path,
     await ledger.erase(CUSTOMER, at(1))
     assert ledger.find(CAMPAIGN, "d1") is None
     assert found_in(path.parent, [b"features-of-ada"]) != []
-    assert not opened(ledger).wal.empty(0.01)
+    assert not await opened(ledger).wal.empty(0.01)
     reader.execute("ROLLBACK")
     reader.close()
-    assert opened(ledger).wal.empty(30.0)
+    assert await opened(ledger).wal.empty(30.0)
     assert found_in(path.parent, [b"features-of-ada"]) == []
+    await ledger.close()
+
+
+async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, monkeypatch):
+    """However many there are, there are threads left for checkpoints, and for whatever else waits in one."""
+    monkeypatch.setattr(sqlite, "_EMPTIED_WITHIN_S", 60.0)
+    ledger = make(path)
+    await ledger.start(ignore_commit)
+    customers = [bytes([number]) * len(CUSTOMER) for number in range(40)]
+    for customer in customers:
+        await ledger.update_customer(customer, lambda _: profile(), at())
+    reader = connect(path, read_only=True)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM customers").fetchone()
+    erasing = [asyncio.create_task(ledger.erase(customer, at(1))) for customer in customers]
+    async with asyncio.timeout(30):
+        while not all(ledger.customer(customer).erased for customer in customers):  # noqa: ASYNC110 - gives way
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(lambda: None)
+        assert not any(each.done() for each in erasing)
+        reader.execute("ROLLBACK")
+        reader.close()
+        await asyncio.gather(*erasing)
     await ledger.close()
 
 
@@ -168,7 +191,7 @@ async def test_a_log_that_a_killed_process_left_is_emptied(path):
     assert log.stat().st_size > 0
     ledger = make(path)
     await ledger.start(ignore_commit)
-    assert opened(ledger).wal.empty(30.0)
+    assert await opened(ledger).wal.empty(30.0)
     assert log.stat().st_size == 0
     await ledger.close()
 
