@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
@@ -38,9 +38,9 @@ from tilbud.domain.languages import ByLanguage
 
 def _day(written: object) -> object:
     """YAML has a day as one; in quotes, and in JSON, it is text."""
-    if not isinstance(written, str):
+    if isinstance(written, date) and not isinstance(written, datetime):
         return written
-    if _DAY.fullmatch(written):
+    if isinstance(written, str) and _DAY.fullmatch(written):
         with suppress(ValueError):
             return date.fromisoformat(written)
     raise ValueError("is no day; write one such as 2026-11-01")

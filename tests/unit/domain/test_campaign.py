@@ -209,7 +209,7 @@ def test_a_wrong_reward_is_refused_where_it_stands(said, where, why):
         ({"hours": "8-21"}, "offers.0.hours", "08:00-21:00"),
         ({"hours": None}, "offers.0.hours", "08:00-21:00"),
         ({"valid": {"from": date(2026, 2, 1), "until": date(2026, 1, 1)}}, "offers.0.valid.until", "from"),
-        ({"valid": {"from": datetime(2026, 2, 1)}}, "offers.0.valid.from", "date"),  # noqa: DTZ001
+        ({"valid": {"from": datetime(2026, 2, 1)}}, "offers.0.valid.from", "is no day"),  # noqa: DTZ001
         ({"valid": {"from": "2026-02-30"}}, "offers.0.valid.from", "is no day"),
         ({"when": {}}, "offers.0.when", "condition"),
         ({"when": {"any_of": [{"cart": {"gt": 1}}]}}, "offers.0.when.any_of.0.cart", "declare it"),
