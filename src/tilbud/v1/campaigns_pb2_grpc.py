@@ -95,9 +95,9 @@ class CampaignServiceServicer(object):
         stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
         file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
         answer until the new model has learned all there is, which may take minutes: the work goes on when the
-        call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
-        (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
-        files within moments.
+        call's deadline has passed, and a call that comes meanwhile joins it, or, where the files are others by
+        then, begins it anew with those. Where several processes serve (`tilbud serve --workers`), the one that was
+        asked answers with what it loaded, and the others load the files within moments.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

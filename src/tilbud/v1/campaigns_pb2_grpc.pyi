@@ -42,9 +42,9 @@ class CampaignServiceStub:
     stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
     file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
     answer until the new model has learned all there is, which may take minutes: the work goes on when the
-    call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
-    (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
-    files within moments.
+    call's deadline has passed, and a call that comes meanwhile joins it, or, where the files are others by
+    then, begins it anew with those. Where several processes serve (`tilbud serve --workers`), the one that was
+    asked answers with what it loaded, and the others load the files within moments.
     """
     PauseOffer: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]
     """PauseOffer takes an offer out of every decision from the next one on, in every process and after
@@ -73,9 +73,9 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
     file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
     answer until the new model has learned all there is, which may take minutes: the work goes on when the
-    call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
-    (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
-    files within moments.
+    call's deadline has passed, and a call that comes meanwhile joins it, or, where the files are others by
+    then, begins it anew with those. Where several processes serve (`tilbud serve --workers`), the one that was
+    asked answers with what it loaded, and the others load the files within moments.
     """
     PauseOffer: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.PauseOfferRequest, _campaigns_pb2.PauseOfferResponse]  # type: ignore[assignment]
     """PauseOffer takes an offer out of every decision from the next one on, in every process and after
@@ -119,9 +119,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         stay as they are and the call fails with INVALID_ARGUMENT, one violation for each problem with
         file, line, key and remedy. Where a file changes what its model learns from, the campaigns that run
         answer until the new model has learned all there is, which may take minutes: the work goes on when the
-        call's deadline has passed, and a call that comes meanwhile joins it. Where several processes serve
-        (`tilbud serve --workers`), the one that was asked answers with what it loaded, and the others load the
-        files within moments.
+        call's deadline has passed, and a call that comes meanwhile joins it, or, where the files are others by
+        then, begins it anew with those. Where several processes serve (`tilbud serve --workers`), the one that was
+        asked answers with what it loaded, and the others load the files within moments.
         """
 
     @_abc_1.abstractmethod
