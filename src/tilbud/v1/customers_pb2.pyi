@@ -298,10 +298,11 @@ class UpdateCustomerRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The fields to change, by their names in this file: consent, time_zone, language, journey_stage, traits,
         traits.NAME, preferences, preferences.blocked_offers and so on. A field it names that is not set is
-        emptied; a trait is removed as of now, so that an older message does not bring it back, until consent
-        is taken back or the customer erased, when the removal too is forgotten. `traits` names all of them:
-        those the message does not hold are removed, whether they were known or not. Empty: every field that is set, of traits those that are there; so it cannot empty a list or
-        take consent back, and a preference page names `preferences`.
+        emptied; a trait is removed as of now, so that an older message does not bring it back, until consent is
+        taken back or the customer erased, when the removal too is forgotten. `traits` names all of them: those
+        the message does not hold are removed, whether they were known or not. Empty: every field that is set, of
+        traits those that are there; so it cannot empty a list or take consent back, and a preference page names
+        `preferences`.
         """
 
     def __init__(

@@ -5,15 +5,16 @@ Decisions: ask which offer to show, say that it was shown, say what happened nex
 
 What holds for every method here:
  * Text is UTF-8, and read in Normalization Form C: limits count its characters then, and one text in two
-   forms is one. Only control characters, lone surrogates and noncharacters are refused in it. A field that breaks its limit is answered INVALID_ARGUMENT with a
-   google.rpc.BadRequest violation that names the field; nothing is stored.
+   forms is one. Only control characters, lone surrogates and noncharacters may not stand in it. A field
+   that breaks its limit is answered INVALID_ARGUMENT with a google.rpc.BadRequest violation that names the
+   field; nothing is stored.
  * An unknown campaign or decision is NOT_FOUND; one id used for two different requests is
    ALREADY_EXISTS; shed load is RESOURCE_EXHAUSTED with google.rpc.RetryInfo; a ledger that
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, ANSWERS_TOO_LARGE, REQUEST_MISSING, UNKNOWN_CAMPAIGN,
    UNKNOWN_DECISION, ID_REUSED, TOO_MANY_OUTCOMES, DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED,
-   CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a
-   correlation id for whoever reads the log.
+   CONSENT_MISSING, CUSTOMER_ERASED, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the
+   last with a correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
  * A request holds at most 4 MiB; one up to 16 MiB is INVALID_ARGUMENT, and gRPC itself answers a larger one
