@@ -276,10 +276,19 @@ def _zone(name: str, limits: Limits) -> tzinfo:
 @lru_cache(maxsize=1_024)
 def time_zone(name: str) -> tzinfo:
     """Return the IANA zone of that name; ValueError where there is none."""
+    if not _is_zone(name):
+        raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/Copenhagen")
+    return ZoneInfo(name)
+
+
+@lru_cache(maxsize=1_024)
+def _is_zone(name: str) -> bool:
+    """Say whether there is a zone; remembered, since to look for one in vain takes longer than to decide."""
     try:
-        return ZoneInfo(name)
+        ZoneInfo(name)
     except (ValueError, OSError, LookupError):
-        raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/Copenhagen") from None
+        return False
+    return True
 
 
 def _features(

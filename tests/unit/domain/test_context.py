@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from typing import Any
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import example, given, settings
@@ -304,3 +304,18 @@ def test_any_name_is_a_zone_or_a_value_error(name):
         time_zone(name)
     except ValueError as error:
         assert "IANA" in str(error)
+
+
+def test_a_zone_that_is_none_is_looked_for_once(monkeypatch):
+    """Who sends the same nonsense with each call has the disk searched for it once, not each time."""
+    looked_for = []
+
+    def search(name):
+        looked_for.append(name)
+        return ZoneInfo(name)
+
+    monkeypatch.setattr("tilbud.domain.context.ZoneInfo", search)
+    for _ in range(5):
+        with pytest.raises(ValueError, match="is not an IANA time zone"):
+            time_zone("GMT+2 (of this test)")
+    assert looked_for == ["GMT+2 (of this test)"]
