@@ -53,7 +53,7 @@ class Limits:
     calls_in_flight_max: int = 8_192  # half of it for connections that have few
     request_bytes_in_flight_max: int = 128 * 1024 * 1024  # likewise
     calls_unread_max: int = 8_192  # whose message has not come
-    pending_max: int = 8_192  # of one listener, beyond which gRPC begins to end calls by itself
+    pending_max: int = 8_192  # of one listener; beyond it gRPC ends calls, which costs more than they
     batches_at_once: int = 2
     batch_items_waiting_max: int = 100_000  # of all batches that wait or are worked on
     connection_items_waiting_max: int = 32_000
