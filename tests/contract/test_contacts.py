@@ -295,6 +295,15 @@ async def test_exposures_are_timed_by_the_clock_that_does_not_jump(ledger):
     assert exposed(ledger, since_s=1.0, scopes=(OFFER,)) == [0]
 
 
+async def test_who_is_met_while_the_clock_is_wrong_is_kept_no_longer_for_it(ledger):
+    """Whoever comes while the wall clock is far ahead goes when others who came that day do."""
+    ahead = replace(at(1), wall_us=at(2 * AGES_S).wall_us, steady_us=at(1).wall_us)
+    await ledger.receive_events([event(occurred_us=ahead.steady_us)], ahead)
+    later = at(AGES_S)
+    assert await ledger.purge_customers(later.wall_us, later.wall_us, 100, later) == 2
+    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+
+
 async def test_a_repeated_activation_moves_nothing(ledger):
     """Only the first one says when the offer was shown; one that shows at once is not moved by any."""
     await record(ledger, "d1", deferred=True)

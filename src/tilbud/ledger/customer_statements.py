@@ -188,7 +188,7 @@ class CustomerStatements:
         self._connection.execute(
             "UPDATE customers SET version = version + 1, profile = NULL, erased_us = ?, seen_us = ? "
             "WHERE no = ?",
-            (now.wall_us, now.wall_us, number),
+            (now.wall_us, now.steady_us, number),
         )
         gone += bool(customer.number and not customer.erased)
         return Erased(gone, tuple(sorted(learned)), stranger=not customer.number)
@@ -219,7 +219,7 @@ class CustomerStatements:
     def _new(self, key: CustomerKey, now: Now) -> int:
         """Make a customer known; return their number."""
         made = self._connection.execute(
-            "INSERT INTO customers (key, version, seen_us) VALUES (?, 1, ?)", (key, now.wall_us)
+            "INSERT INTO customers (key, version, seen_us) VALUES (?, 1, ?)", (key, now.steady_us)
         ).lastrowid
         assert made is not None
         return made

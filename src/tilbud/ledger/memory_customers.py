@@ -241,7 +241,9 @@ class MemoryCustomers:
             self._decisions -= 1
         for name in learned:
             self._campaigns[name].erasures += 1
-        self._kept[key] = Kept(kept.number, key, now.wall_us, version=kept.version + 1, erased_us=now.wall_us)
+        self._kept[key] = Kept(
+            kept.number, key, now.steady_us, version=kept.version + 1, erased_us=now.wall_us
+        )
         return Erased(gone, tuple(sorted(learned)), stranger=stranger)
 
     # Keeping
