@@ -35,6 +35,8 @@ from tilbud.v1.customers_pb2 import EraseCustomerRequest
 from visitors import CAMPAIGN as HERO
 from visitors import Visitors, hurried_samples
 
+pytestmark = pytest.mark.alone  # its visitors have deadlines, and every decision is counted
+
 ROOT = Path(__file__).parents[2]
 SHOP = "shop"
 SHOP_DECISIONS = Limits().checkpoint_every_settlements + 1_000  # so that a checkpoint is written

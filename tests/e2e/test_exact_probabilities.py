@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,24 @@ def _request(draw: random.Random, number: int) -> pb.DecideRequest:
     )
 
 
+def _asked(
+    service: Service, draw: random.Random
+) -> Iterator[tuple[int, list[pb.DecideRequest], Sequence[pb.BatchDecideResult]]]:
+    """Ask batch by batch, each while the one before is looked at; from the middle an offer is paused."""
+    ahead: deque[tuple[int, list[pb.DecideRequest], Any]] = deque()
+    for start in range(0, DECISIONS, BATCH):
+        if start == DECISIONS // 2:
+            service.campaigns.PauseOffer(_pause("not-gold"))
+        requests = [_request(draw, number) for number in range(start, start + BATCH)]
+        asking = service.decisions.BatchDecide.future(pb.BatchDecideRequest(requests=requests))
+        ahead.append((start, requests, asking))
+        if len(ahead) > 1:
+            first, asked, answering = ahead.popleft()
+            yield first, asked, answering.result(60).results
+    for first, asked, answering in ahead:
+        yield first, asked, answering.result(60).results
+
+
 def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_path: Path) -> None:
     """Over 100,000 decisions no offer is more than 4 standard deviations from its logged probabilities.
 
@@ -103,11 +122,7 @@ def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_
     expected: dict[tuple[str, str], float] = defaultdict(float)
     variance: dict[tuple[str, str], float] = defaultdict(float)
     weights: list[float] = []
-    for start in range(0, DECISIONS, BATCH):
-        if start == DECISIONS // 2:
-            service.campaigns.PauseOffer(_pause("not-gold"))
-        requests = [_request(draw, number) for number in range(start, start + BATCH)]
-        results = service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests)).results
+    for start, requests, results in _asked(service, draw):
         outcomes = []
         for request, result in zip(requests, results, strict=True):
             decision = result.decision

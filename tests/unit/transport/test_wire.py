@@ -35,7 +35,7 @@ def good() -> bytes:
     request.context.time.seconds = 1_790_000_000
     request.context.features["tier"].category = "guld"
     request.context.features["basket"].number = 30.5
-    return request.SerializeToString()
+    return request.SerializeToString(deterministic=True)
 
 
 def entry(name: bytes, value: bytes) -> bytes:
