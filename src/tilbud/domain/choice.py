@@ -55,8 +55,11 @@ def choose(scores: Sequence[float], eligible: int, discovery: float, u: float) -
 
 def mixed(scores: Sequence[float], discovery: float) -> tuple[float, ...]:
     """Return the probabilities that scores give; raises ModelUnavailable as `choose` does."""
-    total = _total(scores)
-    if not math.isfinite(total) or total <= 0.0 or min(scores) < 0.0:
+    try:
+        total = math.fsum(scores)
+    except (OverflowError, ValueError):  # beyond float64, or infinities of both signs
+        total = math.nan
+    if not 0.0 < total < math.inf or min(scores) < 0.0:
         raise ModelUnavailable("scores are not finite, not negative and not all zero")
     if len(scores) == 1:
         return (1.0,)  # to the last digit, which the sum below might miss
@@ -79,13 +82,6 @@ def rounded(scores: Sequence[float]) -> Sequence[float]:
     # is left of a sum with something so much larger has this many digits, rounded to the nearest.
     larger = 2.0 ** (_SIGNIFICANT_BITS - digits) + 1.0
     return [larger * score - (larger * score - score) for score in scores]
-
-
-def _total(scores: Sequence[float]) -> float:
-    try:
-        return math.fsum(scores)
-    except (OverflowError, ValueError):  # beyond float64, or infinities of both signs
-        return math.nan
 
 
 def choose_evenly(eligible: int, u: float) -> Choice:
