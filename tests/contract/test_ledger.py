@@ -830,6 +830,28 @@ async def test_a_decision_of_the_future_does_not_end_retention(ledger):
     assert await ledger.purge(CAMPAIGN, before_us, 9, 10, later) == 5
 
 
+async def test_what_was_recorded_while_the_clock_was_behind_stays_whole(ledger):
+    """A purge takes no payload from a decision that was made while the wall clock was far behind."""
+    await ledger.record([decision("before", at())], at())
+    behind = replace(at(1), wall_us=at(1).wall_us - 1_000 * 86_400_000_000, steady_us=at(1).wall_us)
+    made = decision("behind", behind)._replace(payload=payload_text({"price": 1}))
+    await ledger.record([made], behind)
+    await ledger.purge(CAMPAIGN, at(-1).wall_us, 0, 10, at(2))
+    assert ledger.find(CAMPAIGN, "behind") == made
+
+
+async def test_what_was_recorded_after_a_clock_ahead_stays_whole(ledger):
+    """Nor from one that came just after a decision that was dated ahead."""
+    day_us = 86_400_000_000
+    ahead = replace(at(), wall_us=at().wall_us + 30 * day_us, steady_us=at().wall_us)
+    await ledger.record([decision("ahead", ahead)], ahead)
+    made = decision("after", at(1))._replace(payload=payload_text({"price": 1}))
+    await ledger.record([made], at(1))
+    later = at(31 * 86_400)
+    await ledger.purge(CAMPAIGN, at(-1).wall_us, 0, 10, later)
+    assert ledger.find(CAMPAIGN, "after") == made
+
+
 async def test_purge_takes_void_and_expired_decisions_too(ledger):
     """They have no settlement that a checkpoint could need."""
     await ledger.record([decision("void", deferred=True), decision("expired", deferred=True)], at())

@@ -48,6 +48,7 @@ LEFT_CUSTOMERS = (
     "AND NOT EXISTS (SELECT 1 FROM exposures e WHERE e.customer_no = c.no) "
     "AND NOT EXISTS (SELECT 1 FROM events e WHERE e.customer_no = c.no) ORDER BY c.seen_us LIMIT ?"
 )
+_OLDEST = "SELECT decided_us, closes_service_us - deadline_us + decided_us FROM decisions ORDER BY no LIMIT 1"
 _LAST_NO = "(SELECT coalesce(max(no), 0) FROM decisions)"
 _OF_DECISIONS = (("outcomes", "decision_no"), ("repeats", "decision_no"), ("windows", "decision_no"))
 
@@ -108,9 +109,14 @@ class Keeping:
         return gone
 
     def _purge_texts(self, limit: int, now: Now) -> None:
-        """Remove up to `limit` texts that no remaining decision can use."""
-        oldest = self._connection.execute("SELECT decided_us FROM decisions ORDER BY no LIMIT 1").fetchone()
-        unused_us = min(oldest[0] if oldest else now.steady_us, now.steady_us) - _TEXT_MARGIN_US
+        """Remove up to `limit` texts that no remaining decision can use.
+
+        The greater of the oldest decision's two ages counts: a wrong wall clock may have dated it later.
+        """
+        age_us = 0
+        for decided_us, decided_service_us in self._connection.execute(_OLDEST):
+            age_us = max(now.steady_us - decided_us, now.service_us - decided_service_us, 0)
+        unused_us = now.steady_us - age_us - _TEXT_MARGIN_US
         self._connection.execute(
             "DELETE FROM texts WHERE digest IN (SELECT digest FROM texts WHERE used_us < ? LIMIT ?)",
             (unused_us, limit),

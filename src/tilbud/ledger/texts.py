@@ -44,12 +44,12 @@ class Texts:
 
     def store(self, texts: Iterable[Text], now: Now) -> None:
         """Store texts that are new, or were not used yet today."""
-        today = now.wall_us // _DAY_US
+        today = now.steady_us // _DAY_US
         self._write({text.digest: text for text in texts if self._stored.get(text.digest) != today}, now)
 
     def store_all(self, decisions: Sequence[Decision], now: Now) -> None:
         """Store the texts of decisions."""
-        today = now.wall_us // _DAY_US
+        today = now.steady_us // _DAY_US
         missing: dict[int, Text] = {}
         for decision in decisions:
             for text in (decision.payload, decision.offers.text):
@@ -61,11 +61,11 @@ class Texts:
         self._write(missing, now)
 
     def _write(self, missing: Mapping[int, Text], now: Now) -> None:
-        today = now.wall_us // _DAY_US
+        today = now.steady_us // _DAY_US
         for digest, text in missing.items():
             self._connection.execute(
                 "INSERT INTO texts VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE "
                 "SET used_us = max(used_us, excluded.used_us)",
-                (digest, text.body, now.wall_us),
+                (digest, text.body, now.steady_us),
             )
             self._new[digest] = today
