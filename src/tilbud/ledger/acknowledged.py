@@ -8,7 +8,8 @@ machine that loses power may, and so may the log with durability `process`; the 
 machine's starts wrote it (its boot id), so that such a loss is told and not taken for damage.
 
 Each process of a service has a line of its own, of a fixed length; the largest number counts. A line that
-cannot be read is passed over: it says nothing of the ledger.
+cannot be read is passed over: it says nothing of the ledger. Whoever begins a service asks whether there is
+one, says so, and makes the file anew.
 """
 
 from __future__ import annotations
@@ -49,13 +50,27 @@ def read(path: Path) -> Acknowledged | None:
         content = beside(path).read_bytes()
     except FileNotFoundError:
         return None
-    lines = [content[at : at + _LINE_BYTES] for at in range(0, len(content), _LINE_BYTES)]
-    return max(filter(None, map(_parse, lines)), key=lambda line: line.commits, default=None)
+    return max(filter(None, map(_parse, _lines(content))), key=lambda line: line.commits, default=None)
+
+
+def unreadable(path: Path) -> bool:
+    """Say that the file beside the ledger at `path` is there and does not tell all that was written in it."""
+    try:
+        content = beside(path).read_bytes()
+    except FileNotFoundError:
+        return False
+    # A place that no process has written yet is zeros.
+    written = [line for line in _lines(content) if line.strip(b"\0")]
+    return not written or not all(map(_parse, written))
 
 
 def beside(path: Path) -> Path:
     """Return where the file is of the ledger at `path`."""
     return path.with_name(path.name + SUFFIX)
+
+
+def _lines(content: bytes) -> list[bytes]:
+    return [content[at : at + _LINE_BYTES] for at in range(0, len(content), _LINE_BYTES)]
 
 
 def _parse(line: bytes) -> Acknowledged | None:
