@@ -9,7 +9,8 @@ a slow one says so; a call without an answer ends the benchmark, and so does one
 The text of an answer is not read: the service's own counters must say that each was right.
 
 It speaks HTTP/2 as far as a gRPC server on loopback does: no TLS, no messages beyond one frame, and it
-relies on the server to widen its window for what is sent.
+relies on the server to widen its window for what is sent. A connection has as many calls at once as the
+server says it may; those beyond wait here, as in any client of gRPC.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 1
 _END_HEADERS = 4
+_STREAMS_MAX = 3  # a setting: calls at once on a connection
 _WIDEST = 2**31 - 1
 _WINDOW_AT_FIRST = 65_535
 _FRAME_BYTES_MAX = 16_384
@@ -179,12 +182,20 @@ class _Line:
         self._headers, self._headers_next = _headers(path, f"127.0.0.1:{port}")
         self._stream = 1
         self._calls: dict[int, int] = {}
+        self._room = 0  # until the server says how many calls there may be
+        self._waiting: deque[tuple[int, bytes]] = deque()
         self._with_message: set[int] = set()
         self._read = bytearray()
         self._unwidened = 0
 
     def send(self, number: int, body: bytes) -> None:
-        """Make a call."""
+        """Make a call, as soon as the connection may have another."""
+        if len(self._calls) < self._room:
+            self._send(number, body)
+        else:
+            self._waiting.append((number, body))
+
+    def _send(self, number: int, body: bytes) -> None:
         stream = self._stream
         self._calls[stream] = number
         self._stream += 2
@@ -210,6 +221,8 @@ class _Line:
                 ended.append(self._calls.pop(stream))
             at = end
         del self._read[:at]
+        while self._waiting and len(self._calls) < self._room:
+            self._send(*self._waiting.popleft())
         return ended
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytearray) -> bool:
@@ -223,6 +236,9 @@ class _Line:
             self._with_message.discard(stream)
             return True
         elif kind in {_SETTINGS, _PING} and not flags & _ACK:
+            if kind == _SETTINGS:
+                settings = dict(struct.iter_unpack(">HI", payload))
+                self._room = settings.get(_STREAMS_MAX, self._room or _WIDEST)
             self.socket.sendall(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
         elif kind in {_RESET, _GOAWAY}:
             raise ConnectionError("the server ended a call or a connection")

@@ -5,7 +5,7 @@
 All durable, 10 offers, no rules; one table for each group, medians over rounds that take turns:
 
  * unary: Decide beside a no-op grpc.aio echo of the same messages, driven by h2load (Debian:
-   nghttp2-client), 1 and 32 calls in flight, over 8 connections and over one; all may use every core, as the
+   nghttp2-client): 1 call in flight, 32 over 8 connections, 16 over one; all may use every core, as the
    client does. A second no-op listens as often as the service does, and in its event loop.
  * batch: BatchDecide of 1, 10, 100 and 1,000, driven by h2load; the server is held on one core.
  * outcomes: ReportOutcome, and BatchReportOutcomes of 100, each outcome for a decision of its own. h2load
@@ -57,10 +57,12 @@ from serving import (
     turns,
     two_sides,
 )
+from tilbud.domain.limits import Limits
 from tilbud.v1 import decisions_pb2 as pb
 
 IN_FLIGHT = 32
-UNARY = ((1, 1, 4), (IN_FLIGHT, 8, 1), (IN_FLIGHT, 1, 1))
+STREAMS = Limits().streams_max  # h2load opens what it wants before it hears how many it may have
+UNARY = ((1, 1, 4), (IN_FLIGHT, 8, 1), (STREAMS, 1, 1))
 """Calls in flight, connections, and the calls of --calls that one is sent for."""
 OFFERS = 10
 WARM_UP_CALLS = 2_000

@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.running import Service
 
 Serve = Callable[..., Service]
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Leave logging as it was: a level set for one test would hide lines that another looks for."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tilbud.ledger.port import LedgerReading
 from tilbud.ledger.sqlite_reading import SqliteReading
 
 ORPHANED = 3  # the status where the process that started it is gone
-_NICE = 10  # a tenth of what others get where there is not enough, so that it comes to an end all the same
+_NICE = 19  # next to nothing where there is not enough: decisions go first, and it ends all the same
 _ROWS = 256
 _TOLD_EVERY_S = 0.5
 
