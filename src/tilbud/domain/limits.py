@@ -54,7 +54,7 @@ class Limits:
     request_bytes_in_flight_max: int = 128 * 1024 * 1024  # likewise
     calls_unread_max: int = 8_192  # whose message has not come
     pending_max: int = 8_192  # of one listener; beyond it gRPC ends calls, which costs more than they
-    batches_at_once: int = 2
+    batch_items_at_once: int = 2_000  # of all batches that are worked on; one may have more
     batch_items_waiting_max: int = 100_000  # of all batches that wait or are worked on
     connection_items_waiting_max: int = 32_000
     unsent_bytes_max: int = 128 * 1024 * 1024  # of large answers that callers have not taken

@@ -33,6 +33,10 @@ class FairQueue(Generic[Item]):
         else:
             waiting.append(item)
 
+    def first(self) -> Item:
+        """Return the item whose turn it is, and leave it there; raises IndexError where none waits."""
+        return self._waiting[self._turns[0]][0]
+
     def take(self) -> Item:
         """Return the item whose turn it is; raises IndexError where none waits."""
         connection = self._turns.popleft()

@@ -11,7 +11,7 @@ from tilbud.domain.errors import Overloaded
 from tilbud.domain.limits import Limits
 from tilbud.transport.turns import Turns
 
-LIMITS = replace(Limits(), batches_at_once=1, batch_items_waiting_max=10, connection_items_waiting_max=6)
+LIMITS = replace(Limits(), batch_items_at_once=2, batch_items_waiting_max=10, connection_items_waiting_max=6)
 
 
 class _Work:
@@ -21,7 +21,7 @@ class _Work:
         self.begun: list[str] = []
         self._over: dict[str, asyncio.Event] = {}
 
-    def begin(self, turns: Turns, name: str, items: int = 1, connection: str = "a") -> asyncio.Task[str]:
+    def begin(self, turns: Turns, name: str, items: int = 2, connection: str = "a") -> asyncio.Task[str]:
         async def work() -> str:
             self.begun.append(name)
             await self._over[name].wait()
@@ -40,7 +40,7 @@ async def _turn() -> None:
 
 
 async def test_batches_are_worked_on_in_the_order_they_came() -> None:
-    """One after the other, where one may be at a time; each gets its own answer."""
+    """One after the other, where there is room for one at a time; each gets its own answer."""
     turns, work = Turns(LIMITS), _Work()
     tasks = [work.begin(turns, name) for name in "xyz"]
     for number, name in enumerate("xyz", start=1):
@@ -48,6 +48,37 @@ async def test_batches_are_worked_on_in_the_order_they_came() -> None:
         assert work.begun == list("xyz")[:number]
         work.end(name)
     assert await asyncio.gather(*tasks) == list("xyz")
+
+
+async def test_small_batches_are_worked_on_at_once() -> None:
+    """As many as have room together; a large one that waits for more of it is not overtaken."""
+    turns, work = Turns(LIMITS), _Work()
+    for name, items in (("x", 1), ("y", 1), ("large", 2), ("z", 1)):
+        work.begin(turns, name, items)
+    await _turn()
+    assert work.begun == ["x", "y"]
+    work.end("x")
+    await _turn()
+    assert work.begun == ["x", "y"]
+    work.end("y")
+    await _turn()
+    assert work.begun == ["x", "y", "large"]
+    work.end("large")
+    await _turn()
+    assert work.begun == ["x", "y", "large", "z"]
+
+
+async def test_room_that_one_gives_up_goes_to_those_behind_it() -> None:
+    """A large batch whose caller leaves lets small ones begin that waited behind it."""
+    turns, work = Turns(LIMITS), _Work()
+    work.begin(turns, "x", 1)
+    await _turn()
+    large, _ = work.begin(turns, "large", 2), work.begin(turns, "y", 1)
+    await _turn()
+    assert work.begun == ["x"]
+    large.cancel()
+    await _turn()
+    assert work.begun == ["x", "y"]
 
 
 async def test_connections_take_turns() -> None:
