@@ -1,9 +1,9 @@
 """Batches take turns, so that many of them keep no single call waiting.
 
-What holds: so many items of them are worked on at once, so that small batches share a commit and large ones do
-not pile up; of the others each connection has its turn. What waits is bounded in items, in all and for one
-connection, and what is beyond is refused at once, before anything of it is done. Who leaves while waiting costs
-nobody a turn.
+What holds: so many items of them are worked on at once, so that small batches share a commit and large ones
+do not pile up; of the others each connection has its turn. What waits is bounded in items, in all and for one
+connection, and what is beyond is refused at once, before anything of it is done. Who leaves while waiting
+costs nobody a turn.
 """
 
 from __future__ import annotations
