@@ -139,6 +139,7 @@ class Reading:
         self._texts: dict[int, Text] = {}
         self._offer_sets: dict[int, OfferSet] = {}
         self._fates: dict[tuple[int, bytes], tuple[OfferSet, Removed | None]] = {}
+        self._fates_offers = 0  # of all their catalogues together
 
     def decision(self, campaign: str, row: Row) -> Decision:
         """Return the decision of a row of STORED_DECISION."""
@@ -214,9 +215,16 @@ class Reading:
         found = self._fates.get((digest, fates))
         if found is None:
             found = unpack_fates(fates, whole)
-            _make_room(self._fates, self._limits.fates_cache_offers_max // max(1, len(whole.ids)))
+            self._make_room_for_fates(len(whole.ids))
             self._fates[digest, fates] = found
         return found
+
+    def _make_room_for_fates(self, offers: int) -> None:
+        """Drop the oldest fates until those of so many more offers fit: catalogues differ in size."""
+        self._fates_offers += offers
+        while self._fates and self._fates_offers > self._limits.fates_cache_offers_max:
+            oldest, _ = self._fates.pop(next(iter(self._fates)))
+            self._fates_offers -= len((oldest.whole or oldest).ids)
 
     def _read(self, digest: int) -> Text:
         found = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
