@@ -29,7 +29,7 @@ from tests.contract.adapters import make
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customers import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
-from tilbud.domain.decisions import Contact, Repeat
+from tilbud.domain.decisions import Contact, Repeat, payload_text
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.port import Settled
@@ -531,6 +531,16 @@ async def test_an_anonymous_decision_under_a_repeats_id_returns_what_that_stands
     assert ledger.pending(CAMPAIGN) == 7
     later = decision("again", at(2), campaign="other")
     assert await ledger.record([later], at(2)) == [later]
+
+
+async def test_a_repeat_of_a_repeat_stands_for_the_decision_itself(ledger):
+    """What it is answered with at once is what its id is answered with ever after."""
+    first = await record(ledger, "d1")
+    shown = payload_text({"title": "by then"})
+    await ledger.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d1", payload=shown)], at(1))
+    answered = await ledger.repeat([Repeat(CAMPAIGN, "third", bytes(16), "again")], at(2))
+    assert answered == [first._replace(fingerprint=bytes(16))]
+    assert ledger.find(CAMPAIGN, "third") == answered[0]
 
 
 def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):

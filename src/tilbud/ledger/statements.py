@@ -42,6 +42,7 @@ _FIND_WINDOW = (
     f"{_WINDOW} FROM decisions d JOIN windows w ON w.decision_no = d.no "
     "WHERE d.campaign_no = ? AND d.decision_id = ?"
 )
+_BY_NO = f"SELECT {STORED_DECISION} FROM decisions d WHERE d.no = ?"  # noqa: S608 - only constants
 _FIND_REPEATED = (
     f"{_WINDOW} FROM repeats r JOIN decisions d ON d.no = r.decision_no "
     "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
@@ -265,8 +266,8 @@ class Statements:
             return None
         if repeat.decision_id:
             self._keep_id(repeat, no, now)
-        earlier = self._find(repeat.campaign, repeat.stands_for)
-        return earlier and repeat.answer(earlier)
+        earlier = self._connection.execute(_BY_NO, (no,)).fetchone()
+        return repeat.answer(self._reading.decision(repeat.campaign, earlier))
 
     def _keep_id(self, repeat: Repeat, decision_no: int, now: Now) -> None:
         """Let an id stand for a decision, with what is shown under it."""
