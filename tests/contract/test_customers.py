@@ -382,6 +382,18 @@ async def test_customers_of_whom_nothing_is_left_go(ledger):
     ]  # fmt: skip
 
 
+async def test_customers_stay_as_long_as_what_is_kept_longest(ledger):
+    """Where events and decisions are kept longer than exposures, nobody goes by the latter's age alone."""
+    await record(ledger, "d1")
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
+    later = at(100 * DAY_US / 1e6)
+    assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 1
+    assert await ledger.purge_customers(at(-1).wall_us, later.wall_us, 100, later) == 2
+    assert ledger.customer(CUSTOMER) != UNKNOWN_CUSTOMER
+    assert await ledger.purge_customers(later.wall_us, later.wall_us, 100, later) == 1
+    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+
+
 async def test_someone_who_went_can_come_again(ledger):
     """As a first contact, without anything of before."""
     await ledger.receive_events([event()], at())

@@ -125,7 +125,8 @@ class Keeping:
     def purge_customers(self, events_before_us: int, exposures_before_us: int, limit: int, now: Now) -> int:
         """Remove old events and exposures, as they came, then customers of whom nothing is left.
 
-        One that is young keeps those that came after it, which are not much older.
+        One that is young keeps those that came after it, which are not much older. Customers are looked for
+        only where their decisions, kept as long as events, are gone too: else each turn would look at all.
         """
         events = self._front(OLDEST_EVENTS, limit, events_before_us, now)
         self._connection.executemany("DELETE FROM events WHERE no = ?", events)
@@ -134,7 +135,8 @@ class Keeping:
             "DELETE FROM exposures WHERE decision_no = ? AND scope = ? AND again = ?", exposures
         )
         left = limit - len(events) - len(exposures)
-        customers = self._connection.execute(LEFT_CUSTOMERS, (exposures_before_us, left)).fetchall()
+        seen_before_us = min(events_before_us, exposures_before_us)
+        customers = self._connection.execute(LEFT_CUSTOMERS, (seen_before_us, left)).fetchall()
         self._connection.executemany("DELETE FROM latest WHERE customer_no = ?", customers)
         self._connection.executemany("DELETE FROM customers WHERE no = ?", customers)
         return len(events) + len(exposures) + len(customers)

@@ -274,7 +274,8 @@ class MemoryCustomers:
             del kept.exposures[number, scope, again]
         limit -= len(old_exposures)
         left = sorted((each for each in self._kept.values() if _left(each)), key=lambda each: each.seen_us)
-        gone = [each for each in left if each.seen_us < exposures_before_us][:limit]
+        seen_before_us = min(events_before_us, exposures_before_us)
+        gone = [each for each in left if each.seen_us < seen_before_us][:limit]
         for each in gone:
             del self._kept[each.key]
         return len(old_events) + len(old_exposures) + len(gone)

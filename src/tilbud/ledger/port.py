@@ -388,7 +388,7 @@ class Customers(CustomersReading, Protocol):
         """Remove up to `limit` old rows of customers; return how many.
 
         Those are events and exposures from before these times on the steady clock, and customers without a
-        profile or tombstone to whom nothing happened since `exposures_before_us`. When something last
-        happened is kept with the customer.
+        profile or tombstone to whom nothing happened since either. When something last happened is kept with
+        the customer.
         """
         ...
