@@ -1,4 +1,7 @@
-"""Erasures are told without the id; those of strangers are bounded, and cost nothing but their row."""
+"""Erasures are told without the id; those of strangers are bounded, and cost nothing but their row.
+
+A page of an export keeps decisions waiting for no longer than a few of them take.
+"""
 
 from __future__ import annotations
 
@@ -58,3 +61,16 @@ async def test_erasing_a_stranger_learns_nothing_anew(wired: Wired) -> None:
     assert wired.relearned == 0
     await wired.customers.erase("stranger")  # as it may be a retry of one that a crash cut short
     assert wired.relearned == 1
+
+
+async def test_a_page_of_an_export_is_short_however_large_its_rows_are(tmp_path: Path) -> None:
+    """Decisions among a thousand offers come a few at a time, since other calls wait for a page; all come."""
+    offers = ", ".join(f"{{id: offer-{number}}}" for number in range(1_000))
+    wired = await Wired(CAMPAIGN.replace("{id: a}, {id: b}", offers), tmp_path).start()
+    for _ in range(10):
+        await wired.decide.decide(DecideRequest("c", customer_id="anna", consent=Consent.GRANTED))
+    pages = [wired.customers.export("anna", 1_000, "")]
+    while pages[-1].next_page_token:
+        pages.append(wired.customers.export("anna", 1_000, pages[-1].next_page_token))
+    assert max(len(page.json_lines) for page in pages) <= 128 * 1024
+    assert "".join(page.json_lines for page in pages).count('"kind":"decision"') == 10
