@@ -50,6 +50,13 @@ LEFT_CUSTOMERS = (
 )
 _OLDEST = "SELECT decided_us, closes_service_us - deadline_us + decided_us FROM decisions ORDER BY no LIMIT 1"
 _LAST_NO = "(SELECT coalesce(max(no), 0) FROM decisions)"
+# What one decision has of these is unbounded, or nearly so: they go a limited number at a time.
+MANY_OF_DECISIONS = tuple(
+    f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608 - only constants
+    f"(SELECT {key} FROM {table} WHERE decision_no IN (SELECT value FROM json_each(?)) LIMIT ?)"
+    for table, key in (("repeats", "campaign_no, decision_id"), ("outcomes", "decision_no, key"))
+)
+_ROWS_A_DECISION = 8  # of these that a turn has room for
 _OF_DECISIONS = (("outcomes", "decision_no"), ("repeats", "decision_no"), ("windows", "decision_no"))
 
 
@@ -79,13 +86,19 @@ class Keeping:
         self._connection = connection
 
     def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
-        """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded."""
+        """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded.
+
+        Where they have more outcomes and repeats than a turn has room for, it is some of those alone.
+        """
         found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
         campaign_no = found[0] if found else 0
         gone = self._before(before_us, now, OLDEST_SETTLED, (campaign_no, keep_after, limit))
         settled = len(gone)
         if settled < limit:
             gone += self._before(before_us, now, OLDEST_UNSETTLED, (campaign_no, limit - settled))
+        room = _ROWS_A_DECISION * limit
+        if self._remove_many(gone, room) == room:
+            return room
         if settled:
             self._connection.execute(
                 "DELETE FROM settlements WHERE campaign_no = ? AND sequence IN (SELECT sequence FROM "
@@ -96,6 +109,13 @@ class Keeping:
             remove_decisions(self._connection, gone)
         self._purge_texts(limit, now)
         return len(gone)
+
+    def _remove_many(self, nos: Sequence[int], limit: int) -> int:
+        """Remove up to `limit` repeats and outcomes of decisions; return how many."""
+        left = limit
+        for statement in MANY_OF_DECISIONS if nos else ():
+            left -= self._connection.execute(statement, (json.dumps(nos), left)).rowcount
+        return limit - left
 
     def _before(self, before_us: int, now: Now, oldest: str, arguments: Row) -> list[int]:
         """Return the decisions at the front of a query that were decided before a time; 0: erased."""

@@ -302,6 +302,8 @@ class Ledger(LedgerReading, Protocol):
     async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
         """Remove up to `limit` decisions that ended, decided before `before_us`; return how many.
 
+        Where they have many outcomes or repeats it may be some of those alone, and their number: 0 says that
+        nothing is left to remove.
         `before_us` is on the steady clock; a decision must be as old on the service clock too, and one that
         is dated later than now need only be old on that.
         With their outcomes, and their settlements, of which those above sequence `keep_after` stay

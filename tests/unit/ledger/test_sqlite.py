@@ -18,7 +18,7 @@ import pytest
 from tests.builders import CAMPAIGN, DAY_US, RULES, WINDOW_US, activation, at, decision, outcome, settle_due
 from tests.unit.ledger.opened import CHILD, ignore_commit, make, opened, reading_of
 
-from tilbud.domain.decisions import payload_text
+from tilbud.domain.decisions import Repeat, payload_text
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import OutcomeStatus
@@ -331,6 +331,22 @@ async def test_texts_go_when_nothing_can_use_them(ledger):
     assert ledger.find(CAMPAIGN, "again") == again
 
 
+async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger):
+    """One that was answered again and again keeps the writer no longer than others; then it goes itself."""
+    await ledger.record([decision()], at())
+    await ledger.repeat([Repeat(CAMPAIGN, f"again-{n}", bytes(16), "d1") for n in range(20)], at(1))
+    await ledger.receive([outcome("d1", event_id=f"e{n}") for n in range(10)], at(1))
+    await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
+    later = at(AGES_S)
+    removed = []
+    while gone := await ledger.purge(CAMPAIGN, later.wall_us, 9, 1, later):
+        removed.append(gone)
+    assert removed == [8, 8, 8, 1]
+    assert [ledger.find(CAMPAIGN, each) for each in ("d1", "again-0", "again-19")] == 3 * [None]
+    left = "SELECT (SELECT count(*) FROM outcomes), (SELECT count(*) FROM repeats)"
+    assert reading_of(ledger).execute(left).fetchone() == (0, 0)
+
+
 def explained(connection: sqlite3.Connection, statement: str) -> str:
     """Return how SQLite would run a statement."""
     plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))
@@ -348,6 +364,8 @@ STATEMENTS = {
     "oldest settled": keeping.OLDEST_SETTLED,
     "oldest unsettled": keeping.OLDEST_UNSETTLED,
     "left customers": keeping.LEFT_CUSTOMERS,
+    "many repeats": keeping.MANY_OF_DECISIONS[0],
+    "many outcomes": keeping.MANY_OF_DECISIONS[1],
     "taken ids": contacts._TAKEN,
     "release": contacts._RELEASE,
     "forget": contacts._FORGET,
