@@ -25,10 +25,11 @@ run: $(INSTALLED) ## serve the sample campaigns; ARGS="--durability power" adds 
 watch: $(INSTALLED_DEV) prometheus ## samples, visitors, Prometheus and pictures of the dashboards; ARGS="--seconds 60" ends it
 	$(BIN)/python deploy/grafana/watch.py $(ARGS)
 
-# Four files side by side keep two cores busy, since many tests wait for a process; then those that want the
-# machine to themselves. Where ARGS leaves nothing to one of the two, pytest says so with 5.
+# Four files side by side keep two cores busy, since many tests wait for a process; in their order, since the file
+# with the one longest test would come last by its size. Then come those that want the machine to themselves. Where
+# ARGS leaves nothing to one of the two, pytest says so with 5.
 test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus ## run every test; ARGS="-k ledger" selects
-	$(BIN)/python -m pytest -q -m "not alone" --numprocesses 4 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -m "not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
 
 check: $(INSTALLED_DEV) $(INSTALLED_TOOLS) ## lint, types, imports and contract, without the other tests
