@@ -2,7 +2,7 @@
 
 What holds: a file that SQLite finds damaged, within the time there is, is refused; so is one that lacks
 commits which were acknowledged, or that is gone while what stands beside it says that there was one. One that
-lacks pages is refused at once, however large it is: its length is compared with what its header says. An
+lacks pages is refused at once, however large it is: its length is compared with what it should have. An
 operator may accept a loss, and then what was lost is told; so it is after a loss of power, which may take
 the last commits where durability is `process`. The log is read as SQLite will read it, and stays as it is
 for whoever wants to save more of it.
@@ -23,9 +23,7 @@ from tilbud.ledger.schema import connect
 
 ACKNOWLEDGED_LOST = "acknowledged_lost"  # as `tell` hears of it, with how many `commits`
 _INSTRUCTIONS_BETWEEN_LOOKS = 10_000
-_HEADER_BYTES = 100  # https://sqlite.org/fileformat2.html, section 1.3
-_MAGIC = b"SQLite format 3\0"
-_WAL_FRAME_HEADER_BYTES = 24
+_WAL_FRAME_HEADER_BYTES = 24  # https://sqlite.org/fileformat2.html, section 4.1
 Tell = Callable[[str, dict[str, object]], None]
 
 
@@ -49,11 +47,11 @@ def check(path: Path, *, accept_loss: bool, check_s: float, tell: Tell) -> None:
 
 def _looked_at(path: Path, check_s: float, tell: Tell) -> int:
     """Return the number of the file's last commit, 0 of an older version."""
-    if missing := _missing_pages(path):
-        raise LedgerInvalid(
-            f"the ledger {path} is damaged (cut short: {missing:,} pages are missing): restore a backup"
-        )
     with closing(connect(path, read_only=True)) as connection:
+        if missing := _missing_pages(connection, path):
+            raise LedgerInvalid(
+                f"the ledger {path} is damaged (cut short: {missing:,} pages are missing): restore a backup"
+            )
         until_s = monotonic() + check_s
         connection.set_progress_handler(lambda: monotonic() > until_s, _INSTRUCTIONS_BETWEEN_LOOKS)
         try:
@@ -71,22 +69,17 @@ def _looked_at(path: Path, check_s: float, tell: Tell) -> int:
         return int(connection.execute("SELECT commits FROM progress").fetchone()[0])
 
 
-def _missing_pages(path: Path) -> int:
-    """Return how many pages the header tells of that are neither in the file nor can be in its log.
+def _missing_pages(connection: sqlite3.Connection, path: Path) -> int:
+    """Return how many pages there should be that are neither in the file nor can be in its log.
 
-    Whoever was killed while the log was copied leaves a header that is ahead of the file, and the rest in the
-    log. The file's length is read last: by the time a log is cut, the file has all of it.
+    SQLite compares the two itself where there is no log. Whoever was killed while the log was copied leaves
+    pages that are in the log alone. The file's length is read last: when a log is cut, it has them all.
     """
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC) or header[24:28] != header[92:96]:  # of no use, or a count nobody keeps
-        return 0
-    page_bytes = int.from_bytes(header[16:18], "big")
-    page_bytes = 65_536 if page_bytes == 1 else page_bytes
-    pages = int.from_bytes(header[28:32], "big")
+    [page_bytes] = connection.execute("PRAGMA page_size").fetchone()
+    [pages] = connection.execute("PRAGMA page_count").fetchone()
     log = path.with_name(path.name + "-wal")
     in_log = log.stat().st_size // (page_bytes + _WAL_FRAME_HEADER_BYTES) if log.exists() else 0
-    return max(0, pages - path.stat().st_size // page_bytes - in_log)
+    return max(0, int(pages) - path.stat().st_size // int(page_bytes) - in_log)
 
 
 def _lacks(path: Path, acknowledged: Acknowledged, commits: int, *, accept_loss: bool, tell: Tell) -> None:

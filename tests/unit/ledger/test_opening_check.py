@@ -50,6 +50,15 @@ def test_a_file_cut_in_half_is_refused_without_time_to_read_it(large):
         looked(path, NO_TIME_S)
 
 
+def test_a_file_cut_in_half_is_refused_where_there_is_no_log(large):
+    """SQLite itself sees that: nothing of such a file is served."""
+    path, connection = large
+    connection.close()
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        looked(path, NO_TIME_S)
+
+
 def test_a_file_whose_last_pages_are_still_in_its_log_is_sound(path, tmp_path):
     """A header ahead of the file, as whoever was killed while the log was copied leaves it, is no damage."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
