@@ -208,7 +208,7 @@ class Metrics:
         self.stand_in = gauge(
             "stand_in", "1 where another model answers until the campaign's own is relearned", "campaign"
         )
-        self.relearning_failures = counter(
+        self.relearning_failures = tallies(
             "relearning_failures", "Processes that relearn a model and did not come to the end", "campaign"
         )
         self._read_errors = counter("ledger_read_errors", "Reads of the ledger that failed")
@@ -261,10 +261,10 @@ class Metrics:
             "Seconds since 1970 of the newest checkpoint",
             "campaign",
         )
-        self.checkpoint_errors = counter(
+        self.checkpoint_errors = tallies(
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
         )
-        self.learning_errors = counter("learning_errors", "Failed turns of settling or learning", "campaign")
+        self.learning_errors = tallies("learning_errors", "Failed turns of settling or learning", "campaign")
         self._stalls = histogram(
             "event_loop_stall_seconds",
             "Seconds by which a task that sleeps 10 ms at a time woke up late",
@@ -273,7 +273,7 @@ class Metrics:
         self._stall_max = gauge(
             "event_loop_stall_max_seconds", "The largest of them since the process began to serve"
         )
-        self.sticky = counter(
+        self.sticky = tallies(
             "sticky_decisions", "Questions answered again with the customer's last decision", "campaign"
         )
         self.redecided = counter(
@@ -314,8 +314,8 @@ class Metrics:
         self._by_context = (
             self._context_decisions, self._context_settlements, self._context_gain, self._context_loss,
         )  # fmt: skip
-        self._by_campaign = (self._released, self._clipped, self._expired, self._skipped)
-        self._errors = (
+        self._by_campaign = (
+            self._released, self._clipped, self._expired, self._skipped, self.sticky,
             self.checkpoint_errors, self.learning_errors, self.relearning_failures,
         )  # fmt: skip
         self._caches = _Caches()
@@ -402,8 +402,6 @@ class Metrics:
             self._activations.labels(name, status)
         for counted in self._by_campaign:
             counted.labels(name)
-        for failed in (self.sticky, *self._errors):
-            failed.labels(name)
         for observed in (self._decide_duration, self._entropy, self._smallest, self._learn_duration):
             observed.labels(name)
 
@@ -516,10 +514,8 @@ class Metrics:
     def forget(self, campaign: str) -> None:
         """Drop what is shown of a campaign that is served no more; what ends of it later begins at 0."""
         of_learning = (self.checkpoint_time, self.relearning_left, self.relearning_due, self.stand_in)
-        for gauge in (self.settlement_lag, self.pending, *of_learning):
+        for gauge in (self.settlement_lag, self.pending, self.model_sequence, *of_learning):
             gauge.remove_by_labels({"campaign": campaign})
-        for counted in (self.model_sequence, self.sticky, *self._errors):
-            counted.remove_by_labels({"campaign": campaign})
         for family in (
             self._decisions, self._excluded, self._dropped, self._settlements, self._gain, self._loss,
             self._outcomes, self._activations, *self._by_context, *self._by_campaign,
