@@ -46,7 +46,7 @@ class Service:
         self.files = campaigns
         self.data = data
         self.log = log
-        self._options = options
+        self.options = options
         self.start()
 
     def start(self) -> None:
@@ -56,7 +56,7 @@ class Service:
                 [
                     sys.executable, "-m", "tilbud", "serve", "--campaigns", self.files, "--data", self.data,
                     "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
-                    "--draw-key", "ab" * 32, "--drain-notice-s", "0.1", *self._options,
+                    "--draw-key", "ab" * 32, "--drain-notice-s", "0.1", *self.options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -196,7 +196,7 @@ def test_each_worker_shows_what_the_ledger_lacked_when_the_service_began(tmp_pat
         acknowledged = AcknowledgedFile(ledger, 1, Durability.PROCESS)
         acknowledged.write(known.commits + 7)
         acknowledged.close()
-        service._options = (*service._options, "--accept-loss")
+        service.options = (*service.options, "--accept-loss")
         service.start()
         assert service.metrics("tilbud_ledger_lost_commits") == [7, 7]
         first = service.pids()[0]
@@ -231,7 +231,7 @@ def test_a_log_that_lacks_acknowledged_commits_is_refused(tmp_path: Path, how: s
         with pytest.raises(AssertionError, match=r"the last [\d,]+ are missing"):
             service.start()
         assert log.read_bytes() == content
-        service._options = (*service._options, "--accept-loss")
+        service.options = (*service.options, "--accept-loss")
         service.log.write_text("")
         service.start()
         assert service.events("acknowledged_lost")[0]["commits"] > 0

@@ -44,9 +44,8 @@ class HandLedger:
             raise LedgerUnavailable(self.wrong[1])
 
 
-async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> None:
-    """However long it lasts, one line tells that it began and one that it is over."""
-    ledger = HandLedger()
+def _beats(ledger: HandLedger) -> tuple[Beats, Metrics, list[bool]]:
+    """Return the beats of a process on this ledger, its metrics, and what its health is told."""
     told: list[bool] = []
     metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
 
@@ -62,6 +61,13 @@ async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> No
         limits=Limits(),
         log=logger("test"),
     )
+    return beats, metrics, told
+
+
+async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> None:
+    """However long it lasts, one line tells that it began and one that it is over."""
+    ledger = HandLedger()
+    beats, metrics, told = _beats(ledger)
 
     def shown(kind: str) -> float | None:
         return metrics.registry.get_sample_value("tilbud_ledger_trouble", {"kind": kind})
@@ -85,20 +91,7 @@ async def test_health_follows_the_ledger_there_and_back_with_a_line_each() -> No
 async def test_what_turns_out_to_be_another_trouble_is_told_too() -> None:
     """A ledger that does not commit may prove damaged, which has another remedy; health is told once."""
     ledger = HandLedger()
-    told: list[bool] = []
-
-    async def set_serving(*, serving: bool) -> None:
-        told.append(serving)
-
-    beats = Beats(
-        ledger=ledger,
-        clock=HandClock(),
-        unready=lambda: ledger.wrong[1],
-        set_serving=set_serving,
-        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test"),
-        limits=Limits(),
-        log=logger("test"),
-    )
+    beats, _, told = _beats(ledger)
     with capture_logs() as logged:
         for wrong in (
             ("not_committing", "nothing was committed for 2.1 s"),
@@ -120,19 +113,7 @@ async def test_what_turns_out_to_be_another_trouble_is_told_too() -> None:
 async def test_a_ledger_that_is_busy_needs_no_proof() -> None:
     """Only while nothing else is committed is a commit of nothing made."""
     ledger = HandLedger()
-
-    async def set_serving(*, serving: bool) -> None:
-        assert serving
-
-    beats = Beats(
-        ledger=ledger,
-        clock=HandClock(),
-        unready=lambda: "",
-        set_serving=set_serving,
-        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test"),
-        limits=Limits(),
-        log=logger("test"),
-    )
+    beats, _, told = _beats(ledger)
     ledger.idle = 0.0
     await beats.beat()
     await asyncio.sleep(0)
@@ -141,3 +122,4 @@ async def test_a_ledger_that_is_busy_needs_no_proof() -> None:
     await beats.beat()
     await asyncio.sleep(0)
     assert ledger.touched == 1
+    assert not told

@@ -270,6 +270,12 @@ async def test_a_failing_campaign_does_not_hold_the_others_up(
     assert wired.metric("pending_decisions", campaign="c") == 0
 
 
+async def _turn_after(wired: Wired, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the learner take a turn as if it were so much later: a heartbeat is due after each second."""
+    monkeypatch.setattr("tilbud.learning.settling.monotonic", lambda: time.monotonic() + seconds)
+    await wired.learner.turn()
+
+
 async def _taken_away(wired: Wired, *campaigns: str) -> None:
     """Have an open decision of each of these campaigns, which are served no more."""
     for name in campaigns:
@@ -294,9 +300,8 @@ async def test_a_campaign_that_is_gone_and_cannot_be_settled_holds_nothing_up(
 
     monkeypatch.setattr(wired.ledger, "settle", failing)
     with capture_logs() as logged:
-        for _ in range(3):
-            wired.learner._heartbeat_at = 0.0
-            await wired.learner.turn()
+        for seconds in (0.0, 2.0, 4.0):
+            await _turn_after(wired, monkeypatch, seconds)
     assert [line["campaign"] for line in logged if line["event"] == "learning_failed"] == ["a"]
     assert not wired.learner.trouble()
     assert wired.ledger.waiting() == {"a": 1}
@@ -315,8 +320,7 @@ async def test_a_campaign_that_is_gone_costs_no_commits_while_nothing_is_due(
         return Settled(0, 0, more=False)
 
     monkeypatch.setattr(wired.ledger, "settle", settle)
-    wired.learner._heartbeat_at = 0.0
-    await wired.learner.turn()
+    await _turn_after(wired, monkeypatch, 2.0)
     assert asked == 0
 
 
@@ -340,8 +344,7 @@ async def test_a_ledger_that_cannot_commit_makes_the_service_unready_until_it_ca
         await wired.learner.turn()
         await wired.learner.turn()
         assert "cannot commit" in wired.learner.trouble()
-    wired.learner._heartbeat_at = 0.0
-    await wired.learner.turn()
+    await _turn_after(wired, monkeypatch, 2.0)
     assert not wired.learner.trouble()
 
 
@@ -467,15 +470,14 @@ async def test_customers_whose_rows_cannot_be_purged_hold_nothing_up(
     assert not wired.learner.trouble()
 
 
-async def test_what_is_paused_is_shown(wired: Wired) -> None:
+async def test_what_is_paused_is_shown(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heartbeat shows each switch that is off, whoever switched it."""
     now = wired.clock.now()
     await wired.ledger.pause(Pause("c", "a", "sold out", now.wall_us, None), now)
     await wired.learner.turn()
     assert wired.metric("paused", campaign="c", offer="a") == 1
     await wired.ledger.resume("c", "a", now)
-    wired.learner._heartbeat_at = 0.0
-    await wired.learner.turn()
+    await _turn_after(wired, monkeypatch, 2.0)
     assert wired.metric("paused", campaign="c") == 0
 
 

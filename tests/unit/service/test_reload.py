@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from tilbud.domain.context import Consent
 from tilbud.domain.customers import customer_key
 from tilbud.domain.decisions import DecideRequest, Reason, Settlement
 from tilbud.domain.errors import CampaignInvalid, CheckpointInvalid, LedgerInvalid, ModelUnavailable
+from tilbud.domain.limits import Limits
 from tilbud.domain.relearning import Progress
 from tilbud.learning.beside import Relearning
 from tilbud.learning.rebuild import Progress as OnProgress
 from tilbud.learning.rebuild import Rebuilt, rebuild
 from tilbud.learning.replica import open_model
+from tilbud.service.campaign_files import CampaignFile, load_campaigns
 from tilbud.service.reload import CampaignLoader
 from tilbud.service.report import OutcomeReport
 from tilbud.telemetry.log import logger
@@ -79,6 +81,12 @@ def _loader(
     )
 
 
+async def _until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not there():  # noqa: ASYNC110 - gives way
+            await asyncio.sleep(0)
+
+
 class HandRelearning:
     """Relearning of `c` beside that goes on until the test ends it, and is far from up to date until then."""
 
@@ -106,9 +114,7 @@ class HandRelearning:
 
     async def has_begun(self, times: int = 1) -> None:
         """Wait until something is being relearned."""
-        async with asyncio.timeout(30):
-            while len(self.begun) < times:  # noqa: ASYNC110 - gives way
-                await asyncio.sleep(0)
+        await _until(lambda: len(self.begun) >= times)
 
 
 async def test_a_model_that_cannot_be_relearned_is_no_fault_of_its_file(wired: Wired, files: Path) -> None:
@@ -151,7 +157,7 @@ async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Pa
     await beside.has_begun()
     with capture_logs() as logged:
         asked = [first, asyncio.create_task(loader.reload())]
-        await asyncio.sleep(0.05)
+        await _until(lambda: any(line["event"] == "reload_waits" for line in logged))
         (files / "c.yaml").write_text(CAMPAIGN)
         asked.append(asyncio.create_task(loader.reload()))
         async with asyncio.timeout(30):
@@ -162,8 +168,20 @@ async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Pa
     assert waits["relearning"] == {"c": 10_000}
 
 
-async def test_who_asks_again_with_the_same_files_joins_what_goes_on(wired: Wired, files: Path) -> None:
-    """Also where the files are bad by now: only the call that met those hears of it."""
+async def test_who_asks_again_with_the_same_files_joins_what_goes_on(
+    wired: Wired, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the files are bad by now: only those who asked meanwhile hear of it."""
+    looks = 0
+
+    def look(paths: Sequence[Path], limits: Limits) -> tuple[CampaignFile, ...]:
+        nonlocal looks
+        try:
+            return load_campaigns(paths, limits)
+        finally:
+            looks += 1
+
+    monkeypatch.setattr("tilbud.service.reload.load_campaigns", look)
     changed = CAMPAIGN + "exploration: {preset: epsilon_greedy}\n"
     (files / "c.yaml").write_text(changed)
     beside = HandRelearning()
@@ -171,17 +189,17 @@ async def test_who_asks_again_with_the_same_files_joins_what_goes_on(wired: Wire
     asked = [asyncio.create_task(loader.reload())]
     await beside.has_begun()
     asked.append(asyncio.create_task(loader.reload()))
-    await asyncio.sleep(0.05)
-    assert len(beside.begun) == 1
+    await _until(lambda: looks == 2)
     (files / "c.yaml").write_text("nothing: good\n")
-    loader._asked_again.set()
-    await asyncio.sleep(0.05)
-    assert len(beside.begun) == 1
+    asked.append(asyncio.create_task(loader.reload()))
+    await _until(lambda: looks == 3)
     beside.ended["c"].set_result(None)
     async with asyncio.timeout(30):
         assert (await asked[0]).changed == ("c",)
-        with pytest.raises(CampaignInvalid):
-            await asked[1]
+        for later in asked[1:]:
+            with pytest.raises(CampaignInvalid):
+                await later
+    assert len(beside.begun) == 1
 
 
 async def test_a_reload_with_other_changes_begins_anew_with_them(wired: Wired, files: Path) -> None:
