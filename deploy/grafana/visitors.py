@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from importlib.resources import files
 from pathlib import Path
 
 import grpc
@@ -28,6 +29,7 @@ _DEVICES = ("mobile", "mobile", "desktop", "tablet", "fridge", "")
 _CHANNELS = ("web", "web", "app", "email", "push", "call_center", "fax", "")
 _STAGES = ("awareness", "consideration", "purchase", "retention", "advocacy", "")
 _OUTCOMES = ("click", "click", "dismiss", "purchase")
+_RETRIES = ("grpc.service_config", files("tilbud.v1").joinpath("service_config.json").read_text("utf-8"))
 
 
 def hurried_samples(directory: Path, window: str) -> Path:
@@ -49,12 +51,13 @@ class Visitors:
         self._random = random.Random(seed)  # noqa: S311 - a crowd, no secret
         self._seed = seed
         self.visits = 0
+        self.decided = 0
         self.refused = 0
         self._earlier: deque[str] = deque([UNKNOWN_DECISION], maxlen=EARLIER_MAX)
 
     async def run(self, *, visits: int | None, per_second: float | None, stop: asyncio.Event) -> None:
         """Visit so often, or until `stop`; None: without end, and as fast as answers come."""
-        async with grpc.aio.insecure_channel(self._target) as channel:
+        async with grpc.aio.insecure_channel(self._target, options=[_RETRIES]) as channel:
             self._decisions, self._customers = DecisionServiceStub(channel), CustomerServiceStub(channel)
             while not stop.is_set() and (visits is None or self.visits < visits):
                 self.visits += 1
@@ -87,6 +90,7 @@ class Visitors:
             defer_activation=deferred,
         )
         answer = await self._decisions.Decide(asked)
+        self.decided += 1
         self._earlier.append(answer.decision_id)
         if chance.random() < 0.4:  # noqa: PLR2004
             await self._report(answer.decision_id)

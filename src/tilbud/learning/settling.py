@@ -34,7 +34,7 @@ _UNSERVED_BATCHES_MAX = 10  # a heartbeat, of each campaign that is not served
 _ROWS = 64
 # What fails where it is no campaign; no campaign can be called so.
 _LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
-_NO_CAMPAIGNS = {_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS}
+NO_CAMPAIGNS = frozenset({_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS})
 _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
@@ -129,7 +129,7 @@ class Learner:
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
         served = {campaign.id for campaign in campaigns}
-        self._failing &= served | self._waiting | _NO_CAMPAIGNS
+        self._failing &= served | self._waiting | NO_CAMPAIGNS
         more = False
         if not self._lease.token:
             with self._trying(_LEASE):
