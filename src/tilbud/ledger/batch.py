@@ -125,9 +125,8 @@ class Batches:
             self._check_log()
             if self._failed:
                 self._probe()
-            if now_us is not None:
-                calls = [_not_after(call, now_us) for call in calls]
-            results = run(calls)
+            done = calls if now_us is None else [_not_after(call, now_us) for call in calls]
+            results = run(done)
             self._statements.finish()
             number = self._proof.finish(
                 max(call.now.service_us for call in calls) if now_us is None else now_us,
@@ -147,7 +146,7 @@ class Batches:
                 raise _Lost(lost)
             self._watched.acknowledged.write(number)
         self._failed = False
-        return results
+        return list(map(_as_asked, calls, done, results))
 
     def _check_log(self) -> None:
         """See that the log was not cut, while no other process can shorten it: a commit would hide that."""
@@ -206,6 +205,17 @@ class Batches:
             )
         )
         return [[next(stored) for _ in recording.decisions] for recording in recordings]
+
+
+def _as_asked(call: Recording | Work, done: Recording | Work, result: Any) -> Any:
+    """Return the result with the decisions that were handed over, where they were stored as `done` says.
+
+    Who recorded a decision knows by it that no earlier one stood there.
+    """
+    if call is done or isinstance(call, Work) or isinstance(done, Work) or isinstance(result, Exception):
+        return result
+    asked = {id(moved): decision for moved, decision in zip(done.decisions, call.decisions, strict=True)}
+    return [asked.get(id(stored), stored) for stored in result]
 
 
 def _not_after(call: Recording | Work, now_us: int) -> Recording | Work:

@@ -116,6 +116,19 @@ async def test_a_decision_made_before_an_outage_was_found_has_its_own_window_and
     await one.ledger.close()
 
 
+async def test_what_is_recorded_when_an_outage_is_found_is_known_as_new(machine: Machine) -> None:
+    """By the decision itself, as ever, so that it is counted; one of the same id later is not it."""
+    one = await machine.process()
+    await one.decide("d1")
+    machine.pass_s(10 * WINDOW_S)
+    new, again = decision("d2", one.now()), decision("d2", one.now())
+    [stored, earlier] = await one.ledger.record([new, again], one.now())
+    assert stored is new
+    assert earlier is not again
+    assert earlier == one.ledger.find(CAMPAIGN, "d2")
+    await one.ledger.close()
+
+
 async def test_one_process_that_commits_is_enough(machine: Machine) -> None:
     """A frozen one is no outage while another serves, and reads the same clock when it goes on."""
     one = await machine.process()
