@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
@@ -48,7 +47,7 @@ class Answer(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """A decision on its way to the ledger, with the moment it was asked."""
+    """A new decision, with the moment it was asked; on its way to the ledger, if it is to be recorded."""
 
     request: DecideRequest
     decision: Decision
@@ -56,15 +55,16 @@ class _Drawn(NamedTuple):
     eligibility: Eligibility | None
     dropped: Mapping[str, str]
     asked: float
+    recorded: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Repeated:
-    """A question that an earlier decision of the same customer answers, which the ledger is to know."""
+class _Repeated(NamedTuple):
+    """A question that an earlier decision of the same customer answers, which the ledger may have to know."""
 
     request: DecideRequest
-    repeat: Repeat
+    repeat: Repeat | None
     decision: Decision
+    dropped: Mapping[str, str]
 
 
 _Prepared = Answer | Exception | _Drawn | _Repeated
@@ -89,9 +89,15 @@ def _fitting(
 
 
 def _expected(prepared: _Prepared) -> Answer | Exception:
-    if isinstance(prepared, _Drawn | _Repeated):
-        return Answer(prepared.decision, recorded=True, include_ranking=prepared.request.include_ranking)
+    if isinstance(prepared, _Drawn):
+        return _answer(prepared.request, prepared.decision, recorded=prepared.recorded)
+    if isinstance(prepared, _Repeated):
+        return _answer(prepared.request, prepared.decision)
     return prepared
+
+
+def _answer(request: DecideRequest, decision: Decision, *, recorded: bool = True) -> Answer:
+    return Answer(decision, recorded=recorded, include_ranking=request.include_ranking)
 
 
 class DecideService:
@@ -220,31 +226,34 @@ class DecideService:
     async def _finish(
         self, prepared: Mapping[int, _Prepared], slices: Slices
     ) -> dict[int, Answer | Exception | None]:
-        """Record what was drawn; return the answers, None where the customer changed meanwhile."""
-        drawn = [each for each in prepared.values() if isinstance(each, _Drawn)]
-        repeats = [each.repeat for each in prepared.values() if isinstance(each, _Repeated)]
+        """Record what was drawn; return the answers, None where the customer changed meanwhile.
+
+        What was recorded is counted before anything else is asked of the ledger, which may fail.
+        """
         now = self._clock.now()
-        stored = iter(
-            await self._ledger.record(
-                [each.decision for each in drawn],
-                now,
-                [each.contact for each in drawn] if any(each.contact for each in drawn) else (),
-            )
-            if drawn
-            else ()
-        )
-        stands_for = iter(await self._ledger.repeat(repeats, now) if repeats else ())
-        finished: dict[int, Answer | Exception | None] = {}
-        for number, each in prepared.items():
+        finished: dict[int, Answer | Exception | None] = {
+            number: each for number, each in prepared.items() if isinstance(each, Answer | Exception)
+        }
+        drawn = {number: each for number, each in prepared.items() if isinstance(each, _Drawn)}
+        stored = iter(await self._record([each for each in drawn.values() if each.recorded], now))
+        for number, new in drawn.items():
             if slices.over():
                 await slices.give_way()
-            if isinstance(each, _Drawn):
-                finished[number] = self._try_answer(each, next(stored))
-            elif isinstance(each, _Repeated):
-                finished[number] = self._repeated(each, next(stands_for))
-            else:
-                finished[number] = each
+            finished[number] = self._try_answer(new, next(stored) if new.recorded else new.decision)
+        repeated = {number: each for number, each in prepared.items() if isinstance(each, _Repeated)}
+        repeats = [each.repeat for each in repeated.values() if each.repeat]
+        stands_for = iter(await self._ledger.repeat(repeats, now) if repeats else ())
+        for number, again in repeated.items():
+            if slices.over():
+                await slices.give_way()
+            finished[number] = self._repeated(again, next(stands_for)) if again.repeat else self._kept(again)
         return finished
+
+    async def _record(self, drawn: Sequence[_Drawn], now: Now) -> list[Decision | None]:
+        if not drawn:
+            return []
+        contacts = [each.contact for each in drawn] if any(each.contact for each in drawn) else ()
+        return await self._ledger.record([each.decision for each in drawn], now, contacts)
 
     def _try_prepare(
         self, request: DecideRequest | Exception, now: Now, deadline_s: float | None, known_off: Off
@@ -264,15 +273,20 @@ class DecideService:
             self._count(drawn)
         elif not drawn.request.asked_before(drawn.decision.decision_id, stored, self._ledger_key):
             return IdReused("decision_id", drawn.decision.decision_id)
-        return Answer(stored, recorded=True, include_ranking=drawn.request.include_ranking)
+        return _answer(drawn.request, stored, recorded=drawn.recorded)
 
     def _repeated(self, repeated: _Repeated, stored: Decision | None) -> Answer | TilbudError | None:
+        decision_id = repeated.request.decision_id
         if stored is None:
             return None
-        if not repeated.request.asked_before(repeated.repeat.decision_id, stored, self._ledger_key):
-            return IdReused("decision_id", repeated.repeat.decision_id)
-        self._metrics.sticky.labels(stored.campaign).inc()
-        return Answer(stored, recorded=True, include_ranking=repeated.request.include_ranking)
+        if not repeated.request.asked_before(decision_id, stored, self._ledger_key):
+            return IdReused("decision_id", decision_id)
+        return self._kept(repeated._replace(decision=stored))
+
+    def _kept(self, repeated: _Repeated) -> Answer:
+        self._metrics.sticky.labels(repeated.decision.campaign).inc()
+        self._metrics.dropped(repeated.decision.campaign, repeated.dropped)
+        return _answer(repeated.request, repeated.decision)
 
     def _count(self, drawn: _Drawn) -> None:
         self._metrics.decided(drawn.decision, perf_counter() - drawn.asked)
@@ -295,7 +309,7 @@ class DecideService:
             if earlier is not None:
                 if not request.asked_before(request.decision_id, earlier, self._ledger_key):
                     raise IdReused("decision_id", request.decision_id)
-                return Answer(earlier, recorded=True, include_ranking=request.include_ranking)
+                return _answer(request, earlier)
         served = self._catalog.get(campaign)
         off = known_off.get(served.id)
         if off is None:
@@ -309,9 +323,7 @@ class DecideService:
                 served, asking, eligibility, channel, now, pending=request.defer_activation
             )
             if kept is not None:
-                if not request.dry_run:
-                    self._metrics.dropped(served.id, asking.situation.dropped)
-                return self._again(kept, request, question)
+                return self._again(kept, request, question, asking.situation.dropped)
         eligibility = self._contacting.capped(served, asking, eligibility, channel, now.steady_us)
         record = Record(
             served,
@@ -327,33 +339,27 @@ class DecideService:
         decision = self._chooser.choose(
             served, record, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
         )
-        if decision.reason is Reason.FALLBACK_NO_TIME and not request.dry_run:
-            self._metrics.decided(decision, perf_counter() - asked)
-            self._metrics.dropped(served.id, asking.situation.dropped)
-        if request.dry_run or decision.reason is Reason.FALLBACK_NO_TIME:
-            return Answer(decision, recorded=False, include_ranking=request.include_ranking)
-        contact = contact_of(served, asking, eligibility, decision, channel)
-        shown = None if asking.refused else eligibility
-        return _Drawn(request, decision, contact, shown, asking.situation.dropped, asked)
+        if request.dry_run:
+            return _answer(request, decision, recorded=False)
+        recorded = decision.reason is not Reason.FALLBACK_NO_TIME
+        contact = contact_of(served, asking, eligibility, decision, channel) if recorded else None
+        shown = None if asking.refused or not recorded else eligibility
+        return _Drawn(request, decision, contact, shown, asking.situation.dropped, asked, recorded)
 
-    def _again(self, kept: Kept, request: DecideRequest, question: Question) -> Answer | _Repeated:
+    def _again(
+        self, kept: Kept, request: DecideRequest, question: Question, dropped: Mapping[str, str]
+    ) -> Answer | _Repeated:
         changed = None if kept.payload == kept.decision.payload else kept.payload
         decision = kept.decision._replace(payload=kept.payload)
         if request.dry_run:
-            return Answer(decision, recorded=False, include_ranking=request.include_ranking)
-        if request.decision_id or kept.contact.scopes:
-            fingerprint = question.fingerprint(request.decision_id)
-            repeat = Repeat(
-                decision.campaign,
-                request.decision_id,
-                fingerprint,
-                decision.decision_id,
-                kept.contact,
-                changed,
-            )
-            return _Repeated(request, repeat, decision)
-        self._metrics.sticky.labels(decision.campaign).inc()
-        return Answer(decision, recorded=True, include_ranking=request.include_ranking)
+            return _answer(request, decision, recorded=False)
+        if not (request.decision_id or kept.contact.scopes):
+            return _Repeated(request, None, decision, dropped)
+        fingerprint = question.fingerprint(request.decision_id)
+        repeat = Repeat(
+            decision.campaign, request.decision_id, fingerprint, decision.decision_id, kept.contact, changed
+        )
+        return _Repeated(request, repeat, decision, dropped)
 
     def _check(self, request: DecideRequest) -> str:
         """Check all that does not depend on the campaign; return the campaign's id."""

@@ -16,7 +16,7 @@ from tilbud.domain.contact import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customers import ANONYMOUS
 from tilbud.domain.decisions import Contact, DecideRequest, Decision, Reason
-from tilbud.domain.errors import Overloaded
+from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.switches import Pause
 from tilbud.domain.updates import ProfileUpdate, TraitUpdate
 from tilbud.service.campaign_files import parse_campaign
@@ -206,6 +206,53 @@ async def test_one_voice_across_channels(tmp_path: Path) -> None:
     assert (await decided(wired, ask(decision_id="two", context=PUSH))).decision_id == "one", (
         "its retry, later"
     )
+
+
+async def test_what_was_recorded_is_counted_though_a_repeat_beside_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger fails between two commits of a batch: each decision it has is counted once."""
+    wired = await sticky(tmp_path)
+    await decided(wired, ask(decision_id="one"))
+    batch = [ask(decision_id="two"), ask("bo", decision_id="three"), ask("cy", decision_id="four")]
+
+    async def locked(*_: object) -> None:
+        raise LedgerUnavailable("locked")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(wired.ledger, "repeat", locked)
+        with pytest.raises(LedgerUnavailable):
+            await wired.decide.decide_many(batch, [None] * 3)
+    assert wired.ledger.find("c", "three") is not None
+    assert wired.metric("decisions_total") == 3
+    assert wired.metric("sticky_decisions_total") == 0
+    await wired.decide.decide_many(batch, [None] * 3)
+    assert wired.metric("decisions_total") == 3
+    assert wired.metric("sticky_decisions_total") == 1
+
+
+async def test_nothing_is_counted_that_is_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What needs no ledger falls with a batch that the ledger fails, and counts when repeated."""
+    wired = await sticky(tmp_path)
+    await decided(wired, ask())
+    odd = ContextInput(time_zone="Nowhere/None")
+    batch = [ask(context=odd), ask("bo", context=odd), ask("cy")]
+    hurry = [None, 0.0, None]  # the second has no time left
+
+    async def locked(*_: object) -> None:
+        raise LedgerUnavailable("locked")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(wired.ledger, "record", locked)
+        with pytest.raises(LedgerUnavailable):
+            await wired.decide.decide_many(batch, hurry)
+    for counted, before in (("decisions", 1), ("sticky_decisions", 0), ("dropped_values", 0)):
+        assert wired.metric(f"{counted}_total") == before
+    await wired.decide.decide_many(batch, hurry)
+    for counted, after in (("decisions", 3), ("sticky_decisions", 1), ("dropped_values", 2)):
+        assert wired.metric(f"{counted}_total") == after
 
 
 async def test_a_sticky_offer_that_may_not_be_shown_any_more_is_not(tmp_path: Path) -> None:
