@@ -26,7 +26,7 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.counting import OwnSettlements
 from tilbud.learning.lease import SettlingLease
 from tilbud.learning.replica import Learned, catch_up
-from tilbud.ledger.port import Customers, Ledger
+from tilbud.ledger.port import Customers, Ledger, Settled, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
@@ -320,17 +320,24 @@ class Learner:
         if not token or oldest is None or oldest > shown_us:
             return False
         _, last = self._ledger.sequences(campaign.id)  # nobody settles between, or the token is refused
+        settling = self._ledger.settle(
+            campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
+        )
         try:
-            settled = await self._ledger.settle(
-                campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
-            )
+            settled = await or_later(settling, lambda later: self._count_settled(campaign.id, last, later))
         except LeaseLost:
             self._lease.lost()
             return False
-        self._own.settled(campaign.id, last, last + settled.settled)
-        if settled.expired:
-            self._metrics.expired(campaign.id, settled.expired)
+        self._count_settled(campaign.id, last, settled)
         return settled.more
+
+    def _count_settled(self, campaign: str, last: int, settled: Settled) -> None:
+        """Know what this process settled above the sequence `last`, which it read before."""
+        _, before = self._own.uncounted(campaign)  # later, where one came about that nobody waited for
+        after = max(last, before)
+        self._own.settled(campaign, after, after + settled.settled)
+        if settled.expired:
+            self._metrics.expired(campaign, settled.expired)
 
     async def _settle_unserved(self, campaign: str) -> None:
         """End what is due of a campaign that is not served, by the rules stored with its decisions.

@@ -2,7 +2,8 @@
 
 What holds, of every adapter (tests/contract/ proves it):
  * A row has one writer: of two appends under one id, one is stored and both see it.
- * What an awaited call returned is durable as `Durability` says; what failed left nothing.
+ * What an awaited call returned is durable as `Durability` says; what failed left nothing, unless it is
+   StillCommitting.
  * Each campaign's settlements are numbered 1, 2, 3, … without gaps, in order of (due, recorded).
  * Settling and its sequence, receiving an outcome and its effect, are one transaction each.
  * Of all processes one settles, the holder of the lease; who has lost it settles nothing, even unawares.
@@ -18,10 +19,11 @@ every write that was acknowledged before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.customers import (
@@ -39,11 +41,37 @@ from tilbud.domain.errors import (
     DecisionExpired,
     IdReused,
     InvalidField,
+    LedgerUnavailable,
     TooManyOutcomes,
     UnknownDecision,
 )
 from tilbud.domain.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.switches import Pause
+
+Result = TypeVar("Result")
+
+
+class StillCommitting(LedgerUnavailable):
+    """A commit does not come back and is not waited for any longer; it may come about yet.
+
+    `later` is its result then.
+    """
+
+    def __init__(self, message: str, later: asyncio.Future[Any]) -> None:
+        super().__init__(message)
+        self.later = later
+
+
+async def or_later(call: Awaitable[Result], count: Callable[[Result], object]) -> Result:
+    """Return a call's result; one that comes about when nobody waits any longer is given to `count`.
+
+    Else the ledger would have what no metric has: who repeats the call is told that it was there before.
+    """
+    try:
+        return await call
+    except StillCommitting as error:
+        error.later.add_done_callback(lambda later: count(later.result()))
+        raise
 
 
 class Durability(StrEnum):

@@ -21,17 +21,22 @@ from typing import Any
 
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
+from tilbud.ledger.port import StillCommitting
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Queued:
-    """One call on its way to the writer: what to do, how many rows it may touch, who waits for it."""
+    """One call on its way to the writer: what to do, how many rows it may touch, who waits for it.
+
+    `later` is for the result of a call that was given up on.
+    """
 
     work: Any
     rows: int
     future: asyncio.Future[Any]
+    later: asyncio.Future[Any] | None = None
 
 
 class Writer:
@@ -136,7 +141,8 @@ class Writer:
         """Let nobody wait any longer; what is being committed may yet be, and its callers ask again."""
         for queued in self._committing:
             if not queued.future.done():
-                queued.future.set_exception(error)
+                queued.later = self._loop.create_future()
+                queued.future.set_exception(StillCommitting(str(error), queued.later))
         self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
@@ -153,6 +159,8 @@ class Writer:
             self._refuse(results[0])
         for queued, result in zip(batch, results, strict=True):
             self._rows -= queued.rows
+            if queued.later is not None and not isinstance(result, Exception):
+                queued.later.set_result(result)
             if queued.future.done():
                 continue  # its caller is gone; what it asked for happened all the same
             if isinstance(result, Exception):

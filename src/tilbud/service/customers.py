@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -25,7 +25,7 @@ from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownC
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.domain.updates import ProfileUpdate
-from tilbud.ledger.port import Customers
+from tilbud.ledger.port import Customers, EventResult, or_later
 from tilbud.service.person import all_kept_under, kept_under
 from tilbud.telemetry.metrics import Metrics
 
@@ -111,12 +111,16 @@ class CustomerService:
             raise InvalidField("time", "must lie in the years 1970 to 9998")
         occurred_us = now.steady_us if report.time_us is None else min(report.time_us, now.steady_us)
         event = CustomerEvent(key, report.event, report.event_id, occurred_us, report.consent)
-        (result,) = await self._customers.receive_events([event], now)
+        (result,) = await or_later(self._customers.receive_events([event], now), self._count_events)
+        self._count_events([result])
         if isinstance(result, TilbudError):
-            self._metrics.customer_events.labels("refused").inc()
             raise result
-        self._metrics.customer_events.labels(result.name.lower()).inc()
         return result
+
+    def _count_events(self, results: Sequence[EventResult]) -> None:
+        for result in results:
+            status = "refused" if isinstance(result, TilbudError) else result.name.lower()
+            self._metrics.customer_events.labels(status).inc()
 
     def export(self, customer_id: str, page_size: int, page_token: str) -> Exported:
         """Return a page of all that is stored about a customer; raises InvalidField, UnknownCustomer."""

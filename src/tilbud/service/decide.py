@@ -24,7 +24,7 @@ from tilbud.domain.eligibility import Eligibility
 from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.switches import WHOLE_CAMPAIGN, paused
-from tilbud.ledger.port import CustomersReading, Ledger
+from tilbud.ledger.port import CustomersReading, Ledger, or_later
 from tilbud.service.answer_space import AnswerSpace
 from tilbud.service.asking import Askers
 from tilbud.service.catalog import Catalog
@@ -241,8 +241,7 @@ class DecideService:
                 await slices.give_way()
             finished[number] = self._try_answer(new, next(stored) if new.recorded else new.decision)
         repeated = {number: each for number, each in prepared.items() if isinstance(each, _Repeated)}
-        repeats = [each.repeat for each in repeated.values() if each.repeat]
-        stands_for = iter(await self._ledger.repeat(repeats, now) if repeats else ())
+        stands_for = iter(await self._repeat([each for each in repeated.values() if each.repeat], now))
         for number, again in repeated.items():
             if slices.over():
                 await slices.give_way()
@@ -253,7 +252,14 @@ class DecideService:
         if not drawn:
             return []
         contacts = [each.contact for each in drawn] if any(each.contact for each in drawn) else ()
-        return await self._ledger.record([each.decision for each in drawn], now, contacts)
+        recording = self._ledger.record([each.decision for each in drawn], now, contacts)
+        return await or_later(recording, lambda stored: list(map(self._try_answer, drawn, stored)))
+
+    async def _repeat(self, repeated: Sequence[_Repeated], now: Now) -> list[Decision | None]:
+        if not repeated:
+            return []
+        repeating = self._ledger.repeat([each.repeat for each in repeated if each.repeat], now)
+        return await or_later(repeating, lambda stored: list(map(self._repeated, repeated, stored)))
 
     def _try_prepare(
         self, request: DecideRequest | Exception, now: Now, deadline_s: float | None, known_off: Off

@@ -27,7 +27,15 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.rewards import Outcome, OutcomeStatus
-from tilbud.ledger.port import Activated, Activation, Ledger, ReceiveResult, Showed
+from tilbud.ledger.port import (
+    Activated,
+    ActivateResult,
+    Activation,
+    Ledger,
+    ReceiveResult,
+    Showed,
+    or_later,
+)
 from tilbud.service.catalog import Catalog, ServedCampaign
 from tilbud.telemetry.metrics import Metrics
 
@@ -86,12 +94,22 @@ class ReportService:
         """
         checked = [self._checked(report) for report in reports]
         outcomes = [each for each in checked if isinstance(each, Outcome)]
-        received = iter(await self._ledger.receive(outcomes, self._clock.now()) if outcomes else ())
+        results: Sequence[OutcomeStatus | TilbudError] = ()
+        if outcomes:
+            receiving = self._ledger.receive(outcomes, self._clock.now())
+            received = await or_later(receiving, lambda later: self._counted_all(outcomes, later))
+            results = self._counted_all(outcomes, received)
+        told = iter(results)
+        return [next(told) if isinstance(each, Outcome) else each for each in checked]
+
+    def _counted_all(
+        self, outcomes: Sequence[Outcome], received: Sequence[ReceiveResult]
+    ) -> list[OutcomeStatus | TilbudError]:
         if any(each.ends_now for each in outcomes):
             self._wake()
         return [
-            self._counted(each, self._told(each, next(received))) if isinstance(each, Outcome) else each
-            for each in checked
+            self._counted(outcome, self._told(outcome, result))
+            for outcome, result in zip(outcomes, received, strict=True)
         ]
 
     async def activate(self, campaign: str, decision_id: str, shown_offer_id: str) -> int | None:
@@ -110,14 +128,23 @@ class ReportService:
             raise
         rules = served.decision_rules if served else None
         activation = Activation(campaign, decision_id, shown_offer_id, rules)
-        (result,) = await self._ledger.activate([activation], self._clock.now())
+        activating = self._ledger.activate([activation], self._clock.now())
+        (result,) = await or_later(activating, lambda later: self._count_activations(served, campaign, later))
+        self._count_activations(served, campaign, [result])
         if isinstance(result, UnknownDecision) and served is None:
             raise UnknownCampaign(campaign)
         if not isinstance(result, Activated):
-            self._metrics.activated(campaign, "refused")
             raise result
-        self._count_activation(campaign, result)
         return result.deadline_us
+
+    def _count_activations(
+        self, served: ServedCampaign | None, campaign: str, results: Sequence[ActivateResult]
+    ) -> None:
+        for result in results:
+            if isinstance(result, Activated):
+                self._count_activation(campaign, result)
+            elif served is not None or not isinstance(result, UnknownDecision):
+                self._metrics.activated(campaign, "refused")
 
     def _check_shown(
         self, served: ServedCampaign | None, campaign: str, decision_id: str, shown_offer_id: str

@@ -12,6 +12,7 @@ import pytest
 
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
+from tilbud.ledger.port import StillCommitting
 from tilbud.ledger.writer import Writer
 
 
@@ -133,7 +134,7 @@ async def test_who_waits_for_a_commit_that_was_held_up_in_vain_fails_with_it():
 
 
 async def test_nobody_waits_for_a_commit_that_does_not_come_back():
-    """Those who wait for it or behind it are refused; what it did is done, and the next is committed."""
+    """Who waits for it or behind it is refused; what it did is told later, and the next is committed."""
     store = Store()
     store.gate.clear()
     writer = build(store)
@@ -141,10 +142,13 @@ async def test_nobody_waits_for_a_commit_that_does_not_come_back():
     await asyncio.sleep(0)
     then = writer.submit("b", 1)
     writer.give_up(LedgerUnavailable("hangs"))
-    for waiting in (first, then):
-        with pytest.raises(LedgerUnavailable, match="hangs"):
-            await waiting
+    with pytest.raises(StillCommitting, match="hangs") as given_up:
+        await first
+    with pytest.raises(LedgerUnavailable, match="hangs"):
+        await then
+    assert not given_up.value.later.done()
     store.gate.set()
     assert await writer.submit("c", 1) == "c"
+    assert given_up.value.later.result() == "a"
     assert store.batches == [["a"], ["c"]]
     await writer.stop()
