@@ -37,11 +37,11 @@ from rich.table import Table
 
 from tilbud.bandit.features import encode_context, encode_offer
 from tilbud.bandit.model import Model
-from tilbud.bandit.workspace import VW_VERSION
-from tilbud.domain.campaign import Campaign, Preset
-from tilbud.domain.choice import Choice, choose, choose_evenly
+from tilbud.bandit.vw import VW_VERSION
+from tilbud.domain.campaign.campaign import Campaign, Preset
 from tilbud.domain.context import ContextInput, read_context
-from tilbud.domain.decisions import OfferSet, Settlement
+from tilbud.domain.decision.draw import Choice, choose, choose_evenly
+from tilbud.domain.decision.records import OfferSet, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.simulator.logged import read_logged
 from tilbud.simulator.shop import Shop, ShopConfig, Visitor

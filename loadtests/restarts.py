@@ -28,7 +28,7 @@ import grpc
 from rich.console import Console
 
 from serving import QUESTION, machine
-from tilbud.config import SAMPLES
+from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 

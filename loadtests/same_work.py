@@ -14,7 +14,7 @@ import yaml
 from serving import BATCH_SIZE, CAMPAIGN, offers_campaign
 from tilbud.bandit import presets
 from tilbud.bandit.features import encode_context, encode_offer
-from tilbud.domain.campaign import Campaign
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.context import ContextInput, read_context
 from tilbud.domain.limits import Limits
 from tilbud.v1 import decisions_pb2 as pb

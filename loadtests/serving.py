@@ -37,7 +37,7 @@ from prometheus_client.samples import Sample
 from rich.console import Console
 from rich.progress import track
 
-from tilbud.config import SAMPLES
+from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import decisions_pb2 as pb
 
 SERVICE = "/tilbud.v1.DecisionService/"

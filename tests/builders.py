@@ -9,7 +9,7 @@ from typing import Any
 
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
-from tilbud.domain.customers import (
+from tilbud.domain.customer.customer import (
     CustomerEvent,
     Preferences,
     Profile,
@@ -18,8 +18,8 @@ from tilbud.domain.customers import (
     customer_key,
     offer_scope,
 )
-from tilbud.domain.decision_rules import DecisionRules
-from tilbud.domain.decisions import (
+from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.records import (
     NO_OFFERS,
     NO_PAYLOAD,
     Contact,
@@ -28,10 +28,10 @@ from tilbud.domain.decisions import (
     Reason,
     payload_text,
 )
+from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.durations import Hours
-from tilbud.domain.rewards import Outcome, RewardRules
-from tilbud.domain.switches import Pause
-from tilbud.ledger.port import Activation, Ledger, Settled
+from tilbud.domain.pauses import Pause
+from tilbud.ledger.ports import Activation, Ledger, Settled
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

@@ -9,21 +9,21 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from tests.builders import START_SERVICE_US, START_WALL_US
 
-from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign
+from tilbud.campaigns.served import Catalog, ServedCampaign
+from tilbud.campaigns.source import CampaignFile, parse_campaign
+from tilbud.deciding.pipeline import DecideService
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.limits import Limits
+from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model
-from tilbud.learning.settling import Learner
-from tilbud.ledger.memory import MemoryLedger
-from tilbud.ledger.port import Customers, Ledger
-from tilbud.service.campaign_files import CampaignFile, parse_campaign
-from tilbud.service.catalog import Catalog, ServedCampaign
+from tilbud.ledger.memory.adapter import MemoryLedger
+from tilbud.ledger.ports import Customers, Ledger
 from tilbud.service.customers import CustomerService
-from tilbud.service.decide import DecideService
-from tilbud.service.report import ReportService
-from tilbud.service.switches import SwitchService
+from tilbud.service.outcomes import ReportService
+from tilbud.service.pauses import SwitchService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from tilbud.config import SAMPLES
+from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import customers_pb2 as customers
 from tilbud.v1 import decisions_pb2 as decisions
 from tilbud.v1.customers_pb2_grpc import CustomerServiceStub

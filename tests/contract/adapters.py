@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.memory import MemoryLedger
-from tilbud.ledger.port import Customers, Durability, Ledger
-from tilbud.ledger.sqlite import SqliteLedger
+from tilbud.ledger.memory.adapter import MemoryLedger
+from tilbud.ledger.ports import Customers, Durability, Ledger
+from tilbud.ledger.sqlite.adapter import SqliteLedger
 
 ADAPTERS = ("memory", "sqlite")
 Adapter = MemoryLedger | SqliteLedger

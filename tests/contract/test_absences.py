@@ -20,10 +20,10 @@ from tests.builders import (
 )
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
-from tilbud.domain.customers import channel_scope
+from tilbud.domain.customer.customer import channel_scope
+from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import DecisionExpired
-from tilbud.domain.rewards import OutcomeStatus
-from tilbud.ledger.port import Activated, Ledger, Settled
+from tilbud.ledger.ports import Activated, Ledger, Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6

@@ -28,11 +28,11 @@ from tests.builders import (
 from tests.contract.adapters import make
 
 from tilbud.domain.context import Consent
-from tilbud.domain.customers import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
-from tilbud.domain.decisions import Contact, Repeat, payload_text
+from tilbud.domain.customer.customer import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
+from tilbud.domain.decision.records import Contact, Repeat, payload_text
+from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import OutcomeStatus
-from tilbud.ledger.port import Settled
+from tilbud.ledger.ports import Settled
 
 AGES_S = 400 * DAY_US / 1e6
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

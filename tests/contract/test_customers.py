@@ -26,7 +26,7 @@ from tests.builders import (
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.context import Consent
-from tilbud.domain.customers import (
+from tilbud.domain.customer.customer import (
     NO_PROFILE,
     NOTHING_HAPPENED,
     UNKNOWN_CUSTOMER,
@@ -36,10 +36,10 @@ from tilbud.domain.customers import (
     channel_scope,
     without_personal,
 )
+from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import ConsentMissing, CustomerErased, IdReused, InvalidField
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import OutcomeStatus
-from tilbud.ledger.port import Activated, Settled
+from tilbud.ledger.ports import Activated, Settled
 
 ACCEPTED, DUPLICATE, NO_CONSENT = CustomerEventStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

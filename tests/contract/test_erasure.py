@@ -26,10 +26,10 @@ from tests.builders import (
 )
 from tests.contract.adapters import Adapter
 
-from tilbud.domain.customers import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
-from tilbud.domain.decisions import NO_OFFERS, Repeat, Text, payload_text
+from tilbud.domain.customer.customer import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
+from tilbud.domain.decision.records import NO_OFFERS, Repeat, Text, payload_text
 from tilbud.domain.errors import InvalidField
-from tilbud.ledger.port import Erased, ExportPage, Settled
+from tilbud.ledger.ports import Erased, ExportPage, Settled
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 AGES_S = 100 * 86_400

@@ -11,7 +11,7 @@ from tests.builders import CAMPAIGN, GRACE_US, RULES, WINDOW_US, activation, at,
 from tests.contract.adapters import ADAPTERS, Adapter, ignore_commit, make
 
 from tilbud.domain.errors import LeaseLost
-from tilbud.ledger.port import Activated, Ledger, Settled
+from tilbud.ledger.ports import Activated, Ledger, Settled
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 

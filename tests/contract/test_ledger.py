@@ -26,9 +26,10 @@ from tests.builders import (
 )
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
-from tilbud.domain.choice import choose
 from tilbud.domain.clock import Now
-from tilbud.domain.decisions import OfferSet, Reason, Removed, Repeat, Text, payload_text
+from tilbud.domain.decision.draw import choose
+from tilbud.domain.decision.records import OfferSet, Reason, Removed, Repeat, Text, payload_text
+from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import (
     DecisionExpired,
     IdReused,
@@ -37,9 +38,8 @@ from tilbud.domain.errors import (
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import OutcomeStatus
 from tilbud.ledger.customer_rows import when
-from tilbud.ledger.port import Activated, Ledger, Settled
+from tilbud.ledger.ports import Activated, Ledger, Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6

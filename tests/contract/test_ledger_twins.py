@@ -35,8 +35,8 @@ from tests.contract.adapters import ADAPTERS, Adapter, make
 
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
-from tilbud.domain.customers import ANONYMOUS, channel_scope, offer_scope
-from tilbud.domain.decisions import NO_RULES, Contact, Repeat
+from tilbud.domain.customer.customer import ANONYMOUS, channel_scope, offer_scope
+from tilbud.domain.decision.records import NO_RULES, Contact, Repeat
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 

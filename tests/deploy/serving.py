@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 from tests.running import START_S
 
-from tilbud.config import Settings
-from tilbud.supervisor import Supervisor
+from tilbud.runtime.settings import Settings
+from tilbud.runtime.supervisor import Supervisor
 from tilbud.v1.decisions_pb2 import CONSENT_GRANTED, DecideRequest
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 

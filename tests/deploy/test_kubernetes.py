@@ -17,9 +17,9 @@ from tests.deploy.containers import instructions
 from tests.deploy.serving import DEPLOY, options, stop_s
 from tests.unit.test_house import PROJECT
 
-from tilbud.config import SAMPLES, WORKERS_MAX
+from tilbud.campaigns.source import load_campaigns
 from tilbud.domain.limits import Limits
-from tilbud.service.campaign_files import load_campaigns
+from tilbud.runtime.settings import SAMPLES, WORKERS_MAX
 
 KUBERNETES = DEPLOY / "k8s"
 MANIFESTS = sorted(

@@ -20,13 +20,13 @@ from tests.deploy.prometheus import Prometheus, running
 from tests.running import Service, served
 
 from asking import Asker, filled, load, panels
-from tilbud.config import SAMPLES
-from tilbud.domain.admission import REASONS as BAD_VALUES
+from tilbud.campaigns.source import load_campaigns
 from tilbud.domain.context import OTHER, UNKNOWN
-from tilbud.domain.eligibility import RULES
+from tilbud.domain.decision.admission import REASONS as BAD_VALUES
+from tilbud.domain.decision.eligibility import RULES
 from tilbud.domain.limits import Limits
-from tilbud.learning.settling import NO_CAMPAIGNS
-from tilbud.service.campaign_files import load_campaigns
+from tilbud.learning.learner import NO_CAMPAIGNS
+from tilbud.runtime.settings import SAMPLES
 from tilbud.simulator.driver import Pacing
 from tilbud.simulator.simulate import run_simulation
 from tilbud.telemetry.metrics import REASONS

@@ -14,7 +14,7 @@ from tests.conftest import Serve
 from tests.e2e.campaigns import RULES
 from tests.e2e.customers import until
 
-from tilbud.config import SAMPLES
+from tilbud.runtime.settings import SAMPLES
 
 HILLSTROM = Path(__file__).parents[3] / "shared" / "data" / "hillstrom.csv"
 TILBUD = [sys.executable, "-m", "tilbud"]

@@ -13,7 +13,7 @@ from tests.conftest import Serve
 from tests.e2e.campaigns import CONTACT, MANNERS
 from tests.running import Service
 
-from tilbud.domain.eligibility import RULES
+from tilbud.domain.decision.eligibility import RULES
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 

@@ -19,8 +19,8 @@ from tests.conftest import Serve
 from tests.e2e.campaigns import RULES, SLOW
 from tests.running import Service
 
-from tilbud.config import SAMPLES
 from tilbud.domain.limits import Limits
+from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Serve
 from tests.running import Service
 
-from tilbud.config import SAMPLES
+from tilbud.runtime.settings import SAMPLES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 LISTED = re.findall(r"^\| `([a-z]+)` \|", README.partition("## Operations")[2], re.MULTILINE)

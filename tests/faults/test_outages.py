@@ -14,9 +14,9 @@ import grpc
 import pytest
 from tests.running import Service, served
 
-from tilbud.ledger.acknowledged import AcknowledgedFile, read
-from tilbud.ledger.port import Durability
-from tilbud.transport.health import ask_health
+from tilbud.ledger.ports import Durability
+from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile, read
+from tilbud.transport.grpc.health_client import ask_health
 from tilbud.v1 import decisions_pb2 as pb
 
 FILES = {

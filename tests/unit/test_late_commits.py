@@ -11,11 +11,11 @@ import pytest
 from tests.wiring import Wired
 
 from tilbud.domain.context import Consent
-from tilbud.domain.decisions import DecideRequest
+from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.errors import LedgerUnavailable
-from tilbud.ledger.port import StillCommitting
+from tilbud.ledger.ports import StillCommitting
 from tilbud.service.customers import EventReport
-from tilbud.service.report import OutcomeReport
+from tilbud.service.outcomes import OutcomeReport
 
 CAMPAIGN = """
 campaign: c

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
-from tilbud.domain.campaign import Offer
+from tilbud.domain.campaign.campaign import Offer
 from tilbud.domain.context import UNKNOWN, Context, FeatureValue
 
 ENCODER = "1"

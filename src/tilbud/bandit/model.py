@@ -30,12 +30,12 @@ from pathlib import Path
 
 from tilbud.bandit import presets
 from tilbud.bandit.features import ENCODER, is_encoding
-from tilbud.bandit.workspace import VW_VERSION, Example, Workspace
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.decisions import OfferSet, Settlement
+from tilbud.bandit.vw import VW_VERSION, Example, Workspace
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.decision.records import OfferSet, Settlement
+from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import RewardRules
 
 _PROPENSITY_MIN = 2.0**-126  # below it a float32 loses digits, then becomes 0
 _PROPENSITY_MAX = 1.0 + 1e-9  # float64 sums of probabilities end a few units in the last place off 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tilbud.bandit.features import CONTEXT_NAMESPACES, NAMESPACES, OFFER_NAMESPACES
-from tilbud.domain.campaign import Exploration
+from tilbud.domain.campaign.campaign import Exploration
 
 
 @dataclass(frozen=True, slots=True)

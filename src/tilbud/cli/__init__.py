@@ -14,10 +14,10 @@ from typing import Annotated
 
 import typer
 
-from tilbud.cli.checking import check
-from tilbud.cli.driving import replay, simulate
-from tilbud.cli.keeping import backup, rebuild
-from tilbud.cli.serving import health, serve
+from tilbud.cli.check import check
+from tilbud.cli.data import backup, rebuild
+from tilbud.cli.serve import health, serve
+from tilbud.cli.simulate import replay, simulate
 
 cli = typer.Typer(
     name="tilbud",

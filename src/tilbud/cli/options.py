@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tilbud.config import Settings
+from tilbud.runtime.settings import Settings
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")

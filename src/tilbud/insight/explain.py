@@ -20,12 +20,12 @@ from itertools import islice
 
 from tilbud.bandit.features import is_seen, without
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.choice import mixed
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.sections import FACTORS
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, FeatureValue
-from tilbud.domain.decisions import Decision, Reason
+from tilbud.domain.decision.draw import mixed
+from tilbud.domain.decision.records import Decision, Reason
 from tilbud.domain.errors import ModelUnavailable
-from tilbud.domain.sections import FACTORS
 
 VALUES_ASKED_MAX = 40  # each is one prediction, on the thread that decides
 FACTORS_EACH_WAY_MAX = 5

@@ -24,14 +24,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from tilbud.bandit.checkpoints import Checkpoints
-from tilbud.domain.campaign import Campaign
+from tilbud.bandit.checkpoints.store import Checkpoints
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.relearning import Progress
 from tilbud.learning.relearning import Task
 from tilbud.learning.replica import settlements_left
-from tilbud.ledger.port import LedgerReading
+from tilbud.ledger.ports import LedgerReading
 from tilbud.telemetry.metrics import Metrics
 
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")

@@ -22,14 +22,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.errors import LedgerInvalid, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import newest_model
-from tilbud.ledger.port import LedgerReading
-from tilbud.ledger.sqlite_reading import SqliteReading
+from tilbud.ledger.ports import LedgerReading
+from tilbud.ledger.sqlite.reader import SqliteReading
 
 ORPHANED = 3  # the status where the process that started it is gone
 _NICE = 19  # next to nothing where there is not enough: decisions go first, and it ends all the same

@@ -15,15 +15,15 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from tilbud.bandit.checkpoints import Checkpoints
+from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model, Shape, lineage_of
 from tilbud.bandit.presets import arguments
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.decisions import Settlement
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.decision.records import Settlement
+from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import RewardRules
-from tilbud.ledger.port import Ledger, LedgerReading
+from tilbud.ledger.ports import Ledger, LedgerReading
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]

@@ -14,14 +14,14 @@ from itertools import dropwhile
 from typing import Any
 
 from tilbud.domain.context import Consent
-from tilbud.domain.customers import Customer, Preferences, Profile, Trait
-from tilbud.domain.decisions import Decision, State, Text
+from tilbud.domain.customer.customer import Customer, Preferences, Profile, Trait
+from tilbud.domain.decision.records import Decision, State, Text
+from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField, LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.domain.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.text import nfc
-from tilbud.ledger.port import ExportPage
+from tilbud.ledger.ports import ExportPage
 
 ExportRow = Mapping[str, object]
 Place = tuple[Any, ...]  # of a row among those of its kind

@@ -1,1 +1,5 @@
-"""The use cases: decide, activate, report outcomes, customers, campaigns. No gRPC."""
+"""The use cases beside deciding. No gRPC.
+
+outcomes.py    what happened after a decision     customers.py   profiles, events, rights
+pauses.py      offers and campaigns off and on
+"""

@@ -16,17 +16,17 @@ from time import perf_counter
 
 import structlog
 
+from tilbud.deciding.person import all_kept_under, kept_under
 from tilbud.domain.allowance import Allowance
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, Consent, check_text
-from tilbud.domain.customers import CustomerEvent, CustomerEventStatus, CustomerKey, Profile
-from tilbud.domain.decisions import check_id
+from tilbud.domain.customer.customer import CustomerEvent, CustomerEventStatus, CustomerKey, Profile
+from tilbud.domain.customer.profile_update import ProfileUpdate
+from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownCustomer
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
-from tilbud.domain.updates import ProfileUpdate
-from tilbud.ledger.port import Customers, EventResult, or_later
-from tilbud.service.person import all_kept_under, kept_under
+from tilbud.ledger.ports import Customers, EventResult, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from tilbud.domain.admission import (
+from tilbud.domain.campaign.campaign import CONTROL, PERSONALIZED, Campaign
+from tilbud.domain.context import OTHER, UNKNOWN
+from tilbud.domain.decision.admission import (
     CONTROL_CHARACTERS,
     EMPTY,
     FEATURES,
@@ -21,9 +23,7 @@ from tilbud.domain.admission import (
     UNKNOWN_ZONE,
     WRONG_KIND,
 )
-from tilbud.domain.campaign import CONTROL, PERSONALIZED, Campaign
-from tilbud.domain.context import OTHER, UNKNOWN
-from tilbud.domain.decisions import Reason
+from tilbud.domain.decision.records import Reason
 
 _CHOSEN = (Reason.PERSONALIZED, Reason.CONTROL)
 _TEXT = (TOO_LONG, CONTROL_CHARACTERS)

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from tilbud.telemetry.tallies import Written
+from tilbud.telemetry.fast import Written
 
 _END = b"# EOF\n"  # of OpenMetrics; nothing may follow it
 

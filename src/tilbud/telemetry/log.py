@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import structlog
 
 from tilbud.domain.limits import Limits
-from tilbud.telemetry.lines import REASONS, Lines
+from tilbud.telemetry.log_lines import REASONS, Lines
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _STANDARD_ERROR = 2

@@ -25,15 +25,15 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tilbud.domain.admission import REASONS as BAD_VALUES
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.customers import CustomerEventStatus
-from tilbud.domain.decisions import Decision, Reason, Settlement
-from tilbud.domain.eligibility import RULES
-from tilbud.domain.rewards import OutcomeStatus
-from tilbud.domain.switches import Pause
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.customer.customer import CustomerEventStatus
+from tilbud.domain.decision.admission import REASONS as BAD_VALUES
+from tilbud.domain.decision.eligibility import RULES
+from tilbud.domain.decision.records import Decision, Reason, Settlement
+from tilbud.domain.decision.rewards import OutcomeStatus
+from tilbud.domain.pauses import Pause
 from tilbud.telemetry import declared
-from tilbud.telemetry.tallies import Spread, Spreads, Tallies, Tally
+from tilbud.telemetry.fast import Spread, Spreads, Tallies, Tally
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)

@@ -1,1 +1,4 @@
-"""gRPC servicers, converters, interceptors, TLS, auth and health, and the HTTP side."""
+"""How callers reach the service.
+
+grpc/   the contract     http/   metrics and probes
+"""

@@ -7,9 +7,9 @@ from typing import Any
 
 from tilbud.bandit.features import encode_context, encode_offer
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign, Offer
+from tilbud.domain.campaign.campaign import Campaign, Offer
 from tilbud.domain.context import Context, ContextInput, FeatureValue, read_context
-from tilbud.domain.decisions import NO_OFFERS, OfferSet, Settlement
+from tilbud.domain.decision.records import NO_OFFERS, OfferSet, Settlement
 from tilbud.domain.limits import Limits
 
 LIMITS = Limits()

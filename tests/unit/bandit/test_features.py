@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.unit.bandit.samples import LIMITS, context, encoded
 
 from tilbud.bandit.features import NAMESPACES, encode_context, encode_offer, is_encoding, without
-from tilbud.bandit.workspace import Workspace
-from tilbud.domain.campaign import Offer
+from tilbud.bandit.vw import Workspace
+from tilbud.domain.campaign.campaign import Offer
 from tilbud.domain.context import UNKNOWN, Context, FeatureValue
 
 ENCODING = re.compile(r"\|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+( \|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+)*")

@@ -18,8 +18,8 @@ from tests.unit.bandit.samples import LIMITS, campaign, encoded, erased, model, 
 from tilbud.bandit import presets
 from tilbud.bandit.features import ENCODER
 from tilbud.bandit.model import Model, lineage_of
-from tilbud.bandit.workspace import VW_VERSION
-from tilbud.domain.decisions import NO_OFFERS, OfferSet
+from tilbud.bandit.vw import VW_VERSION
+from tilbud.domain.decision.records import NO_OFFERS, OfferSet
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
 

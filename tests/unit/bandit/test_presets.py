@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from tilbud.bandit.presets import PRESETS, arguments
-from tilbud.bandit.workspace import Workspace
-from tilbud.domain.campaign import Exploration, Preset
+from tilbud.bandit.vw import Workspace
+from tilbud.domain.campaign.campaign import Exploration, Preset
 
 
 def resolved(text: str, preset: str = "balanced") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tilbud.domain.campaign import Campaign
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.context import Context, ContextInput, read_context
 from tilbud.domain.limits import Limits
 

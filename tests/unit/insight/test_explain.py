@@ -17,10 +17,10 @@ from tests.unit.bandit.samples import LIMITS, context, model, offer_set, settlem
 
 from tilbud.bandit.features import encode_context, without
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.choice import choose
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, UNKNOWN, Context
-from tilbud.domain.decisions import Decision, Reason, Text
+from tilbud.domain.decision.draw import choose
+from tilbud.domain.decision.records import Decision, Reason, Text
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.insight.explain import (
     EFFECT_MIN,

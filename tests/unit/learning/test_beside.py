@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.wiring import Wired
 
-from tilbud.domain.decisions import DecideRequest, Settlement
+from tilbud.domain.decision.records import DecideRequest, Settlement
 from tilbud.domain.errors import LedgerInvalid, ModelUnavailable
 from tilbud.learning.beside import COMMAND, Beside
 from tilbud.learning.relearning import ORPHANED, Task, relearn

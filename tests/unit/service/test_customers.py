@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.wiring import Wired
 
 from tilbud.domain.context import Consent
-from tilbud.domain.decisions import DecideRequest
+from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.errors import Overloaded
 
 CAMPAIGN = """

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from tilbud.telemetry.exposition import exposition
-from tilbud.telemetry.tallies import Spreads, Tallies
+from tilbud.telemetry.fast import Spreads, Tallies
 
 TEXTS = st.text('ab {}%\\\n"é')
 NUMBERS = st.floats(0.0, 1e12)

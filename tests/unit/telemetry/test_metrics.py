@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.builders import CAMPAIGN, decision
 
-from tilbud.domain.campaign import Campaign
-from tilbud.domain.decisions import Reason
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.decision.records import Reason
 from tilbud.telemetry.metrics import POLICY_EVERY, Metrics
 
 

@@ -1,0 +1,6 @@
+"""Campaign files in, served campaigns out.
+
+source.py    reads and checks files     strict_yaml.py   YAML without surprises
+served.py    a campaign, ready to decide with           loader.py   loads, reloads, replaces models
+summary.py   what a file will do, in words
+"""

@@ -1,0 +1,177 @@
+"""The campaigns being served: each with its compiled rules, encoded offers and its model.
+
+What holds: a `ServedCampaign` is complete before anyone sees it, and is replaced whole; a decision
+that began with one ends with it. Caches are bounded. Loading files is `campaign_files.py`, bringing a
+model up to date is `learning/`, swapping is `reload.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tilbud.bandit.features import encode_context, encode_offer
+from tilbud.bandit.model import Model
+from tilbud.campaigns.source import CampaignFile
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.languages import in_language
+from tilbud.domain.context import Context
+from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.eligibility import Eligibility, Rules
+from tilbud.domain.decision.frequency_caps import Caps
+from tilbud.domain.decision.records import (
+    NOTHING_DROPPED,
+    NOTHING_REMOVED,
+    OfferSet,
+    Removed,
+    Text,
+    payload_text,
+)
+from tilbud.domain.decision.rewards import RewardRules
+from tilbud.domain.decision.situation import Situations
+from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
+from tilbud.domain.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedContext:
+    """A context as the model reads it, and as people do (JSON)."""
+
+    features: str
+    json: str
+
+
+class ServedCampaign:
+    """One campaign, ready to decide. `model` belongs to the thread that decides and learns."""
+
+    def __init__(self, loaded: CampaignFile, model: Model, limits: Limits) -> None:
+        campaign = loaded.campaign
+        self.campaign: Campaign = campaign
+        self.id: str = campaign.campaign
+        self.file = loaded
+        self.model = model
+        self.situations = Situations(campaign, loaded.contact)
+        self.rules = Rules(campaign)
+        self.caps = Caps(campaign, loaded.contact)
+        self.decision_rules = DecisionRules.of(campaign.reward)
+        self.rules_text = self.decision_rules.text()
+        self.offer_ids = tuple(offer.id for offer in campaign.offers)
+        self._payloads = tuple(_texts(offer.payload, offer.payloads) for offer in campaign.offers)
+        self._fallback_payload = _texts(campaign.fallback.payload, campaign.fallback.payloads)
+        self.ends_now = self.decision_rules.ends_now
+        self.minute = 0
+        self.asked: dict[Hashable, Any] = {}  # what `asking.py` found within that minute
+        self._limits = limits
+        self.offers = OfferSet.of(self.offer_ids, tuple(encode_offer(offer) for offer in campaign.offers))
+        self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
+        self._contexts: dict[tuple[object, ...], EncodedContext] = {}
+        self._notes: dict[tuple[tuple[str, str], ...], Text] = {}
+
+    @property
+    def reward_rules(self) -> RewardRules:
+        """What outcomes are worth, of a decision that was recorded without rules of its own."""
+        return self.decision_rules.rewards
+
+    def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
+        """Return the offers at these indexes, encoded; the same object for the same indexes."""
+        found = self._offer_sets.get(eligible)
+        if found is None:
+            if len(self._offer_sets) * len(self.offer_ids) >= self._limits.fates_cache_offers_max:
+                self._offer_sets.clear()
+            found = self._offer_sets[eligible] = self.offers.only(eligible)
+        return found
+
+    def payload(self, index: int, language: str) -> Text:
+        """Return an offer's payload in a language, or in the one the campaign falls back to."""
+        return self._in_language(self._payloads[index], language)
+
+    def fallback_payload(self, language: str) -> Text:
+        """Return the fallback's payload in a language, or in the one the campaign falls back to."""
+        return self._in_language(self._fallback_payload, language)
+
+    def _in_language(self, texts: Text | Mapping[str, Text], language: str) -> Text:
+        if isinstance(texts, Text):
+            return texts
+        return in_language(texts, language, self.campaign.fallback_language)
+
+    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Removed | Text:
+        """Return by which rule each offer was removed, as the record keeps it.
+
+        `kept_back`: why the eligible ones could not be chosen either, in a fallback.
+        """
+        if not eligibility.removed and not kept_back:
+            return NOTHING_REMOVED
+        fates = eligibility.removed
+        if kept_back:
+            fates = tuple(sorted([*fates, *((index, kept_back) for index in eligibility.eligible)]))
+        return Removed(self.offer_ids, fates)
+
+    def dropped(self, dropped: Mapping[str, str]) -> Text:
+        """Return what was known and not used, and why, as the record keeps it."""
+        if not dropped:
+            return NOTHING_DROPPED
+        key = tuple(dropped.items())
+        found = self._notes.get(key)
+        if found is None:
+            if len(self._notes) >= self._limits.offer_set_cache_entries_max:
+                self._notes.clear()
+            found = self._notes[key] = Text.of(_compact(dropped))
+        return found
+
+    def warm(self) -> None:
+        """Let the model read every offer, so that the first decision need not."""
+        with contextlib.suppress(ModelUnavailable):
+            self.model.warm(self.offers)
+
+    def encode(self, context: Context) -> EncodedContext:
+        """Return the context encoded for the model and for the record."""
+        key = context.key()
+        found = self._contexts.get(key)
+        if found is None:
+            if len(self._contexts) >= self._limits.context_cache_entries_max:
+                self._contexts.clear()
+            text = json.dumps(context.known(), separators=(",", ":"), ensure_ascii=False)
+            found = EncodedContext(encode_context(context), text)
+            if len(text) <= self._limits.context_cached_chars_max:
+                self._contexts[key] = found
+        return found
+
+
+def _texts(payload: Mapping[str, Any], payloads: Mapping[str, Any] | None) -> Text | Mapping[str, Text]:
+    """Return the one payload, or one for each language."""
+    if payloads is None:
+        return payload_text(payload)
+    return {language: payload_text(each) for language, each in payloads.items()}
+
+
+def _compact(named: Mapping[str, str]) -> str:
+    return json.dumps(dict(named), separators=(",", ":"), ensure_ascii=False)
+
+
+class Catalog:
+    """The served campaigns by id; replaced campaign by campaign."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, ServedCampaign] = {}
+
+    def get(self, campaign: str) -> ServedCampaign:
+        """Return a served campaign; raises UnknownCampaign."""
+        try:
+            return self._served[campaign]
+        except KeyError:
+            raise UnknownCampaign(campaign) from None
+
+    def find(self, campaign: str) -> ServedCampaign | None:
+        """Return a campaign if it is served."""
+        return self._served.get(campaign)
+
+    def all(self) -> tuple[ServedCampaign, ...]:
+        """Return every served campaign, by id."""
+        return tuple(self._served[name] for name in sorted(self._served))
+
+    def replace(self, served: Iterable[ServedCampaign]) -> None:
+        """Serve exactly these from now on."""
+        self._served = {each.id: each for each in served}

@@ -1,0 +1,248 @@
+"""What a campaign and a contact policy will do, in words for someone who did not write them.
+
+What holds: every kind of rule that a file declares has a line, and a file that declares none of a kind has
+no line of it. Text only; printing it is the command line's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tilbud.bandit.features import REDUCED
+from tilbud.bandit.presets import PRESETS
+from tilbud.domain.campaign.campaign import BY_DECISION, Campaign, Offer, Variants
+from tilbud.domain.campaign.contact_policy import ContactPolicy
+from tilbud.domain.campaign.fields import Cap
+from tilbud.domain.campaign.offer import Shown
+from tilbud.domain.campaign.sections import RewardSection
+from tilbud.domain.decision.eligibility import RULES
+from tilbud.domain.durations import duration_text
+from tilbud.domain.language_tags import cased, nearest
+from tilbud.domain.limits import Limits
+
+DEFAULT = Limits()
+_NAMED_MAX = 8  # enough to recognise them
+_CONSENT = {
+    "required": "without it the fallback is answered, and nothing personal is used or kept",
+    "not_required": "silence is a yes; where it is denied nothing personal is used or kept",
+}
+_OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
+
+
+def campaign_summary(campaign: Campaign, limits: Limits = DEFAULT) -> dict[str, str]:
+    """Return what a campaign will do: a line of text for each subject."""
+    return {**_choice(campaign), **_customer(campaign, limits), **_limits(campaign), **_learning(campaign)}
+
+
+def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dict[str, str]:
+    """Return what a contact policy will do beside these campaigns (none: it was named alone)."""
+    declared = {channel for campaign in campaigns for channel in campaign.context.channels}
+
+    def remark(channel: str) -> str:
+        return "" if channel in declared or not campaigns else " (no campaign here declares this channel)"
+
+    told = {
+        channel: f"a customer is met {_capped(rule.caps) or 'as often as campaigns like'}{remark(channel)}"
+        for channel, rule in policy.channels.items()
+    }
+    where = "in every channel"
+    if policy.quiet_channels is not None:
+        quiet = _listed(f"{channel}{remark(channel)}" for channel in policy.quiet_channels)
+        where = f"in {quiet}" if quiet else "nowhere"
+    return {**told, "quiet hours": f"what a customer set is heeded {where}"}
+
+
+def _choice(campaign: Campaign) -> dict[str, str]:
+    offers = campaign.offers
+    rules = [
+        key
+        for key in RULES
+        if key not in _OWN_LINE and any(getattr(offer, key, None) is not None for offer in offers)
+    ]
+    told = {
+        "offers": f"{len(offers)}: {_named(offer.id for offer in offers)}",
+        "rules": ", ".join(rules) or "none",
+    }
+    return {**told, **_languages(campaign)}
+
+
+def _languages(campaign: Campaign) -> dict[str, str]:
+    """Return what is written in which language, and what is not where another text is."""
+    told = {}
+    shown = [each for each in (*campaign.offers, campaign.fallback) if each.payloads is not None]
+    languages = sorted({language for each in shown for language in each.payloads or ()})
+    if languages:
+        fallback = f"{cased(campaign.fallback_language)} where no other fits"
+        lacking = (_lacking(language, shown) for language in languages)
+        told["languages"] = "; ".join([_listed(map(cased, languages)), fallback, *filter(None, lacking)])
+    if campaign.explanations:
+        spoken = sorted(campaign.explanations)
+        alone = [each for each in spoken if languages and not _is_read(each, languages)]
+        remark = f" (no payload is in {_listed(map(cased, alone))})" if alone else ""
+        told["explanations"] = (
+            f"one sentence for the customer, in {_listed(map(cased, spoken))}{remark}{_unsaid(campaign)}"
+        )
+    return told
+
+
+def _unsaid(campaign: Campaign) -> str:
+    """Return a warning of phrases that are never said: of values that no model reads."""
+    phrased = {name for texts in campaign.explanations.values() for name in texts.factors}
+    return "".join(
+        f"\nWARNING: the phrase for {name} is never said, since the model reads {read} instead: write one "
+        f"for {read}"
+        for name, read in REDUCED.items()
+        if name in phrased
+    )
+
+
+def _lacking(language: str, shown: Iterable[Shown]) -> str:
+    ids = [each.id or "the fallback" for each in shown if not _is_read(language, each.payloads or ())]
+    return f"{_named(ids)} {'lacks' if len(ids) == 1 else 'lack'} {cased(language)}" if ids else ""
+
+
+def _is_read(language: str, texts: Iterable[str]) -> bool:
+    """Say whether one of `texts` is in a language that a reader of this one reads."""
+    return nearest(language, tuple(texts)) is not None
+
+
+def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:
+    """Return what the campaign knows of customers beside the call itself."""
+    context = campaign.context
+    told = {}
+    if context.traits:
+        traits = (
+            f"{name} (if known for at most {duration_text(rule.max_age_us or context.max_age_us)})"
+            for name, rule in context.traits.items()
+        )
+        told["stored facts"] = _listed(traits)
+    if context.events:
+        told["events"] = _listed(context.events)
+    if campaign.journey:
+        told["journey"] = _listed(
+            f"{event} leads to {stage}" for event, stage in campaign.journey.items()
+        )  # fmt: skip
+    if campaign.segments:
+        told["segments"] = _listed(campaign.segments)
+    if campaign.sticky_us:
+        told["sticky"] = (
+            f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)} "
+            f"(outcomes count for {duration_text(campaign.reward.window_us)} after the first time)"
+        )
+        kept_us = int(limits.retention_s * 1e6)
+        if campaign.sticky_us > kept_us:
+            kept = duration_text(kept_us)
+            told["sticky"] += (
+                f"\nWARNING: decisions are kept {kept} unless `serve --retention-days` says more, and what "
+                f"is gone is not shown again: sticky: {kept} or less, or keep them longer"
+            )
+    return told
+
+
+def _limits(campaign: Campaign) -> dict[str, str]:
+    """Return which offers a customer may or may not see, and how often."""
+    offers = campaign.offers
+    told = {
+        "hours": "\n".join(_hours(offer, campaign.time_zone) for offer in offers if offer.hours),
+        "topics": "\n".join(
+            f"{topic}: {_named(ids)}; a customer can block it" for topic, ids in _by_topic(offers).items()
+        ),
+        "sensitive": "\n".join(
+            f"{offer.id}: only for customers who opted in to {offer.sensitive_topic}"
+            for offer in offers
+            if offer.sensitive_topic
+        ),
+        "requires": "\n".join(
+            f"{offer.id}: only after {_after(offer.requires, 'within')}" for offer in offers if offer.requires
+        ),
+        "suppressed": "\n".join(
+            f"{offer.id}: not after {_after(offer.suppress_after, 'for')}"
+            for offer in offers
+            if offer.suppress_after
+        ),
+        "caps": "\n".join(_caps(campaign)),
+    }  # fmt: skip
+    return {subject: text for subject, text in told.items() if text}
+
+
+def _learning(campaign: Campaign) -> dict[str, str]:
+    reward, preset = campaign.reward, campaign.exploration.preset
+    low, high = reward.range
+    return {
+        "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
+        f"learned {reward.learn}{_showing(reward)}",
+        "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
+        "control": _control(campaign.variants),
+        "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
+        **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),
+        "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
+    }
+
+
+def _control(variants: Variants) -> str:
+    """Return who sees what instead of what the bandit draws."""
+    control = variants.control
+    if control is None:
+        return "none"
+    share = f"{100 * control.share:.4g}%"
+    if variants.split == BY_DECISION:
+        return f"{share} of decisions see {control.serves}"
+    return (
+        f"{share} of customers see {control.serves}, in every session and channel; of decisions "
+        f"without a customer who may be known, as many"
+    )
+
+
+def _showing(reward: RewardSection) -> str:
+    shows = [name for name, rule in reward.outcomes.items() if rule.shows]
+    return f"; {_listed(shows)} also activates a decision that waits for it" if shows else ""
+
+
+def _by_topic(offers: Iterable[Offer]) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for offer in offers:
+        for topic in dict.fromkeys(
+            (*offer.topics, *((offer.sensitive_topic,) if offer.sensitive_topic else ()))
+        ):
+            found.setdefault(topic, []).append(offer.id)
+    return found
+
+
+def _hours(offer: Offer, time_zone: str) -> str:
+    """Return when an offer is shown, and on whose clocks."""
+    assert offer.hours is not None, "asked of offers with hours"
+    told = f"{offer.id}: {offer.hours} on the customer's clock"
+    if offer.valid:
+        told += f"; `valid` counts days on the campaign's ({time_zone})"
+    if offer.hours.wrap:
+        told += "; a night belongs to the day on which it begins"
+    return told
+
+
+def _caps(campaign: Campaign) -> list[str]:
+    told = [f"{offer.id}: {_capped(offer.caps)}" for offer in campaign.offers if offer.caps]
+    for name, group in campaign.groups.items():
+        if group.caps:
+            ids = _named(offer.id for offer in campaign.offers if offer.group == name)
+            told.append(f"{name} together ({ids or 'no offer is in this group'}): {_capped(group.caps)}")
+    return told
+
+
+def _capped(caps: Iterable[Cap]) -> str:
+    often = [
+        f"{'once' if cap.times == 1 else f'{cap.times} times'} in {duration_text(cap.per_us)}" for cap in caps
+    ]
+    return f"at most {_listed(often)}" if often else ""
+
+
+def _after(durations: Mapping[str, int], word: str) -> str:
+    return _listed(f"{name} ({word} {duration_text(each_us)})" for name, each_us in durations.items())
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _named(words: Iterable[str]) -> str:
+    some = [*words]
+    return ", ".join(some[:_NAMED_MAX]) + (" …" if len(some) > _NAMED_MAX else "")

@@ -1,0 +1,202 @@
+"""The commands of a service: `serve`, and `health`, which asks one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from tilbud.cli.errors import fail, finished
+from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
+from tilbud.domain.limits import Limits
+from tilbud.ledger.ports import Durability
+from tilbud.runtime.settings import SAMPLES, WORKERS_MAX, Settings, host_and_port, split_address
+
+
+def serve(
+    campaigns: Campaigns = None,
+    data: Data = DATA,
+    listen: Listen = LISTEN,
+    http: Annotated[
+        str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")
+    ] = DEFAULTS.http,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            envvar="TILBUD_DURABILITY",
+            help="What acknowledged rows survive: the end of the process, or also the loss of power.",
+        ),
+    ] = Durability.PROCESS,
+    drain_notice_s: Annotated[
+        float,
+        typer.Option(
+            envvar="TILBUD_DRAIN_NOTICE_S", min=0.0, max=600.0, help="Seconds of NOT_SERVING before the stop."
+        ),
+    ] = 1.0,
+    drain_grace_s: Annotated[
+        float,
+        typer.Option(
+            envvar="TILBUD_DRAIN_GRACE_S", min=0.0, max=600.0, help="Seconds for calls in flight to finish."
+        ),
+    ] = 10.0,
+    retention_days: Annotated[
+        float,
+        typer.Option(
+            envvar="TILBUD_RETENTION_DAYS",
+            min=0.01,
+            max=36_500,
+            help="How long decisions that ended are kept.",
+        ),
+    ] = 90.0,
+    draw_key: Annotated[
+        str,
+        typer.Option(
+            envvar="TILBUD_DRAW_KEY",
+            help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
+        ),
+    ] = "",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            envvar="TILBUD_ACCEPT_LOSS",
+            help="Begin on a ledger that lacks commits which were acknowledged; the log says how many.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            envvar="TILBUD_WORKERS",
+            min=1,
+            max=WORKERS_MAX,
+            help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
+        ),
+    ] = 1,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            envvar="TILBUD_STRICT",
+            help="Do not start where a campaign file is bad. Default: start with the others, and say so.",
+        ),
+    ] = False,
+    log_level: Annotated[
+        str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = "info",
+) -> None:
+    """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
+
+    With --workers more processes answer, on one port and from one data directory.
+    """
+    import uvloop
+
+    from tilbud.runtime.process import raise_descriptors
+    from tilbud.telemetry.log import serve_log
+
+    raise_descriptors()
+    try:
+        for address in (listen, http):
+            host_and_port(address)
+        key = _draw_key(draw_key)
+        serve_log(log_level)
+    except ValueError as error:
+        fail(str(error))
+    settings = Settings(
+        campaigns=tuple(campaigns or [SAMPLES]),
+        data=data,
+        listen=listen,
+        http=http,
+        durability=durability,
+        drain_notice_s=drain_notice_s,
+        drain_grace_s=drain_grace_s,
+        draw_key=key,
+        accept_loss=accept_loss,
+        workers=workers,
+        log_level=log_level,
+        strict=strict,
+        limits=replace(Limits(), retention_s=retention_days * 86_400.0),
+    )
+    finished(_serve(settings), uvloop.run)  # a sixth more decisions a second than on asyncio's own loop
+
+
+def _draw_key(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if not 16 <= len(key) <= 64:  # noqa: PLR2004 - what BLAKE2b takes, and no guessable ones
+        raise ValueError(
+            "--draw-key: write 32 to 128 hexadecimal digits, such as `openssl rand -hex 32` gives"
+        )
+    return key
+
+
+async def _serve(settings: Settings) -> None:
+    from tilbud.runtime.process import run
+
+    if settings.workers > 1:
+        from tilbud.runtime.supervisor import Supervisor
+
+        supervisor = Supervisor(settings)
+        await run(
+            supervisor,
+            patience_s=supervisor.patience_s,
+            started=lambda: _announce(settings, supervisor.grpc_port, supervisor.http_ports),
+            stopping=asyncio.Event(),
+        )
+        return
+    from tilbud.runtime.application import Application
+
+    application = Application(settings)
+    await run(
+        application,
+        patience_s=settings.patience_s,
+        started=lambda: _announce(settings, application.grpc_port, [application.http_port]),
+        stopping=asyncio.Event(),
+    )
+
+
+def _announce(settings: Settings, grpc_port: int, http_ports: Sequence[int]) -> None:
+    from tilbud.telemetry.log import last_words
+
+    host, http_host = (split_address(address)[0] for address in (settings.listen, settings.http))
+    metrics = ", ".join(f"http://{http_host}:{port}/metrics" for port in http_ports)
+    last_words()  # whoever reads this line finds in the log what came before
+    try:
+        # The first line a newcomer looks for.
+        print(f"tilbud serves gRPC on {host}:{grpc_port}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
+    except OSError:  # nobody reads it, which is no reason not to serve
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def health(
+    listen: Listen = LISTEN,
+    service: Annotated[
+        str, typer.Option(help="One service, such as tilbud.v1.DecisionService. Default: all of it.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(min=0.001, max=600.0, help="Seconds to wait for the answer.")
+    ] = 3.0,
+) -> None:
+    """Ask a running service whether it serves, over grpc.health.v1: status 0 if so, else 1 and the reason.
+
+    What listens on every address (0.0.0.0 or [::]) is asked on loopback.
+    """
+    from tilbud.transport.grpc.health_client import SERVING, ask_health
+
+    try:
+        host_and_port(listen)
+    except ValueError as error:
+        fail(f"--listen: {error}")
+    status = ask_health(listen, service, timeout)
+    print(f"{listen}: {status}")  # noqa: T201 - to a person
+    if status != SERVING:
+        raise typer.Exit(1)

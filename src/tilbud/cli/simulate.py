@@ -1,0 +1,104 @@
+"""The commands that drive a running service: `simulate` and `replay`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tilbud.cli.errors import fail, finished
+from tilbud.cli.options import LISTEN
+
+Target = Annotated[
+    str, typer.Option("--target", envvar="TILBUD_TARGET", help="The running service, HOST:PORT.")
+]
+Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Another seed, other tastes.")]
+
+
+def simulate(
+    target: Target = LISTEN,
+    campaign: Annotated[str, typer.Option(help="A campaign that takes purchase and leave.")] = "shop",
+    decisions: Annotated[int, typer.Option(min=1, help="How many decisions to ask for.")] = 30_000,
+    seed: Seed = 1,
+    delay: Annotated[int, typer.Option(min=0, help="Outcomes come this many decisions later.")] = 0,
+    change_at: Annotated[
+        int, typer.Option(min=0, help="Tastes change after this many decisions; 0: never.")
+    ] = 0,
+    base_rate: Annotated[
+        float | None, typer.Option(min=0.001, max=0.5, help="How readily visitors buy.")
+    ] = None,
+    taste_strength: Annotated[
+        float | None, typer.Option(min=0.0, max=5.0, help="How far tastes differ.")
+    ] = None,
+) -> None:
+    """Drive a running service with a synthetic shop whose best answer is known.
+
+    Shows what chance, the service and the best possible policy achieve. The shop's tastes come from
+    --seed: to compare seeds, give each service an empty data directory.
+    """
+    from tilbud.simulator import shop
+    from tilbud.simulator.simulate import simulate as run
+
+    result = finished(
+        run(
+            target,
+            campaign,
+            console=Console(),
+            run=secrets.token_hex(4),
+            seed=seed,
+            decisions=decisions,
+            delay_decisions=delay,
+            taste_change_at=change_at or None,
+            base_rate=shop.BASE_RATE if base_rate is None else base_rate,
+            taste_strength=shop.TASTE_STRENGTH if taste_strength is None else taste_strength,
+        )
+    )
+    if result.stopped_because or not result.counts.balanced:
+        raise typer.Exit(1)
+
+
+def replay(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="CSV of offers shown at random, with what came."),
+    ],
+    campaign: Annotated[str, typer.Option(help="A campaign with the CSV's offers.")],
+    offer_column: Annotated[str, typer.Option(help="Column of the offer that was really shown.")],
+    outcome_column: Annotated[str, typer.Option(help="Column that is 1 where the outcome came, else 0.")],
+    target: Target = LISTEN,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE=COLUMN", help="A feature whose column has another name; repeatable."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Only the first so many rows; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Shuffle the rows; -1: the file's order.")] = -1,
+) -> None:
+    """Put logged, randomised data through a running service.
+
+    Each row asks for a decision with deferred activation; only rows whose drawn offer is the one that was
+    really shown are activated and learned, which is unbiased where the log was random.
+    """
+    from tilbud.simulator.replay import replay as run
+
+    pairs = [each.partition("=") for each in rename or []]
+    if any(not (feature and column) for feature, _, column in pairs):
+        fail("write --rename FEATURE=COLUMN")
+    result = finished(
+        run(
+            target,
+            campaign,
+            file,
+            console=Console(),
+            run=secrets.token_hex(4),
+            offer_column=offer_column,
+            outcome_column=outcome_column,
+            rename={feature: column for feature, _, column in pairs},
+            seed=None if seed < 0 else seed,
+            decisions=rows or None,
+        )
+    )
+    if result.stopped_because or not result.counts.balanced:
+        raise typer.Exit(1)

@@ -1,0 +1,287 @@
+"""A campaign as its file declares it: offers, context, rules, reward, exploration, variants.
+
+What holds: a `Campaign` that exists is valid and frozen, and everything it names is declared. Unknown keys
+are refused. Reading files and finding lines is `service/campaign_files.py`'s business; what a section may
+hold is `sections.py`'s and `offer.py`'s; what a rule means is `eligibility.py`'s and `caps.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from tilbud.domain.campaign.conditions import Condition, ConditionInvalid, Kind, parse_condition
+from tilbud.domain.campaign.fields import (
+    LABELS_MAX,
+    LIMITS,
+    DurationUs,
+    Given,
+    Id,
+    Misplaced,
+    Name,
+    Section,
+    Word,
+    listed,
+)
+from tilbud.domain.campaign.languages import ByLanguage, Language, in_language
+from tilbud.domain.campaign.offer import Fallback, Offer, Shown, Validity
+from tilbud.domain.campaign.sections import (
+    BY_CUSTOMER,
+    BY_DECISION,
+    CONTROL,
+    PERSONALIZED,
+    ContextSection,
+    Control,
+    Explanation,
+    Exploration,
+    FeatureKind,
+    Group,
+    OutcomeRule,
+    Preset,
+    RewardSection,
+    TraitRule,
+    Variants,
+    new_names,
+)
+from tilbud.domain.context import (
+    BUILT_IN_FEATURES,
+    EVENT_FEATURES,
+    OLDER,
+    OTHER,
+    RECENCIES,
+    Vocabulary,
+    time_zone,
+)
+from tilbud.domain.language_tags import cased
+
+__all__ = [
+    "BY_CUSTOMER",
+    "BY_DECISION",
+    "CONTROL",
+    "PERSONALIZED",
+    "Campaign",
+    "ContextSection",
+    "Control",
+    "Explanation",
+    "Exploration",
+    "Fallback",
+    "FeatureKind",
+    "Group",
+    "Offer",
+    "OutcomeRule",
+    "Preset",
+    "RewardSection",
+    "TraitRule",
+    "Validity",
+    "Variants",
+]
+
+
+class Campaign(Section):
+    """One bandit: everything its file declares."""
+
+    campaign: Id
+    time_zone: str = "UTC"
+    fallback_language: Language = ""  # "": nothing is written in several languages
+    sticky_us: Annotated[DurationUs | None, Given] = Field(default=None, alias="sticky")
+    context: ContextSection = Field(default_factory=ContextSection)
+    journey: dict[Name, Word] = Field(default_factory=dict)
+    segments: Annotated[dict[Name, dict[str, Any]], Field(max_length=LABELS_MAX)] = Field(
+        default_factory=dict
+    )
+    groups: Annotated[dict[Name, Group], Field(max_length=LABELS_MAX)] = Field(default_factory=dict)
+    offers: Annotated[
+        tuple[Offer, ...],
+        BeforeValidator(
+            listed,
+            json_schema_input_type=Annotated[list[Offer], Field(min_length=1, max_length=LIMITS.offers_max)],
+        ),
+        Field(min_length=1, max_length=LIMITS.offers_max),
+    ]
+    fallback: Fallback = Field(default_factory=Fallback)
+    explanations: ByLanguage[Explanation] = Field(default_factory=dict)
+    reward: RewardSection
+    exploration: Exploration = Field(default_factory=Exploration)
+    variants: Variants = Field(default_factory=Variants)
+    consent: Literal["required", "not_required"]
+    strict: bool = False
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        time_zone(name)
+        return name
+
+    @field_validator("journey")
+    @classmethod
+    def _declared_journey(cls, journey: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        context: ContextSection | None = info.data.get("context")
+        if context is not None:
+            for event, stage in journey.items():
+                _declared((event,), "events", (event,), context.events)
+                _declared((event,), "journey_stages", (stage,), context.journey_stages)
+        return journey
+
+    @field_validator("segments")
+    @classmethod
+    def _readable_segments(
+        cls, segments: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        context: ContextSection | None = info.data.get("context")
+        if context is not None:
+            new_names(segments, context.features, context.traits)
+            for name, written in segments.items():
+                _parsed(written, context, (), (name,))
+        return segments
+
+    @field_validator("offers")
+    @classmethod
+    def _consistent_offers(cls, offers: tuple[Offer, ...], info: ValidationInfo) -> tuple[Offer, ...]:
+        seen: set[str] = set()
+        for number, offer in enumerate(offers):
+            if offer.id in seen:
+                raise Misplaced((number, "id"), f"offer {offer.id!r} is there twice; ids must differ")
+            seen.add(offer.id)
+            groups = info.data.get("groups")
+            if offer.group is not None and groups is not None and offer.group not in groups:
+                raise Misplaced((number, "group"), f"not declared under groups: {offer.group}")
+            context: ContextSection | None = info.data.get("context")
+            segments = info.data.get("segments")
+            if context is not None and segments is not None:
+                _check_offer(offer, number, context, segments)
+        return offers
+
+    @field_validator("explanations")
+    @classmethod
+    def _known_factors(
+        cls, explanations: dict[str, Explanation], info: ValidationInfo
+    ) -> dict[str, Explanation]:
+        context: ContextSection | None = info.data.get("context")
+        segments = info.data.get("segments")
+        if context is not None and segments is not None:
+            known = _kinds(context, segments)
+            for language, explanation in explanations.items():
+                for name in explanation.factors:
+                    if name not in known:
+                        raise Misplaced((language, "factors", name), _unknown_factor(name, known))
+        return explanations
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Campaign:
+        ids = {offer.id for offer in self.offers}
+        if self.fallback.id in ids:
+            raise Misplaced(("fallback", "id"), "must differ from every offer's id")
+        control = self.variants.control
+        if control and control.serves not in {"uniform", "fallback"} | ids:
+            raise Misplaced(("variants", "control", "serves"), "must be uniform, fallback or an offer's id")
+        self._check_suppression()
+        self._check_languages()
+        return self
+
+    def _check_suppression(self) -> None:
+        known = {*self.reward.outcomes, *self.context.events}
+        for number, offer in enumerate(self.offers):
+            for name in offer.suppress_after:
+                if name not in known:
+                    raise Misplaced(
+                        ("offers", number, "suppress_after", name),
+                        f"neither an outcome nor a customer event; declare it under reward.outcomes or "
+                        f"context.events, or use one of: {', '.join(sorted(known))}",
+                    )
+
+    def _check_languages(self) -> None:
+        for path, texts in self._by_language():
+            if not self.fallback_language:
+                raise Misplaced(
+                    ("fallback_language",),
+                    f"is required where `{path[-1]}` stands; add `fallback_language: en`",
+                )
+            if self.fallback_language not in texts:
+                lacking = f"lacks the fallback_language; add `{cased(self.fallback_language)}: …`"
+                raise Misplaced(path, lacking)
+
+    def _by_language(self) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, object]]]:
+        for number, offer in enumerate(self.offers):
+            if offer.payloads is not None:
+                yield ("offers", number, "payloads"), offer.payloads
+        if self.fallback.payloads is not None:
+            yield ("fallback", "payloads"), self.fallback.payloads
+        if self.explanations:
+            yield ("explanations",), self.explanations
+
+    def vocabulary(self) -> Vocabulary:
+        """Return what callers may say about a context: a declared trait may be said like a feature."""
+        declared = self.context
+        return Vocabulary(
+            devices=frozenset(declared.devices),
+            channels=frozenset(declared.channels),
+            journey_stages=frozenset(declared.journey_stages),
+            features=declared.kinds(),
+            time_zone=self.time_zone,
+        )
+
+    def feature_schema(self) -> list[tuple[str, str]]:
+        """Return (name, kind) of all that a model may see beside the built-in features, by name."""
+        kinds = _kinds(self.context, self.segments)
+        return sorted((name, kind) for name, kind in kinds.items() if name not in BUILT_IN_FEATURES)
+
+    def condition(self, offer: Offer) -> Condition | None:
+        """Return the offer's `when`, parsed; None where it has none."""
+        return _parsed(offer.when, self.context, self.segments, ()) if offer.when is not None else None
+
+    def segment_conditions(self) -> dict[str, Condition]:
+        """Return each segment's condition, parsed, in order of the names."""
+        return {name: _parsed(self.segments[name], self.context, (), ()) for name in sorted(self.segments)}
+
+    def payload(self, shown: Shown, language: str = "") -> Mapping[str, Any]:
+        """Return what a reader of `language` ("": unknown) is shown of an offer, or of the fallback."""
+        if shown.payloads is None:
+            return shown.payload
+        return in_language(shown.payloads, language, self.fallback_language)
+
+    def explanation(self, language: str = "") -> Explanation | None:
+        """Return the words of an explanation for a reader of `language`; None where there are none."""
+        if not self.explanations:
+            return None
+        return in_language(self.explanations, language, self.fallback_language)
+
+
+def _kinds(context: ContextSection, segments: Iterable[str]) -> dict[str, str]:
+    """Return the kind of all that a condition can ask for, by name."""
+    of_events = EVENT_FEATURES if context.events else {}
+    return {**BUILT_IN_FEATURES, **context.kinds(), **dict.fromkeys(segments, "flag"), **of_events}
+
+
+def _parsed(
+    written: object, context: ContextSection, segments: Iterable[str], path: tuple[str | int, ...]
+) -> Condition:
+    kinds: dict[str, Kind] = {**_kinds(context, segments)}
+    if context.events:
+        kinds |= {"last_event": context.events, "last_event_recency": (*RECENCIES, OLDER)}
+    try:
+        return parse_condition(written, kinds)
+    except ConditionInvalid as error:
+        raise Misplaced((*path, *error.path), str(error)) from None
+
+
+def _check_offer(offer: Offer, number: int, context: ContextSection, segments: Iterable[str]) -> None:
+    if offer.when is not None:
+        _parsed(offer.when, context, segments, (number, "when"))
+    for key in ("channels", "devices", "journey_stages"):
+        _declared((number, key), key, getattr(offer, key) or (), (*getattr(context, key), OTHER))
+    for event in offer.requires:
+        _declared((number, "requires", event), "events", (event,), context.events)
+
+
+def _declared(path: tuple[str | int, ...], key: str, words: Iterable[str], declared: Iterable[str]) -> None:
+    undeclared = sorted(set(words) - set(declared))
+    if undeclared:
+        raise Misplaced(path, f"not declared under context.{key}: {', '.join(undeclared)}")
+
+
+def _unknown_factor(name: str, known: Iterable[str]) -> str:
+    if name in EVENT_FEATURES:
+        return "there is none without customer events; declare them under context.events"
+    return f"no feature, trait or segment; use one of: {', '.join(known)}"

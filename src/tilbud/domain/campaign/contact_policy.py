@@ -1,0 +1,35 @@
+"""The contact policy: how often a customer may be met in a channel, whatever the campaign.
+
+It stands in `contact.yaml` beside the campaigns:
+
+    channels:
+      push: {caps: [{times: 2, per: 1d}]}
+    quiet_channels: [push, email]
+
+What holds: it counts the exposures of all campaigns together. Whose quiet hours it are is the customer's own
+word; here stands only where they are heeded. How caps remove offers is `caps.py`'s business.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from tilbud.domain.campaign.fields import LABELS_MAX, Caps, Given, Section, Word, Words, different
+
+
+class ChannelRule(Section):
+    """What holds in one channel."""
+
+    caps: Caps
+
+
+class ContactPolicy(Section):
+    """What `contact.yaml` says."""
+
+    channels: Annotated[dict[Word, ChannelRule], Field(max_length=LABELS_MAX)] = Field(default_factory=dict)
+    quiet_channels: Annotated[Words | None, AfterValidator(different), Given] = None  # None: in every channel
+
+
+NO_CONTACT_POLICY = ContactPolicy()

@@ -1,0 +1,143 @@
+"""How often is enough: caps of an offer, of a group of offers, and of a channel in every campaign.
+
+What holds: an offer that met a customer as often as one of its caps allows, within that cap's time, is
+removed, and no other. Exposures count that are strictly later than now − `per`. The counts are an argument:
+the ledger keeps them, under the scopes that `domain/customers.py` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.contact_policy import ContactPolicy
+from tilbud.domain.campaign.fields import Cap
+from tilbud.domain.context import OTHER, UNKNOWN
+from tilbud.domain.customer.customer import channel_scope, group_scope, offer_scope
+from tilbud.domain.decision.eligibility import CAPS, CONTACT_POLICY, GROUP_CAPS, Eligibility
+
+_COMPILED_MAX = 2_000  # sets of eligible offers
+
+
+class Lookup(NamedTuple):
+    """What to count: exposures under `scope` later than `since_us` (steady clock, µs, exclusive)."""
+
+    scope: str
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One cap, and what it counts."""
+
+    scope: str
+    per_us: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The caps of some eligible offers: what is counted, each once, and which offers it removes."""
+
+    counted: tuple[tuple[str, int], ...]  # (scope, per)
+    limits: tuple[tuple[int, int, str, tuple[int, ...]], ...]  # place in counted, times, rule, offers
+
+
+class Caps:
+    """The caps that hold in one campaign under a contact policy, compiled once."""
+
+    def __init__(self, campaign: Campaign, policy: ContactPolicy) -> None:
+        name = campaign.campaign
+        self._channels = frozenset({*campaign.context.channels, *policy.channels, OTHER, UNKNOWN})
+        self._of_channel: Mapping[str, tuple[_Limit, ...]] = {
+            channel: _limits(channel_scope(channel), rule.caps) for channel, rule in policy.channels.items()
+        }
+        self._of_group: Mapping[str, tuple[_Limit, ...]] = {
+            group: _limits(group_scope(name, group), each.caps) for group, each in campaign.groups.items()
+        }
+        self._groups = tuple(offer.group or "" for offer in campaign.offers)
+        self._of_offer = tuple(_limits(offer_scope(name, offer.id), offer.caps) for offer in campaign.offers)
+        self._scopes = tuple(
+            (offer_scope(name, offer.id), *((group_scope(name, offer.group),) if offer.group else ()))
+            for offer in campaign.offers
+        )
+        self._free = not any(self._of_group.values()) and not any(self._of_offer)
+        self._compiled: dict[tuple[tuple[int, ...], str], _Compiled] = {}
+
+    def lookups(self, eligibility: Eligibility, channel: str, now_us: int) -> tuple[Lookup, ...]:
+        """Return what must be counted to judge the offers still eligible, each once; () where nothing caps.
+
+        `channel` is the context's, or better the call's own word: a contact policy may name channels that
+        the campaign does not declare.
+        """
+        channel = self._channel(channel)
+        if (self._free and channel not in self._of_channel) or not eligibility.eligible:
+            return ()
+        compiled = self._of(eligibility.eligible, channel)
+        return tuple([Lookup(scope, now_us - per_us) for scope, per_us in compiled.counted])
+
+    def apply(self, eligibility: Eligibility, counts: Sequence[int], channel: str) -> Eligibility:
+        """Return the eligibility without the offers that are at a cap.
+
+        `counts[i]` is of the i-th lookup of this eligibility and channel.
+        """
+        if not any(counts):
+            return eligibility
+        compiled = self._of(eligibility.eligible, self._channel(channel))
+        assert len(counts) == len(compiled.counted), "other counts than were asked for"
+        removed: dict[int, str] = {}
+        for place, times, rule, offers in compiled.limits:
+            if counts[place] >= times:
+                for index in offers:
+                    removed.setdefault(index, rule)
+        return eligibility.without(sorted(removed.items()))
+
+    def contacts(self, channel: str, now_us: int) -> tuple[Lookup, ...]:
+        """Return what must be counted to know whether a channel has had enough of a customer's time."""
+        limits = self._of_channel.get(self._channel(channel), ())
+        return tuple([Lookup(each.scope, now_us - each.per_us) for each in limits])
+
+    def enough(self, counts: Sequence[int], channel: str) -> bool:
+        """Say whether the channel is at one of its caps; `counts[i]` is of the i-th of its `contacts`."""
+        limits = self._of_channel.get(self._channel(channel), ())
+        return any(count >= each.times for count, each in zip(counts, limits, strict=True))
+
+    def _of(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
+        """Return the caps of these offers in a channel, compiled; the same object for the same offers."""
+        found = self._compiled.get((eligible, channel))
+        if found is None:
+            if len(self._compiled) >= _COMPILED_MAX:
+                self._compiled.clear()
+            found = self._compiled[eligible, channel] = self._compile(eligible, channel)
+        return found
+
+    def _compile(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
+        """Bring the caps in the order in which they give the reason: channel, group, offer."""
+        groups: dict[str, list[int]] = {}
+        for index in eligible:
+            groups.setdefault(self._groups[index], []).append(index)
+        capped = [(limit, CONTACT_POLICY, eligible) for limit in self._of_channel.get(channel, ())]
+        for group, members in groups.items():
+            capped += [(limit, GROUP_CAPS, tuple(members)) for limit in self._of_group.get(group, ())]
+        for index in eligible:
+            capped += [(limit, CAPS, (index,)) for limit in self._of_offer[index]]
+        places: dict[tuple[str, int], int] = {}
+        limits = tuple(
+            (places.setdefault((limit.scope, limit.per_us), len(places)), limit.times, rule, offers)
+            for limit, rule, offers in capped
+        )
+        return _Compiled(tuple(places), limits)
+
+    def scopes(self, index: int, channel: str) -> tuple[str, ...]:
+        """Return what an exposure of the offer at `index` counts under, capped today or not."""
+        return (*self._scopes[index], channel_scope(self._channel(channel)))
+
+    def _channel(self, said: str) -> str:
+        """Return a channel that is declared somewhere: what callers make up must not become a scope."""
+        return said if said in self._channels else OTHER if said else UNKNOWN
+
+
+def _limits(scope: str, caps: Iterable[Cap]) -> tuple[_Limit, ...]:
+    return tuple(_Limit(scope, cap.per_us, cap.times) for cap in caps)

@@ -1,0 +1,439 @@
+"""The learner: settles what is due, lets the models learn it, writes checkpoints, forgets the old.
+
+One task for the whole process. What holds: of all processes on a ledger only the holder of the lease settles,
+writes checkpoints and purges, while every one learns; who loses it goes on as a replica. A failing turn is
+logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
+last good one; what was settled and not yet learned at the end is learned at the next start; a model that
+learned what was erased since, or only stands in, is never checkpointed. It decides nothing about rewards:
+those are `domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, or
+where what comes next was purged, which takes longer than a turn may: it says who is `behind`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from time import monotonic
+
+import structlog
+
+from tilbud.bandit.checkpoints.store import Checkpoints
+from tilbud.domain.clock import Clock
+from tilbud.domain.errors import LeaseLost, Overloaded, TilbudError
+from tilbud.domain.limits import Limits
+from tilbud.learning.own_settlements import OwnSettlements
+from tilbud.learning.replica import Learned, catch_up
+from tilbud.learning.settling_lease import SettlingLease
+from tilbud.ledger.ports import Customers, Ledger, Settled, or_later
+from tilbud.telemetry.metrics import Metrics
+
+_HEARTBEAT_S = 1.0
+_UNSERVED_BATCHES_MAX = 10  # a heartbeat, of each campaign that is not served
+_ROWS = 64
+# What fails where it is no campaign; no campaign can be called so.
+_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
+NO_CAMPAIGNS = frozenset({_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS})
+_SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
+
+
+class Learner:
+    """Keeps every served campaign's model up to date with its ledger.
+
+    `holder` names this process, and no other, to those it shares the ledger with.
+    """
+
+    def __init__(
+        self,
+        *,
+        holder: str,
+        campaigns: Callable[[], Iterable[Learned]],
+        ledger: Ledger,
+        customers: Customers,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        metrics: Metrics,
+        limits: Limits,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._campaigns = campaigns
+        self._ledger = ledger
+        self._customers = customers
+        self._checkpoints = checkpoints
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+        self._log = log
+        self._lease = SettlingLease(
+            holder=holder, ledger=ledger, clock=clock, metrics=metrics, limits=limits, log=log
+        )
+        self._own = OwnSettlements(metrics)
+        self._due = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._stopping = False
+        self._saved: dict[tuple[str, str], tuple[int, float]] = {}
+        self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
+        self._dropped: dict[str, int] = {}  # at which erasures old checkpoints were last dropped
+        self._failing: set[str] = set()
+        self._waiting: set[str] = set()  # campaigns that are not served, with open decisions
+        self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
+        self._went_on_at = monotonic()
+        self._heartbeat_at = 0.0
+        self._purge_at = monotonic() + limits.purge_every_s
+
+    def trouble(self) -> str:
+        """Say why the service should get no calls, or "": the ledger cannot commit, or learning hangs.
+
+        One campaign that cannot be settled or learned is told by its metric and the log; it still decides.
+        """
+        if _LEDGER in self._failing:
+            return "the ledger cannot commit; see the log"
+        quiet_s = monotonic() - self._went_on_at
+        if quiet_s > self._limits.turn_overdue_s:
+            return f"the learner has not gone on for {quiet_s:.0f} s"
+        return ""
+
+    def wake(self) -> None:
+        """Say that something may be due before the next turn."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Take turns until `stop`."""
+        while not self._stopping:
+            more = await self.turn()
+            if not more:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), self._limits.settle_every_s)
+            self._due.clear()
+
+    def stop(self) -> None:
+        """Make `run` return after its turn."""
+        self._stopping = True
+        self._due.set()
+
+    @contextlib.asynccontextmanager
+    async def between_turns(self) -> AsyncIterator[None]:
+        """Hold the next turn off, for who replaces campaigns or models."""
+        async with self._turn:
+            yield
+
+    async def turn(self) -> bool:
+        """Settle what is due, if that is up to this process; learn, see to checkpoints and old rows.
+
+        Returns whether more is due already.
+        """
+        async with self._turn:
+            return await self._take_turn()
+
+    async def _take_turn(self) -> bool:
+        campaigns = tuple(self._campaigns())
+        served = {campaign.id for campaign in campaigns}
+        self._failing &= served | self._waiting | NO_CAMPAIGNS
+        more = False
+        if not self._lease.token:
+            with self._trying(_LEASE):
+                await self._lease.seek()
+        for campaign in campaigns:
+            await self._renew()
+            with self._trying(campaign.id):
+                more |= await self.settle(campaign)
+                await self.learn(campaign)
+                if self._checkpoint_due(campaign):
+                    await self._checkpoint_by_holder(campaign)
+            self._went_on_at = monotonic()
+            await asyncio.sleep(0)
+        if monotonic() >= self._heartbeat_at:
+            self._heartbeat_at = monotonic() + _HEARTBEAT_S
+            await self._heartbeat(served)
+        if self._lease.token and monotonic() >= self._purge_at:
+            self._purge_at = monotonic() + self._limits.purge_every_s
+            if jumped_us := self._clock.now().jumped_us:
+                self._log.error("purge_postponed", wall_clock_jumped_s=jumped_us / 1e6)
+            else:
+                with self._trying(_PURGE):
+                    await self._purge(campaigns)
+                with self._trying(_PURGE_CUSTOMERS):
+                    await self._purge_customers()
+        self._went_on_at = monotonic()
+        return more
+
+    async def _heartbeat(self, served: Collection[str]) -> None:
+        """Prove that the ledger commits, show what waits in it, and see to campaigns that are not served."""
+        with self._trying(_LEDGER):
+            now = self._clock.now()
+            await self._ledger.touch(now)
+            self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
+            waiting = self._ledger.waiting()
+            self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
+            for name in served:
+                self._metrics.pending.labels(name).set(waiting.pop(name, 0))
+            self._metrics.show_unserved(waiting)
+            self._waiting = set(waiting)
+        for name in sorted(self._waiting.difference(served)):
+            with self._trying(name):
+                await self._settle_unserved(name)
+            self._went_on_at = monotonic()
+
+    @contextlib.contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Log what fails and go on: the learner outlives any surprise, and tries again next turn."""
+        try:
+            yield
+        except Overloaded:
+            return  # shed load is no ill health; what is due stays due
+        except Exception as error:  # noqa: BLE001 - see above
+            self._metrics.learning_errors.labels(what).inc()
+            if what not in self._failing:
+                self._failing.add(what)
+                self._log.error("learning_failed", campaign=what, error=str(error), kind=type(error).__name__)
+        else:
+            if what in self._failing:
+                self._failing.discard(what)
+                self._log.info("learning_recovered", campaign=what)
+
+    async def _renew(self) -> None:
+        """Keep the lease, where this process holds it; often, or a long turn would lose it."""
+        if self._lease.renewal_due():
+            with self._trying(_LEASE):
+                await self._lease.ask()
+
+    async def _checkpoint_by_holder(self, campaign: Learned) -> None:
+        """Write a checkpoint that is due, or leave it to the process that holds the lease, which does so now.
+
+        So that who takes the lease over begins with settling, and not with a checkpoint of every campaign, it
+        counts on what is on disk, and no more: one that was due when the holder was killed is written.
+        """
+        if self._lease.token:
+            await self.checkpoint(campaign)
+        else:
+            lineage = campaign.model.lineage
+            saved = self._checkpoints.newest_sequence(campaign.id, lineage) or 0
+            self._saved[campaign.id, lineage] = (saved, monotonic())
+
+    async def checkpoint(self, campaign: Learned) -> None:
+        """Write a checkpoint if something was learned since the last; a failure is logged, not raised.
+
+        None of a model that is behind: it may have learned what was erased; and none where another process
+        holds the lease, or nobody. Only within a turn, or between turns.
+        """
+        if not self._lease.token:
+            return
+        key, sequence = (campaign.id, campaign.model.lineage), campaign.model.sequence
+        known = self._saved.get(key)
+        if sequence == (known[0] if known else 0):
+            return
+        saved_us = self._clock.now().wall_us
+        self._saved[key] = (known[0] if known else 0, monotonic())
+        self._unsaved.add(key)
+        try:
+            if self._is_behind(campaign):
+                return
+            prepared = self._checkpoints.prepare(campaign.model)
+            await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
+        except (OSError, TilbudError) as error:
+            self._metrics.checkpoint_errors.labels(campaign.id).inc()
+            self._log.error("checkpoint_failed", campaign=campaign.id, error=str(error))
+            return
+        self._saved[key] = (sequence, monotonic())
+        self._unsaved.discard(key)
+        self._metrics.checkpoint_time.labels(campaign.id).set(saved_us / 1e6)
+
+    async def checkpoint_all(self) -> None:
+        """Write what was learned of every campaign; for a service that stops."""
+        async with self._turn:
+            for campaign in tuple(self._campaigns()):
+                await self._renew()
+                await self.checkpoint(campaign)
+
+    async def release(self) -> None:
+        """Let another process settle at once; for a service that stops, when it has written checkpoints."""
+        async with self._turn:
+            with self._trying(_LEASE):
+                await self._lease.release()
+
+    def opened(self, campaign: Learned) -> None:
+        """Remember where a model stands that was just opened: checkpoints count, and age, from there."""
+        lineage = campaign.model.lineage
+        self._saved[campaign.id, lineage] = (campaign.model.sequence, monotonic())
+        saved_us = [
+            each.saved_us for _, each in self._checkpoints.manifests(campaign.id) if each.lineage == lineage
+        ]
+        if saved_us:
+            self._metrics.checkpoint_time.labels(campaign.id).set(max(saved_us) / 1e6)
+
+    def replaced(self, campaign: Learned) -> None:
+        """Forget where a model stood that another has replaced, and show it no more."""
+        key = (campaign.id, campaign.model.lineage)
+        self._saved.pop(key, None)
+        self._unsaved.discard(key)
+        self._metrics.model_sequence.remove(*key)
+
+    def behind(self) -> tuple[str, ...]:
+        """Return the served campaigns whose model must be opened anew.
+
+        It only stands in for another, it learned what was erased since, or what it has to learn next was
+        purged while it could not.
+        """
+        return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign))
+
+    def _is_behind(self, campaign: Learned) -> bool:
+        model = campaign.model
+        first, _ = self._ledger.sequences(campaign.id)
+        if model.stand_in:
+            return True
+        return model.erasures < self._ledger.erasures(campaign.id) or model.sequence + 1 < first
+
+    async def drop_erased(self) -> None:
+        """Remove checkpoints that learned what was erased since, of every campaign, served or not.
+
+        Only between turns, by every process. Raises OSError where a file stays, when all campaigns were seen
+        to.
+        """
+        failed: OSError | TilbudError | None = None
+        for name in self._checkpoints.campaigns():
+            try:
+                erasures = self._ledger.erasures(name)
+                if self._dropped.get(name) == erasures:
+                    continue  # what another process saves late, of a model that is behind, it drops itself
+                if dropped := await asyncio.to_thread(self._checkpoints.drop_erased, name, erasures):
+                    self._log.info("erased_checkpoints_dropped", campaign=name, dropped=dropped)
+                self._dropped[name] = erasures
+            except (OSError, TilbudError) as error:
+                self._log.error("erased_checkpoints_stay", campaign=name, error=str(error))
+                failed = error
+        if failed is not None:
+            raise failed
+
+    async def settle(self, campaign: Learned) -> bool:
+        """Settle some of what is due, if this process holds the lease; return whether more is due.
+
+        Only within a turn, or between turns.
+        """
+        now = self._clock.now()
+        oldest = self._ledger.oldest_due_service_us(campaign.id)
+        shown_us = self._ledger.clocks(campaign.id, now).shown.service_us
+        lag_us = 0 if oldest is None else max(0, shown_us - oldest)
+        self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
+        self._lags_us[campaign.id] = lag_us
+        token = self._lease.token
+        if not token or oldest is None or oldest > shown_us:
+            return False
+        _, last = self._ledger.sequences(campaign.id)  # nobody settles between, or the token is refused
+        settling = self._ledger.settle(
+            campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
+        )
+        try:
+            settled = await or_later(settling, lambda later: self._count_settled(campaign.id, last, later))
+        except LeaseLost:
+            self._lease.lost()
+            return False
+        self._count_settled(campaign.id, last, settled)
+        return settled.more
+
+    def _count_settled(self, campaign: str, last: int, settled: Settled) -> None:
+        """Know what this process settled above the sequence `last`, which it read before."""
+        _, before = self._own.uncounted(campaign)  # later, where one came about that nobody waited for
+        after = max(last, before)
+        self._own.settled(campaign, after, after + settled.settled)
+        if settled.expired:
+            self._metrics.expired(campaign, settled.expired)
+
+    async def _settle_unserved(self, campaign: str) -> None:
+        """End what is due of a campaign that is not served, by the rules stored with its decisions.
+
+        Those that wait for an activation expire in time, what was shown settles once the campaign is away too
+        long; it is learned when the campaign comes back.
+        """
+        for _ in range(_UNSERVED_BATCHES_MAX):
+            await self._renew()
+            now, rows = self._clock.now(), self._limits.settle_batch_rows_max
+            due_us = self._ledger.oldest_due_service_us(campaign)
+            waiting_us = self._ledger.clocks(campaign, now).waiting.service_us  # the later of its clocks
+            if not self._lease.token or due_us is None or due_us > waiting_us:
+                return
+            try:
+                settled = await self._ledger.settle(campaign, None, rows, now, self._lease.token)
+            except LeaseLost:
+                self._lease.lost()
+                return
+            if settled.expired:
+                self._metrics.expired(campaign, settled.expired)
+            if not settled.more:
+                return
+            await asyncio.sleep(0)
+
+    async def learn(self, campaign: Learned) -> None:
+        """Learn what settled since, counting what this process settled.
+
+        A stand-in learns nothing, and what settles is counted all the same. Only within a turn, or between
+        turns.
+        """
+        if campaign.model.stand_in:
+            await self._count(campaign)
+            return
+        await catch_up(
+            campaign.id,
+            campaign.model,
+            ledger=self._ledger,
+            limits=self._limits,
+            on_learned=self._own.learned,
+            on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
+            hurry=self._lags_us.get(campaign.id, 0) >= self._limits.learn_hurry_lag_s * 1e6,
+        )
+        self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+
+    async def _count(self, campaign: Learned) -> None:
+        """Count what this process settled, though the model does not learn it."""
+        while True:
+            after, last = self._own.uncounted(campaign.id)
+            rows = self._ledger.settlements(campaign.id, after, _ROWS) if after < last else []
+            if not rows:
+                break
+            for row in rows:
+                self._own.learned(row, campaign.model.teaches(row))
+            await asyncio.sleep(0)
+        self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+
+    def _checkpoint_due(self, campaign: Learned) -> bool:
+        key = (campaign.id, campaign.model.lineage)
+        sequence, at = self._saved.get(key, (0, 0.0))
+        behind = campaign.model.sequence - sequence
+        if behind > 0 and monotonic() - at >= self._limits.checkpoint_every_s:
+            return True
+        return behind >= self._limits.checkpoint_every_settlements and key not in self._unsaved
+
+    async def _purge(self, campaigns: Sequence[Learned]) -> None:
+        """Forget decisions that ended and are older than the retention, but those a checkpoint needs.
+
+        A model that is behind is about to be learned anew, from the first settlement on.
+        """
+        now = self._clock.now()
+        before_us = now.steady_us - int(self._limits.retention_s * 1e6)
+        keep_after = {
+            campaign.id: 0
+            if self._is_behind(campaign)
+            else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
+            for campaign in campaigns
+        }
+        for name in self._ledger.campaigns():
+            keep = keep_after.get(name, _SERVED_NO_MORE)
+            rows = self._limits.purge_batch_rows_max
+            await self._purge_by_batches(partial(self._ledger.purge, name, before_us, keep, rows, now))
+
+    async def _purge_customers(self) -> None:
+        """Forget what happened to customers longer ago than a rule may look back."""
+        now, limits = self._clock.now(), self._limits
+        events_before_us = now.steady_us - int(limits.retention_s * 1e6)
+        exposures_before_us = now.steady_us - int(limits.exposures_kept_s * 1e6)
+        rows = limits.purge_batch_rows_max
+        await self._purge_by_batches(
+            partial(self._customers.purge_customers, events_before_us, exposures_before_us, rows, now)
+        )
+
+    async def _purge_by_batches(self, purge: Callable[[], Awaitable[int]]) -> None:
+        """Remove batch after batch until nothing is left, or the lease is lost."""
+        await self._renew()
+        while self._lease.token and await purge():
+            await asyncio.sleep(0)
+            await self._renew()

@@ -1,0 +1,290 @@
+"""The Customers port in memory, beside the decisions it shares them with.
+
+What holds: the same promises as of the file, each call at once and whole. It is the plainest way to read
+what each call means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count, takewhile
+
+from tilbud.domain.clock import Now
+from tilbud.domain.context import Consent
+from tilbud.domain.customer.customer import (
+    UNKNOWN_CUSTOMER,
+    Customer,
+    CustomerEvent,
+    CustomerEventStatus,
+    CustomerKey,
+    Happened,
+    Profile,
+    resolve_consent,
+    withdraws,
+    without_personal,
+)
+from tilbud.domain.decision.records import Decision, State
+from tilbud.domain.errors import CustomerErased, IdReused
+from tilbud.domain.limits import Limits
+from tilbud.ledger import customer_rows as rows
+from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, RESERVED_US, ExportRow, Place
+from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
+from tilbud.ledger.ports import Erased, EventResult, ExportPage
+from tilbud.ledger.sqlite.rows import erased_settlement
+
+
+class MemoryCustomers:
+    """Customers without a file, for the ledger that is built on it."""
+
+    def __init__(self, *, limits: Limits) -> None:
+        self._limits = limits
+        self._campaigns: dict[str, Campaign] = {}
+        self._kept: dict[CustomerKey, Kept] = {}
+        self._numbers = count(1)  # of decisions, customers and events
+        self._decisions = 0
+
+    def _commit(self, now: Now) -> None:
+        raise NotImplementedError
+
+    # Reading
+
+    def customer(self, key: CustomerKey) -> Customer:
+        """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
+        kept = self._kept.get(key)
+        return kept.customer() if kept else UNKNOWN_CUSTOMER
+
+    def happened(self, number: int, campaign: str) -> Happened:
+        """Return when each event last happened, and each outcome of an offer of the campaign."""
+        of_campaign = f"{OUTCOME}{campaign}:"
+        events: dict[str, int] = {}
+        outcomes: dict[tuple[str, str], int] = {}
+        for what, time_us in self._numbered(number).latest.items():
+            if what.startswith(EVENT):
+                events[what.removeprefix(EVENT)] = time_us
+            elif what.startswith(of_campaign):
+                offer_id, _, outcome = what.removeprefix(of_campaign).partition(":")
+                outcomes[offer_id, outcome] = time_us
+        return Happened(events, outcomes)
+
+    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
+        """Return how often a customer was exposed under each (scope, since), counted to the limit."""
+        exposures = self._numbered(number).exposures
+        counted = [
+            sum(scope == asked and time_us > since_us for (_, scope, _), time_us in exposures.items())
+            for asked, since_us in scopes
+        ]
+        return [min(each, self._limits.cap_times_max) for each in counted]
+
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
+        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
+        entry = self._numbered(number).sticky.get(campaign)
+        if entry is None or self._campaigns[campaign].entries.get(entry.decision.decision_id) is not entry:
+            return None
+        unseen = {State.VOID, State.EXPIRED} if pending else {State.VOID, State.EXPIRED, State.PENDING}
+        return None if entry.window.state in unseen else entry.decision
+
+    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
+        kind, place = rows.parse_token(after) if after else ("", ())
+        kept = self._kept.get(key)
+        if kept is None:
+            return ExportPage((), "")
+        kinds = list(rows.kinds_from(kind)) if kind else list(rows.KINDS)
+        return rows.page(
+            (
+                each
+                for each in self._exported(kept)
+                if each[0] in kinds and (each[0] != kind or each[1] > place)
+            ),
+            limit,
+            bytes_max,
+        )
+
+    def _numbered(self, number: int) -> Kept:
+        return next((each for each in self._kept.values() if each.number == number), Kept(0, b"", 0))
+
+    def _exported(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
+        """Go through a customer's rows, with their kinds and places."""
+        yield "customer", (), rows.customer_row(kept.customer(), kept.erased_us)
+        for event_id, (number, event, time_us) in kept.events.items():
+            yield "event", (number,), rows.event_row(event_id, event, time_us)
+        for what, time_us in sorted(kept.latest.items()):
+            yield "last", (what,), rows.latest_row(what, time_us)
+        for (number, scope, again), time_us in sorted(kept.exposures.items()):
+            yield "exposure", (number, scope, again), rows.exposure_row(scope, time_us)
+        yield from self._exported_decisions(kept)
+
+    def _exported_decisions(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
+        for number, entry in kept.entries.items():
+            yield "decision", (number,), rows.decision_export(entry.decision, entry.window.state)
+        for number, entry in kept.entries.items():
+            of = entry.decision.campaign, entry.decision.decision_id
+            for key, (outcome, status) in sorted(entry.received.items()):
+                yield "outcome", (number, key), rows.outcome_row(*of, outcome, status)
+        for number, entry in kept.entries.items():
+            if entry.sequence:
+                settlement = self._campaigns[entry.decision.campaign].settlements[entry.sequence]
+                yield (
+                    "settlement",
+                    (number,),
+                    rows.settlement_row(
+                        settlement.campaign,
+                        settlement.decision_id,
+                        settlement.sequence,
+                        settlement.reward,
+                        settlement.settled_us,
+                        clipped=settlement.clipped,
+                    ),
+                )
+        for number, entry in kept.entries.items():
+            repeats = self._campaigns[entry.decision.campaign].repeats
+            for decision_id, repeat in sorted(repeats.items()):
+                if repeat.stands_for == entry.decision.decision_id:
+                    row = rows.repeat_row(repeat.campaign, decision_id, repeat.stands_for, repeat.payload)
+                    yield "repeat", (number, decision_id), row
+
+    # Profiles
+
+    async def update_customer(
+        self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
+    ) -> Profile:
+        """Replace a profile by `change` of it."""
+        self._commit(now)
+        before = self.customer(key)
+        after = change(before)
+        if before.erased and after.consent is not Consent.GRANTED:
+            raise CustomerErased
+        withdrawn = withdraws(before.profile.consent, after.consent)
+        if withdrawn:
+            after = without_personal(after)
+        after = replace(after, updated_us=now.wall_us, changes=before.profile.changes + 1)
+        kept = self._known(key, now)
+        if withdrawn:
+            self._end_open(kept)
+            kept.forgotten = next(self._numbers)
+            for forgotten in (kept.events, kept.latest, kept.sticky):
+                forgotten.clear()
+        kept.version += 1
+        kept.profile, kept.erased_us = after, None
+        self._see(kept, now)
+        return after
+
+    def _known(self, key: CustomerKey, now: Now) -> Kept:
+        """Return a customer, made known where they are not."""
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = Kept(next(self._numbers), key, now.steady_us)
+        return kept
+
+    def _see(self, kept: Kept, now: Now) -> None:
+        """Remember that a customer was there."""
+        kept.seen(now, int(self._limits.exposures_kept_s * 1e6))
+
+    def _end_open(self, kept: Kept) -> None:
+        """Void a customer's open decisions; what was shown goes on counting."""
+        for entry in kept.entries.values():
+            state = entry.window.state
+            if state in OPEN:
+                campaign = self._campaigns[entry.decision.campaign]
+                campaign.end(entry, State.VOID, shown=state is State.ACTIVE)
+
+    # Events
+
+    async def receive_events(self, events: Sequence[CustomerEvent], now: Now) -> list[EventResult]:
+        """Store events; return what each met."""
+        self._commit(now)
+        return [self._receive_event(event, now) for event in events]
+
+    def _receive_event(self, event: CustomerEvent, now: Now) -> EventResult:
+        customer = self.customer(event.customer)
+        if customer.erased:
+            return CustomerErased()
+        if resolve_consent(event.consent, customer) is not Consent.GRANTED:
+            return CustomerEventStatus.NO_CONSENT
+        kept = self._known(event.customer, now)
+        if event.event_id in kept.events:
+            same = kept.events[event.event_id][1] == event.event
+            return CustomerEventStatus.DUPLICATE if same else IdReused("event_id", event.event_id)
+        mark = rows.event_mark(event.event)
+        different = {each for each in kept.latest if each.startswith(EVENT)} | {mark}
+        if mark not in kept.latest and len(different) > self._limits.customer_events_max:
+            return rows.one_event_too_many(self._limits)
+        kept.events[event.event_id] = (next(self._numbers), event.event, event.occurred_us)
+        kept.remember(mark, event.occurred_us)
+        self._see(kept, now)
+        return CustomerEventStatus.ACCEPTED
+
+    # Erasure
+
+    async def erase(self, key: CustomerKey, now: Now) -> Erased:
+        """Remove every row about a customer but a tombstone."""
+        self._commit(now)
+        stranger = key not in self._kept
+        known = not stranger and self._kept[key].erased_us is None
+        kept = self._known(key, now)
+        gone = sum(1 for _ in self._exported(kept)) if known else 0
+        self._end_open(kept)
+        learned = {
+            rows.exposed_campaign(scope)
+            for number, scope, _ in kept.exposures
+            if scope.startswith(OFFER) and number not in kept.entries  # purged since
+        }
+        for entry in list(kept.entries.values()):
+            campaign = self._campaigns[entry.decision.campaign]
+            if entry.sequence:
+                campaign.settlements[entry.sequence] = erased_settlement(
+                    entry.decision.campaign, entry.sequence
+                )
+                learned.add(entry.decision.campaign)
+            campaign.remove(entry.decision.decision_id)
+            self._decisions -= 1
+        for name in learned:
+            self._campaigns[name].erasures += 1
+        self._kept[key] = Kept(
+            kept.number, key, now.steady_us, version=kept.version + 1, erased_us=now.wall_us
+        )
+        return Erased(gone, tuple(sorted(learned)), stranger=stranger)
+
+    # Keeping
+
+    async def purge_customers(
+        self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
+    ) -> int:
+        """Remove old events and exposures, as they came, then customers of whom nothing is left."""
+        self._commit(now)
+        events = sorted(
+            (number, time_us, event_id, kept)
+            for kept in self._kept.values()
+            for event_id, (number, _, time_us) in kept.events.items()
+            if time_us <= now.steady_us
+        )
+        old_events = list(takewhile(lambda each: each[1] < events_before_us, events[:limit]))
+        for _, _, event_id, kept in old_events:
+            del kept.events[event_id]
+        limit -= len(old_events)
+        exposures = sorted(
+            (*place, kept.age_us(place), kept)
+            for kept in self._kept.values()
+            for place, time_us in kept.exposures.items()
+            if time_us <= now.steady_us or time_us == RESERVED_US
+        )
+        old_exposures = list(takewhile(lambda each: each[3] < exposures_before_us, exposures[:limit]))
+        for number, scope, again, _, kept in old_exposures:
+            del kept.exposures[number, scope, again]
+        limit -= len(old_exposures)
+        left = sorted((each for each in self._kept.values() if _left(each)), key=lambda each: each.seen_us)
+        seen_before_us = min(events_before_us, exposures_before_us)
+        gone = [each for each in left if each.seen_us < seen_before_us][:limit]
+        for each in gone:
+            del self._kept[each.key]
+        return len(old_events) + len(old_exposures) + len(gone)
+
+
+def _left(kept: Kept) -> bool:
+    """Say whether nothing of a customer is left."""
+    return (
+        kept.profile is None
+        and kept.erased_us is None
+        and not (kept.entries or kept.exposures or kept.events)
+    )

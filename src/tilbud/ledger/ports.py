@@ -1,0 +1,424 @@
+"""The ports Ledger and Customers: what durable truth must do, whatever stores it.
+
+What holds, of every adapter (tests/contract/ proves it):
+ * A row has one writer: of two appends under one id, one is stored and both see it.
+ * What an awaited call returned is durable as `Durability` says; what failed left nothing, unless it is
+   StillCommitting.
+ * Each campaign's settlements are numbered 1, 2, 3, … without gaps, in order of (due, recorded).
+ * Settling and its sequence, receiving an outcome and its effect, are one transaction each.
+ * Of all processes one settles, the holder of the lease; who has lost it settles nothing, even unawares.
+ * A decision for a customer is stored with its exposures, and only while the customer is as it was decided
+   on: caps hold across processes.
+ * A pause, a profile, an erasure count for every read after they were acknowledged.
+ * Rows are handed to a writer in bounded numbers; where it is full, calls fail at once with
+   Overloaded. A failed commit is LedgerUnavailable.
+
+Writes are coroutines, for the loop that called `start`. Reads are plain, take microseconds, and see
+every write that was acknowledged before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from tilbud.domain.clock import Clocks, Now
+from tilbud.domain.customer.customer import (
+    Customer,
+    CustomerEvent,
+    CustomerEventStatus,
+    CustomerKey,
+    Happened,
+    Profile,
+)
+from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.records import Contact, Decision, Repeat, Settlement, Text
+from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.errors import (
+    CustomerErased,
+    DecisionExpired,
+    IdReused,
+    InvalidField,
+    LedgerUnavailable,
+    TooManyOutcomes,
+    UnknownDecision,
+)
+from tilbud.domain.pauses import Pause
+
+Result = TypeVar("Result")
+
+
+class StillCommitting(LedgerUnavailable):
+    """A commit does not come back and is not waited for any longer; it may come about yet.
+
+    `later` is its result then.
+    """
+
+    def __init__(self, message: str, later: asyncio.Future[Any]) -> None:
+        super().__init__(message)
+        self.later = later
+
+
+async def or_later(call: Awaitable[Result], count: Callable[[Result], object]) -> Result:
+    """Return a call's result; one that comes about when nobody waits any longer is given to `count`.
+
+    Else the ledger would have what no metric has: who repeats the call is told that it was there before.
+    """
+    try:
+        return await call
+    except StillCommitting as error:
+        error.later.add_done_callback(lambda later: count(later.result()))
+        raise
+
+
+class Durability(StrEnum):
+    """What acknowledged rows survive: the end of the process, or also the loss of power."""
+
+    PROCESS = "process"
+    POWER = "power"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A deferred decision's offer was shown."""
+
+    campaign: str
+    decision_id: str
+    shown_offer_id: str  # "": the decision's own
+    rules: DecisionRules | None  # the served campaign's, for a decision without its own; None: not served
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """The decision's window; `deadline_us` is wall time, None where the decision is void.
+
+    `held` is how many held outcomes count from now on; 0 when the activation was a repeat.
+    """
+
+    deadline_us: int | None
+    repeated: bool
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One turn of settling: how many decisions settled and expired, and whether more are due."""
+
+    settled: int
+    expired: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerInfo:
+    """What the ledger remembers across restarts, apart from rows."""
+
+    draw_key: bytes  # 32 random bytes made with the ledger; keys draws, splits and fingerprints
+    served_service_us: int  # the service clock at the last commit, or shortly before it
+    steady_us: int | None = None  # the steady clock then; None: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPage:
+    """Rows about one customer, as plain values with their "kind"; `more` is where the next page begins."""
+
+    rows: tuple[Mapping[str, object], ...]
+    more: str  # "": this is the last page
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure removed, and the campaigns whose models had learned some of it."""
+
+    rows: int
+    campaigns: tuple[str, ...]
+    stranger: bool = False  # nothing was kept of them, not even a tombstone
+
+
+EventResult = CustomerEventStatus | IdReused | CustomerErased | InvalidField
+
+
+@dataclass(frozen=True, slots=True)
+class Showed:
+    """What an outcome met that first activated its decision, and that activation."""
+
+    status: OutcomeStatus
+    activated: Activated
+
+
+ReceiveResult = OutcomeStatus | Showed | UnknownDecision | IdReused | InvalidField | TooManyOutcomes
+ActivateResult = Activated | UnknownDecision | DecisionExpired
+
+
+class LedgerReading(Protocol):
+    """What can be read of the record, also beside the service that writes it."""
+
+    def find(self, campaign: str, decision_id: str) -> Decision | None:
+        """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
+        ...
+
+    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+        """Return settlements with sequence > `after`, in order."""
+        ...
+
+    def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
+
+        Where all of them were purged it is the empty run after the last: (last + 1, last).
+        """
+        ...
+
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
+
+        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
+        """
+        ...
+
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off, also those whose time is over."""
+        ...
+
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off, also those whose time is over."""
+        ...
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
+        ...
+
+    def campaigns(self) -> list[str]:
+        """Return every campaign the ledger has rows of, served or not."""
+        ...
+
+    def pending(self, campaign: str) -> int:
+        """Return how many decisions wait for activation or settlement."""
+        ...
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many decisions are open, of each campaign that has any, served or not."""
+        ...
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return what the campaign's clocks say at `now` of the service's; they differ while it is away."""
+        ...
+
+    def oldest_due_service_us(self, campaign: str) -> int | None:
+        """Return when the next decision settles or expires, on the campaign's clocks."""
+        ...
+
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""
+        ...
+
+
+class Ledger(LedgerReading, Protocol):
+    """The durable record of decisions, outcomes and settlements."""
+
+    async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
+        """Open the store for the running loop; `observe_commit(seconds, rows)` after each commit.
+
+        No rows: the commit failed. `observe_commit` may be called from another thread. Raises
+        LedgerInvalid where a newer version wrote the data, or it is damaged.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Commit what was handed over, then close. Safe to call twice."""
+        ...
+
+    async def record(
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+    ) -> list[Decision | None]:
+        """Store decisions; for each return the stored one: itself, or the earlier one of that id.
+
+        `contacts` (none, or one for each decision) says what a decision of a customer means for them. Where
+        the customer's version is no longer the contact's, or they are erased, nothing of that decision is
+        stored and None is returned: decide again. A contact makes the customer known and changes its
+        version, and its exposures count from now. Those of a deferred decision are reserved: they count
+        whatever the time until its activation, then from that, and are released where it expires or is
+        void. An id that stands for an earlier decision (see `repeat`) is taken. All of one call are one
+        transaction.
+        """
+        ...
+
+    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Let ids stand for earlier decisions; return what `find` returns for each from now on.
+
+        Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
+        that is gone, void or expired, or where the customer's version is not the contact's: decide again.
+        The scopes of the contact count once more; only then the version changes.
+        """
+        ...
+
+    async def pause(self, pause: Pause, now: Now) -> None:
+        """Switch an offer, or a campaign, off; replaces an earlier pause of it. Those that are over go."""
+        ...
+
+    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
+        ...
+
+    async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
+        """Store outcomes, each by `domain.rewards.receive`; known ones are DUPLICATE or IdReused.
+
+        An outcome is worth what the rules say that its decision was made with; one they do not declare what
+        it says itself (`weight`), or it is InvalidField ("outcome"). A new one that they say `shows` first
+        activates a decision that waits for it, with the offer drawn: Showed. Unknown decisions store nothing,
+        nor do those without rules in a campaign that is not served (no `weight` either). A new outcome of a
+        customer's decision is also when it last `happened` to its offer, whatever it met here. An outcome
+        that `ends_now` makes its decision due at once; held ones do so when the decision is activated. A new
+        one beyond `limits.outcomes_max` of its decision is TooManyOutcomes, and not stored.
+        """
+        ...
+
+    async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
+        """Open the window of deferred decisions, void those whose offer was not the one shown.
+
+        By the rules the decision was made with, else the activation's; without either it is UnknownDecision.
+        A repeat, and a decision that was never deferred, returns its window unchanged. Until it
+        settles, a decision of which another offer was shown is void, whichever report came first.
+        """
+        ...
+
+    async def lease(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew the lease to settle until a service time (µs); return its token, 0: another has it.
+
+        Another's is free once it has run out at `now`. The same holder renews its own under the same token,
+        also when it ran out, unless somebody took it meanwhile; each change of holder raises the token by
+        one. Holders are told apart by name: no two processes may have the same. All of them must read one
+        service clock.
+        """
+        ...
+
+    async def release(self, token: int, now: Now) -> None:
+        """Give the lease up at once, if it is still this token's."""
+        ...
+
+    async def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these campaigns go from now on, and those of all others stand.
+
+        A campaign that comes back after less than `limits.campaign_away_max_s` finds its deadlines moved by
+        the time it was away; those of another go on after that time, so that nothing waits for ever.
+        Decisions that wait for their activation expire in time all the same, and can be activated.
+        """
+        ...
+
+    async def settle(
+        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
+    ) -> Settled:
+        """Settle up to `limit` active decisions that are due, in order; expire pending ones.
+
+        Each by the rules it was made with; `rules` are for those recorded before any were kept. Where there
+        are none either (None: the campaign is not served), such a decision is void, counted as expired.
+
+        Raises LeaseLost, and settles nothing, where `token` is not the lease's current one.
+        """
+        ...
+
+    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules; it may read them all, in a thread."""
+        ...
+
+    async def touch(self, now: Now) -> None:
+        """Remember the service clock; proves that the ledger can commit."""
+        ...
+
+    async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
+        """Remove up to `limit` decisions that ended, decided before `before_us`; return how many.
+
+        Where they have many outcomes or repeats it may be some of those alone, and their number: 0 says that
+        nothing is left to remove.
+        `before_us` is on the steady clock; a decision must be as old on the service clock too, and one that
+        is dated later than now need only be old on that.
+        With their outcomes, and their settlements, of which those above sequence `keep_after` stay
+        (a checkpoint still needs them), as do their decisions. Settled decisions go in order of
+        sequence, so that what is retained has no gaps, others as recorded: the first that is too
+        young keeps those behind it until it is old enough.
+        """
+        ...
+
+
+class CustomersReading(Protocol):
+    """What can be read of customers. Every read costs the same whatever a customer's history."""
+
+    def customer(self, key: CustomerKey) -> Customer:
+        """Return what is known; UNKNOWN_CUSTOMER where nothing is.
+
+        Read it before the rest: what is newer than its version is caught when the decision is recorded.
+        """
+        ...
+
+    def happened(self, number: int, campaign: str) -> Happened:
+        """Return when each event last happened, and each outcome of an offer of the campaign."""
+        ...
+
+    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
+        """Return how often a customer was exposed under each (scope, since: wall clock, µs, exclusive).
+
+        Counted are at most `limits.cap_times_max` of a scope.
+        """
+        ...
+
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
+        """Return the customer's last sticky decision in the campaign that is neither void nor expired.
+
+        One that waits for its activation only where `pending` says so: nobody may ever activate it.
+        """
+        ...
+
+    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer: at most `limit`, and about `bytes_max` of JSON, but at least one.
+
+        `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
+        """
+        ...
+
+
+class Customers(CustomersReading, Protocol):
+    """The durable record of customers, beside the Ledger and in the same transactions."""
+
+    async def update_customer(
+        self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
+    ) -> Profile:
+        """Replace a profile by `change` of it, within one transaction; return what is stored.
+
+        What `change` raises is raised, and nothing is stored; it may be called more than once, and not in
+        the loop's thread. `updated_us` and `changes` are set here. A change that takes consent back
+        (`domain.customers.withdraws`) voids the customer's open decisions, in every campaign, releases what
+        was reserved by those that were not shown yet, and removes events and what happened. One that grants
+        consent lifts a tombstone. The version changes.
+        """
+        ...
+
+    async def receive_events(self, events: Sequence[CustomerEvent], now: Now) -> list[EventResult]:
+        """Store events where the consent that counts (`resolve_consent`) is GRANTED; return what each met.
+
+        An event id that is known is DUPLICATE, or IdReused where it was another event. An event that makes
+        more than `limits.customer_events_max` different ones of a customer is InvalidField ("event").
+        Events that come late do not make what last happened older.
+        """
+        ...
+
+    async def erase(self, key: CustomerKey, now: Now) -> Erased:
+        """Remove every row about a customer, and leave a tombstone under the key, also of one unknown.
+
+        A settlement keeps its place in the order and nothing else. When it returns, the file and its log
+        hold no copy of what was removed, unless someone who reads held the log for seconds: then it
+        is emptied once they are done.
+        """
+        ...
+
+    async def purge_customers(
+        self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
+    ) -> int:
+        """Remove up to `limit` old rows of customers; return how many.
+
+        Those are events and exposures from before these times on the steady clock, and customers without a
+        profile or tombstone to whom nothing happened since either. When something last happened is kept with
+        the customer.
+        """
+        ...

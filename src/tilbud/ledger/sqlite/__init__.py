@@ -1,0 +1,19 @@
+"""The ledger in one SQLite file, for one process or several on one machine.
+
+adapter.py      both ports over what follows
+
+Writing, in one thread
+writer.py       many calls to a commit           transaction.py     a batch as one transaction
+decisions.py    what a call does in it           exposures.py       what a decision means for its customer
+customers.py    profiles, events, erasure        retention.py       what is removed when it is old
+lease.py        who settles                      interned.py        texts that many decisions share
+rows.py, packing.py    decisions as rows
+
+Reading, on the loop
+reader.py, customers_reader.py on reading_file.py          pause_cache.py     who is paused, without a read
+
+The file
+schema.py       tables and migrations            wal.py             keeps the log short
+opening_check.py, same_file.py, acknowledged.py, condition.py    whether it is what it should be
+service_clock.py   runs while somebody commits   snapshot.py        a copy at one moment
+"""

@@ -1,0 +1,238 @@
+"""What can be read of customers in a ledger's file.
+
+What holds: each read a decision needs is one statement, and costs the same whatever the customer's
+history: it looks for names and counts to a limit. An export reads as far as its page goes, at one moment.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tilbud.domain.customer.customer import (
+    NO_PROFILE,
+    UNKNOWN_CUSTOMER,
+    Customer,
+    CustomerKey,
+    Happened,
+    Profile,
+)
+from tilbud.domain.decision.records import Decision, State
+from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
+from tilbud.domain.limits import Limits
+from tilbud.ledger import customer_rows as rows
+from tilbud.ledger.customer_rows import EVENT, OUTCOME, ExportRow, Place
+from tilbud.ledger.ports import ExportPage
+from tilbud.ledger.sqlite.reading_file import ReadingFile
+from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
+
+CUSTOMER = "SELECT no, version, erased_us, profile FROM customers WHERE key = ?"
+_HAPPENED = (
+    "SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ? "
+    "UNION ALL SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ?"
+)
+_COUNTED = (
+    "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ? AND scope = ? AND time_us > ? "
+    "LIMIT ?))"
+)
+_EVERY_EXPOSURE = "SELECT scope, time_us FROM exposures WHERE customer_no = ? LIMIT ?"
+_SCOPES_AT_ONCE_MAX = 32
+_SCOPES_FEW = 8
+_EXPOSURES_FEW = 256
+_LAST_STICKY = (
+    f"SELECT {STORED_DECISION} FROM latest l JOIN decisions d ON d.no = l.decision_no "  # noqa: S608
+    "JOIN windows w ON w.decision_no = d.no WHERE l.customer_no = ? AND l.what = ? "
+    f"AND w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    """How the rows of one kind are read.
+
+    The statement takes the customer's number and a place; `start` comes before every place, and a row
+    begins with its own.
+    """
+
+    statement: str
+    start: Place
+    row: Callable[[Sequence[Any], Reading], ExportRow]
+
+
+_OF_DECISIONS = "FROM decisions d JOIN campaigns c ON c.no = d.campaign_no"
+_EXPORTED: dict[str, _Exported] = {
+    "event": _Exported(
+        "SELECT no, event_id, event, time_us FROM events WHERE customer_no = ? AND no > ? ORDER BY no",
+        (0,),
+        lambda row, _: rows.event_row(*row),
+    ),
+    "last": _Exported(
+        "SELECT what, what, time_us FROM latest WHERE customer_no = ? AND what > ? ORDER BY what",
+        ("",),
+        lambda row, _: rows.latest_row(*row),
+    ),
+    "exposure": _Exported(
+        "SELECT decision_no, scope, again, scope, time_us FROM exposures WHERE customer_no = ? "
+        "AND (decision_no, scope, again) > (?, ?, ?) ORDER BY decision_no, scope, again",
+        (0, "", 0),
+        lambda row, _: rows.exposure_row(*row),
+    ),
+    "decision": _Exported(
+        f"SELECT d.no, c.id, w.state, {STORED_DECISION} {_OF_DECISIONS} "
+        "JOIN windows w ON w.decision_no = d.no WHERE d.customer_no = ? AND d.no > ? ORDER BY d.no",
+        (0,),
+        lambda row, records: rows.decision_export(records.decision(row[0], tuple(row[2:])), State(row[1])),
+    ),
+    "outcome": _Exported(
+        "SELECT d.no, o.key, c.id, d.decision_id, o.outcome, o.value, o.time_us, o.key, o.status "
+        f"{_OF_DECISIONS} JOIN outcomes o ON o.decision_no = d.no "
+        "WHERE d.customer_no = ? AND (d.no, o.key) > (?, ?) ORDER BY d.no, o.key",
+        (0, ""),
+        lambda row, _: rows.outcome_row(row[0], row[1], CountedOutcome(*row[2:6]), OutcomeStatus(row[6])),
+    ),
+    "settlement": _Exported(
+        "SELECT d.no, c.id, d.decision_id, s.sequence, s.reward, s.settled_us, s.clipped "
+        f"{_OF_DECISIONS} JOIN settlements s ON s.decision_no = d.no "
+        "WHERE d.customer_no = ? AND d.no > ? ORDER BY d.no",
+        (0,),
+        lambda row, _: rows.settlement_row(*row[:-1], clipped=bool(row[-1])),
+    ),
+    "repeat": _Exported(
+        "SELECT d.no, r.decision_id, c.id, r.decision_id, d.decision_id, r.payload "
+        f"{_OF_DECISIONS} JOIN repeats r ON r.decision_no = d.no "
+        "WHERE d.customer_no = ? AND (d.no, r.decision_id) > (?, ?) ORDER BY d.no, r.decision_id",
+        (0, ""),
+        lambda row, records: rows.repeat_row(
+            row[0], row[1], row[2], None if row[3] is None else records.text(row[3])
+        ),
+    ),
+}
+
+
+def customer_of(row: Sequence[Any] | None) -> Customer:
+    """Return the customer of a row of CUSTOMER; UNKNOWN_CUSTOMER where there is none."""
+    if row is None:
+        return UNKNOWN_CUSTOMER
+    no, version, erased_us, profile = row
+    return Customer(
+        no, version, erased_us is not None, NO_PROFILE if profile is None else rows.parse_profile(profile)
+    )
+
+
+class SqliteCustomersReading(ReadingFile):
+    """Reads customers of the file at `path`."""
+
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        super().__init__(path, limits=limits)
+        self._profiles: dict[int, tuple[str, Profile]] = {}  # what was read last, and the text it stands for
+
+    def customer(self, key: CustomerKey) -> Customer:
+        """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
+        with self._reads() as (reading, _):
+            row = reading.execute(CUSTOMER, (key,)).fetchone()
+        if row is None:
+            return UNKNOWN_CUSTOMER
+        number, version, erased_us, text = row
+        return Customer(number, version, erased_us is not None, self._profile(number, text))
+
+    def _profile(self, number: int, text: str | None) -> Profile:
+        """Return a profile, parsed anew only where it changed; nothing is kept of who has none any more."""
+        if text is None:
+            self._profiles.pop(number, None)
+            return NO_PROFILE
+        known = self._profiles.get(number)
+        if known is not None and known[0] == text:
+            return known[1]
+        if len(self._profiles) >= self._limits.profile_cache_entries_max:
+            self._profiles.clear()
+        profile = rows.parse_profile(text)
+        self._profiles[number] = (text, profile)
+        return profile
+
+    def happened(self, number: int, campaign: str) -> Happened:
+        """Return when each event last happened, and each outcome of an offer of the campaign."""
+        of_campaign = f"{OUTCOME}{campaign}:"
+        places = (number, *rows.span(EVENT), number, *rows.span(of_campaign))
+        events: dict[str, int] = {}
+        outcomes: dict[tuple[str, str], int] = {}
+        with self._reads() as (reading, _):
+            for what, time_us in reading.execute(_HAPPENED, places).fetchall():
+                if what.startswith(EVENT):
+                    events[what[len(EVENT) :]] = time_us
+                else:
+                    offer_id, _, outcome = what[len(of_campaign) :].partition(":")
+                    outcomes[offer_id, outcome] = time_us
+        return Happened(events, outcomes)
+
+    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
+        """Return how often a customer was exposed under each (scope, since), counted to the limit.
+
+        Under many, one who was exposed seldom is read whole: a hundred counts took a millisecond.
+        """
+        counts: list[int] = []
+        most = self._limits.cap_times_max
+        with self._reads() as (reading, _):
+            if len(scopes) > _SCOPES_FEW:
+                every = reading.execute(_EVERY_EXPOSURE, (number, _EXPOSURES_FEW + 1)).fetchall()
+                if len(every) <= _EXPOSURES_FEW:
+                    return _counted(every, scopes, self._limits.cap_times_max)
+            for start in range(0, len(scopes), _SCOPES_AT_ONCE_MAX):
+                some = scopes[start : start + _SCOPES_AT_ONCE_MAX]
+                asked = [value for scope, since_us in some for value in (number, scope, since_us, most)]
+                counts += reading.execute(_counting(len(some)), asked).fetchone()
+        return counts
+
+    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
+        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
+        with self._reads() as (reading, records):
+            row = reading.execute(_LAST_STICKY, (number, rows.sticky_mark(campaign), pending)).fetchone()
+            return records.decision(campaign, row) if row else None
+
+    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
+        kind, place = rows.parse_token(after) if after else ("", ())
+        with self._reads_one_moment() as (reading, records):
+            found = reading.execute(CUSTOMER, (key,)).fetchone()
+            if found is None:
+                return ExportPage((), "")
+            return rows.page(_exported(reading, records, found, kind, place), limit, bytes_max)
+
+
+def _exported(
+    reading: sqlite3.Connection, records: Reading, found: Sequence[Any], kind: str, place: Place
+) -> Iterator[tuple[str, Place, ExportRow]]:
+    """Go through a customer's rows, with their kinds and places, from the one after a place."""
+    if not kind:
+        yield "customer", (), rows.customer_row(customer_of(found), found[2])
+        kind = "customer"
+    for each in rows.kinds_from(kind):
+        if each == "customer":
+            continue
+        exported = _EXPORTED[each]
+        start = place if each == kind else exported.start
+        length = len(start)
+        with closing(reading.execute(exported.statement, (found[0], *start))) as stored:
+            for row in stored:
+                yield each, row[:length], exported.row(row[length:], records)
+
+
+def _counted(exposures: Sequence[tuple[str, int]], scopes: Sequence[tuple[str, int]], most: int) -> list[int]:
+    """Return how many exposures there were under each (scope, since), of them all; at most `most`."""
+    times: dict[str, list[int]] = {}
+    for scope, time_us in exposures:
+        times.setdefault(scope, []).append(time_us)
+    return [
+        min(most, sum([time_us > since_us for time_us in times[scope]])) if scope in times else 0
+        for scope, since_us in scopes
+    ]
+
+
+@lru_cache(maxsize=_SCOPES_AT_ONCE_MAX)
+def _counting(scopes: int) -> str:
+    """Return the statement that counts under so many scopes: (number, scope, since, limit) of each."""
+    return f"SELECT {', '.join([_COUNTED] * scopes)}"

@@ -1,0 +1,532 @@
+"""What each call about decisions does within the writer's transaction.
+
+What holds: every method runs inside a transaction that its caller commits. What a decision has met is
+read from the file each time, never remembered, since another process may have written it; remembered
+are only campaign numbers and which texts are stored, both of committed transactions alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from tilbud.domain.clock import Absence, Clocks, Now
+from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.records import Contact, Decision, Repeat, State
+from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
+from tilbud.domain.limits import Limits
+from tilbud.domain.pauses import Pause
+from tilbud.ledger import lifecycle as windows
+from tilbud.ledger.lifecycle import Window
+from tilbud.ledger.ports import Activated, ActivateResult, Activation, ReceiveResult, Settled, Showed
+from tilbud.ledger.sqlite.customers import CustomerStatements
+from tilbud.ledger.sqlite.exposures import Contacts, Fate
+from tilbud.ledger.sqlite.interned import Texts
+from tilbud.ledger.sqlite.lease import Leases
+from tilbud.ledger.sqlite.reader import FIND, found_decision
+from tilbud.ledger.sqlite.retention import Keeping
+from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, insert_decisions
+
+T = TypeVar("T")
+
+_WINDOW = (
+    "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
+    "d.customer_no, d.rules"
+)
+_FIND_WINDOW = (
+    f"{_WINDOW} FROM decisions d JOIN windows w ON w.decision_no = d.no "
+    "WHERE d.campaign_no = ? AND d.decision_id = ?"
+)
+_BY_NO = f"SELECT {STORED_DECISION} FROM decisions d WHERE d.no = ?"  # noqa: S608 - only constants
+_FIND_REPEATED = (
+    f"{_WINDOW} FROM repeats r JOIN decisions d ON d.no = r.decision_no "
+    "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
+)
+_DUE = (
+    "SELECT decision_no, state, due_service_us FROM windows "
+    "WHERE campaign_no = ? AND due_service_us IS NOT NULL AND due_service_us <= ? "
+    "ORDER BY due_service_us, decision_no LIMIT ?"
+)
+_DUE_WITH_RULES = (
+    f"SELECT due.*, d.rules FROM ({_DUE}) due LEFT JOIN decisions d ON d.no = due.decision_no "  # noqa: S608
+    "ORDER BY due.due_service_us, due.decision_no"
+)
+_DUE_OUTCOMES = (
+    "SELECT o.decision_no, o.outcome, o.value, o.time_us, o.key, o.weight "  # noqa: S608 - only constants
+    f"FROM ({_DUE}) due JOIN outcomes o ON o.decision_no = due.decision_no "
+    f"WHERE due.state = {State.ACTIVE} AND o.status = {OutcomeStatus.ACCEPTED}"
+)
+_RECEIVE = (
+    "INSERT INTO outcomes (decision_no, key, outcome, value, time_us, status, weight) "
+    "SELECT ?, ?, ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?) < ? "
+    "ON CONFLICT DO NOTHING"
+)
+_END_DUE = (
+    f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
+    f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
+)
+_VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
+_STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(? - c.away_since_us, 0), ?))"
+_BEHIND_US = f"(c.absences_us + (NOT d.deferred) * {_STANDING_US})"  # as domain.clock.Absence has it
+_OPEN_WINDOWS = (
+    "INSERT INTO windows SELECT d.no, d.campaign_no, NOT d.deferred, d.deadline_us, "  # noqa: S608
+    f"d.closes_service_us - {_BEHIND_US}, d.due_service_us - {_BEHIND_US} "
+    "FROM decisions d CROSS JOIN campaigns c ON c.no = d.campaign_no WHERE d.no >= ?"
+)
+_WAITING_DUE = (
+    "SELECT decision_no FROM windows WHERE campaign_no = ? AND state = 0 AND due_service_us <= ? "
+    "ORDER BY due_service_us, decision_no LIMIT ?"
+)
+_EXPIRE = (
+    f"UPDATE windows SET state = {State.EXPIRED}, due_service_us = NULL "  # noqa: S608 - only constants
+    "WHERE decision_no IN (SELECT value FROM json_each(?))"
+)
+_ABSENCES = "SELECT no, id, absences_us, away_since_us FROM campaigns"
+_ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE no = ?"
+_SERVE = "UPDATE campaigns SET absences_us = ?, away_since_us = ? WHERE no = ?"
+_REPEATED = (
+    "SELECT campaign_no, decision_id FROM json_each(?) JOIN repeats ON "
+    "campaign_no = json_extract(value, '$[0]') AND decision_id = json_extract(value, '$[1]')"
+)
+_LAST_NO = (
+    "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value), (SELECT max(decision_no) FROM repeats) "
+    "FROM meta WHERE key = 'removed_decision_no'"
+)
+
+
+class _Found(NamedTuple):
+    """A decision that something happened to."""
+
+    no: int
+    window: Window
+    offer_id: str  # that it drew
+    customer_no: int | None
+    rules: DecisionRules | None
+
+
+class Statements:
+    """The calls of the ledger on one connection; for one thread."""
+
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._away_max_us = int(limits.campaign_away_max_s * 1e6)
+        self._reading = Reading(connection, limits)
+        self._contacts = Contacts(connection, limits)
+        self.customers = CustomerStatements(connection, self._contacts, limits)
+        self.keeping = Keeping(connection)
+        self.leases = Leases(connection)
+        self._campaigns: dict[str, int] = {}
+        self._texts = Texts(connection, limits)
+        self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
+
+    # The transaction
+
+    def finish(self) -> None:
+        """Write what the calls of the transaction add up to, when all of them are done."""
+        for campaign_no, opened in self._opened.items():
+            if opened:
+                self._connection.execute(
+                    "UPDATE campaigns SET open = open + ? WHERE no = ?", (opened, campaign_no)
+                )
+
+    def keep(self) -> None:
+        """Remember what the transaction made known: it was committed."""
+        self._opened.clear()
+        self._texts.keep()
+
+    def forget(self) -> None:
+        """Forget what the transaction made known: it was rolled back."""
+        self.back_to((Counter(), {}))
+
+    def mark(self) -> tuple[Counter[int], dict[int, int]]:
+        """Return what the transaction made known so far, for `back_to`."""
+        return Counter(self._opened), self._texts.mark()
+
+    def back_to(self, mark: tuple[Counter[int], dict[int, int]]) -> None:
+        """Forget what the transaction made known since the mark."""
+        self._opened, texts = mark
+        self._texts.back_to(texts)
+        self._campaigns.clear()
+
+    # The calls
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        rows: Sequence[Row],
+        contacts: Sequence[Contact | None],
+        now: Now,
+    ) -> list[Decision | None]:
+        """Store decisions, given with their rows; return the stored one of each id, None of a stale one."""
+        if not any(contacts):
+            first, repeats = self._next_no()
+            return [*self._insert(first, decisions, rows, len(rows) * [None], now, repeats=repeats)]
+        campaign_nos = [self._campaign(decision.campaign) for decision in decisions]
+        fates, customers = self._contacts.admit(decisions, contacts, campaign_nos, now)
+
+        def admitted(said: Sequence[T]) -> list[T]:
+            return [each for each, fate in zip(said, fates, strict=True) if fate is Fate.NEW]
+
+        first, repeats = self._next_no()
+        new = admitted(decisions)
+        stored = iter(self._insert(first, new, admitted(rows), admitted(customers), now, repeats=repeats))
+        self._contacts.store(first, new, admitted(contacts), admitted(customers), now)
+        return [
+            next(stored)
+            if fate is Fate.NEW
+            else self._find(decision.campaign, decision.decision_id)
+            if fate is Fate.KNOWN
+            else None
+            for decision, fate in zip(decisions, fates, strict=True)
+        ]
+
+    def _next_no(self) -> tuple[int, bool]:
+        """Return a number that no decision ever had, nor one above it; and whether there are any repeats."""
+        last, repeats = self._connection.execute(_LAST_NO).fetchone()
+        return int(last) + 1, repeats is not None
+
+    def _insert(
+        self,
+        first: int,
+        decisions: Sequence[Decision],
+        rows: Sequence[Row],
+        customers: Sequence[int | None],
+        now: Now,
+        *,
+        repeats: bool,
+    ) -> list[Decision]:
+        """Store decisions as `first` and on; return the stored one of each id."""
+        self._texts.store_all(decisions, now)
+        numbered = [
+            (no, self._new_campaign(decision.campaign), *row)
+            for no, (decision, row) in enumerate(zip(decisions, rows, strict=True), first)
+        ]
+        free = numbered, decisions, customers
+        stored = insert_decisions(self._connection, *(self._free(*free) if repeats else free))
+        self._connection.execute(_OPEN_WINDOWS, (*2 * (now.service_us, self._away_max_us), first))
+        if stored == len(numbered):
+            for row in numbered:
+                self._opened[row[1]] += 1
+            return list(decisions)
+        return [
+            self._stored(decision, row[0], row[1]) for decision, row in zip(decisions, numbered, strict=True)
+        ]
+
+    def _free(
+        self, numbered: Sequence[Row], decisions: Sequence[Decision], customers: Sequence[int | None]
+    ) -> tuple[Sequence[Row], Sequence[Decision], Sequence[int | None]]:
+        """Return the arguments without the decisions whose ids stand for earlier ones."""
+        ids = json.dumps([row[1:3] for row in numbered])
+        taken = set(self._connection.execute(_REPEATED, (ids,)))
+        free = [number for number, row in enumerate(numbered) if row[1:3] not in taken]
+        return ([numbered[at] for at in free], [decisions[at] for at in free], [customers[at] for at in free])
+
+    def _stored(self, decision: Decision, no: int, campaign_no: int) -> Decision:
+        """Return the decision if it was stored as `no`, or the one that its id stood for before."""
+        found = self._connection.execute(
+            f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.campaign_no = ? AND d.decision_id = ?",  # noqa: S608
+            (campaign_no, decision.decision_id),
+        ).fetchone()
+        if found is None:
+            earlier = self._find(decision.campaign, decision.decision_id)
+            assert earlier is not None, "an id that is neither free nor taken"
+            return earlier
+        if found[0] != no:
+            return self._reading.decision(decision.campaign, found[1:])
+        self._opened[campaign_no] += 1
+        return decision
+
+    def _find(self, campaign: str, decision_id: str) -> Decision | None:
+        found = self._connection.execute(FIND, 2 * (campaign, decision_id)).fetchone()
+        return found_decision(self._reading, campaign, found) if found else None
+
+    def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Answer with earlier decisions again; return what each question is answered with."""
+        return [self._repeat(repeat, now) for repeat in repeats]
+
+    def _repeat(self, repeat: Repeat, now: Now) -> Decision | None:
+        if repeat.decision_id and (known := self._find(repeat.campaign, repeat.decision_id)) is not None:
+            return known
+        found = self._window(repeat.campaign, repeat.stands_for)
+        if found is None:
+            return None
+        no, window, _, customer_no, _ = found
+        if window.state in (State.VOID, State.EXPIRED):
+            return None
+        contact = repeat.contact
+        if contact is not None and not (
+            customer_no is not None and self._contacts.again(no, customer_no, contact, now)
+        ):
+            return None
+        if repeat.decision_id:
+            self._keep_id(repeat, no, now)
+        earlier = self._connection.execute(_BY_NO, (no,)).fetchone()
+        return repeat.answer(self._reading.decision(repeat.campaign, earlier))
+
+    def _keep_id(self, repeat: Repeat, decision_no: int, now: Now) -> None:
+        """Let an id stand for a decision, with what is shown under it."""
+        payload = repeat.payload
+        if payload is not None:
+            self._texts.store([payload], now)
+        self._connection.execute(
+            "INSERT INTO repeats (campaign_no, decision_id, fingerprint, decision_no, payload) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (
+                self._campaign(repeat.campaign),
+                repeat.decision_id,
+                repeat.fingerprint,
+                decision_no,
+                None if payload is None else payload.digest,
+            ),
+        )
+
+    def pause(self, pause: Pause, now: Now) -> None:
+        """Switch something off; replaces an earlier pause. Those that are over go."""
+        self._connection.execute("DELETE FROM switches WHERE until_us <= ?", (now.wall_us,))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?, ?)",
+            (pause.campaign, pause.offer_id, pause.reason, pause.since_us, pause.until_us),
+        )
+
+    def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
+        gone = self._connection.execute(
+            "DELETE FROM switches WHERE campaign = ? AND offer_id = ? RETURNING until_us",
+            (campaign, offer_id),
+        ).fetchall()
+        return any(until_us is None or now.wall_us < until_us for (until_us,) in gone)
+
+    def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
+        """Store outcomes; return what each met."""
+        return [self._receive(outcome, now) for outcome in outcomes]
+
+    def _receive(self, outcome: Outcome, now: Now) -> ReceiveResult:
+        found = self._window(outcome.campaign, outcome.decision_id)
+        if found is None or (found.rules is None and outcome.weight is None):
+            return UnknownDecision(outcome.campaign, outcome.decision_id)
+        no, window, offer_id, customer_no, rules = found
+        clocks = self._clocks(self._campaign(outcome.campaign), now)
+        if rules is not None:
+            agreed = rules.agreed(outcome)
+            if isinstance(agreed, UndeclaredOutcome):
+                return agreed
+            outcome = agreed
+            if window.state is State.PENDING and (showed := self._show(no, outcome, rules, now)) is not None:
+                return showed
+        arrival = windows.arrive(window, outcome, clocks)
+        new = self._connection.execute(
+            _RECEIVE,
+            (
+                no,
+                outcome.key,
+                outcome.outcome,
+                outcome.value,
+                arrival.time_us,
+                int(arrival.status),
+                None if rules is None else outcome.weight,
+                no,
+                self._limits.outcomes_max,
+            ),
+        ).rowcount
+        if not new:
+            return self._not_stored(no, outcome)
+        if customer_no is not None:
+            self._contacts.happened(customer_no, no, offer_id, outcome, now)
+        if arrival.ends:
+            self._connection.execute(
+                "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (clocks.shown.service_us, no)
+            )
+        return arrival.status
+
+    def _not_stored(self, decision_no: int, outcome: Outcome) -> ReceiveResult:
+        """Return what an outcome met whose key is taken, or for which there is no room."""
+        known = self._connection.execute(
+            "SELECT outcome, value FROM outcomes WHERE decision_no = ? AND key = ?",
+            (decision_no, outcome.key),
+        ).fetchone()
+        if known is None:
+            return TooManyOutcomes(self._limits.outcomes_max)
+        return OutcomeStatus.DUPLICATE if outcome.same_as(*known) else IdReused("event_id", outcome.event_id)
+
+    def _show(self, decision_no: int, outcome: Outcome, rules: DecisionRules, now: Now) -> Showed | None:
+        """Activate a decision that waits, by an outcome that tells so and will be stored; None: neither."""
+        if outcome.outcome not in rules.shows:
+            return None
+        count, known = self._connection.execute(
+            "SELECT count(*), coalesce(max(key = ?), 0) FROM outcomes WHERE decision_no = ?",
+            (outcome.key, decision_no),
+        ).fetchone()
+        if known or count >= self._limits.outcomes_max:
+            return None
+        activated = self._activate(Activation(outcome.campaign, outcome.decision_id, "", rules), now)
+        if not isinstance(activated, Activated):
+            return None
+        status = self._receive(outcome, now)
+        assert isinstance(status, OutcomeStatus), "it is new, and there is room"
+        return Showed(status, activated)
+
+    def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
+        """Open or void windows; return what to answer."""
+        return [self._activate(activation, now) for activation in activations]
+
+    def _activate(self, activation: Activation, now: Now) -> ActivateResult:
+        found = self._window(activation.campaign, activation.decision_id)
+        rules = (found and found.rules) or activation.rules
+        if found is None or rules is None:
+            return UnknownDecision(activation.campaign, activation.decision_id)
+        no, window, offer_id, customer_no, _ = found
+        waiting = (no, int(OutcomeStatus.HELD))
+        held = self._connection.execute(
+            "SELECT outcome FROM outcomes WHERE decision_no = ? AND status = ?", waiting
+        ).fetchall()
+        names = [name for (name,) in held]
+        activation = replace(activation, rules=rules)
+        clocks = self._clocks(self._campaign(activation.campaign), now)
+        after, answer = windows.activate(window, offer_id, names, activation, clocks)
+        if after is window:
+            return answer
+        ended = after.state is State.VOID
+        self._connection.execute(
+            "UPDATE windows SET state = ?, deadline_us = ?, closes_service_us = ?, due_service_us = ? "
+            "WHERE decision_no = ?",
+            (
+                int(after.state),
+                after.deadline_us,
+                after.closes_service_us,
+                None if ended else after.due_service_us,
+                no,
+            ),
+        )
+        if ended:
+            self._opened[self._campaign(activation.campaign)] -= 1
+            if customer_no is not None:
+                self._contacts.release([no])
+            return answer
+        if customer_no is not None:
+            self._contacts.activated(no, customer_no, now)
+        if held:
+            self._connection.execute(
+                "UPDATE outcomes SET status = ? WHERE decision_no = ? AND status = ?",
+                (int(OutcomeStatus.ACCEPTED), *waiting),
+            )
+        return answer
+
+    def settle(self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int) -> Settled:
+        """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
+        self.leases.check(token)
+        campaign_no = self._campaign(campaign)
+        clocks = self._clocks(campaign_no, now)
+        settled = self._settle(campaign_no, rules, limit, clocks.shown)
+        left = limit - settled.settled - settled.expired
+        if settled.more or clocks.waiting == clocks.shown:
+            return settled
+        expired, more = self._expire(campaign_no, left, clocks.waiting)
+        return Settled(settled.settled, settled.expired + expired, more)
+
+    def _expire(self, campaign_no: int, limit: int, now: Now) -> tuple[int, bool]:
+        """Expire decisions that wait too long for their activation; return how many, and whether all."""
+        found = self._connection.execute(_WAITING_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
+        nos = [no for (no,) in found[:limit]]
+        self._connection.execute(_EXPIRE, (json.dumps(nos),))
+        self._contacts.release(nos)
+        self._opened[campaign_no] -= len(nos)
+        return len(nos), len(found) > limit
+
+    def _settle(self, campaign_no: int, rules: RewardRules | None, limit: int, now: Now) -> Settled:
+        due = self._connection.execute(_DUE_WITH_RULES, (campaign_no, now.service_us, limit + 1)).fetchall()
+        more = len(due) > limit
+        due = due[:limit]
+        if not due:
+            return Settled(0, 0, more)
+        these = (campaign_no, now.service_us, limit)
+        outcomes: dict[int, list[CountedOutcome]] = {}
+        for no, *counted in self._connection.execute(_DUE_OUTCOMES, these):
+            outcomes.setdefault(no, []).append(CountedOutcome(*counted))
+        self._connection.execute(_END_DUE, these)
+        self._contacts.release([no for no, state, *_ in due if state == State.PENDING])
+        active = self._with_rules(due, rules)
+        [last] = self._connection.execute(
+            "SELECT last_sequence FROM campaigns WHERE no = ?", (campaign_no,)
+        ).fetchone()
+        settlements = []
+        for sequence, (no, due_service_us, agreed) in enumerate(active, last + 1):
+            reward = agreed.reward(outcomes.get(no, ()))
+            settlements.append(
+                (campaign_no, sequence, no, reward.value, int(reward.clipped), due_service_us, now.wall_us)
+            )
+        self._connection.executemany("INSERT INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?)", settlements)
+        self._connection.execute(
+            "UPDATE campaigns SET last_sequence = ? WHERE no = ?", (last + len(active), campaign_no)
+        )
+        self._opened[campaign_no] -= len(due)
+        return Settled(len(active), len(due) - len(active), more)
+
+    def _with_rules(
+        self, due: Sequence[Row], served: RewardRules | None
+    ) -> list[tuple[int, int, RewardRules]]:
+        """Return what settles, with what it is worth by; what nobody has rules for any more is void."""
+        active = []
+        without = []
+        for no, state, due_service_us, digest in due:
+            if state != State.ACTIVE:
+                continue
+            own = self._reading.rules(digest)
+            rules = own.rewards if own else served
+            if rules is None:
+                without.append(no)
+            else:
+                active.append((no, due_service_us, rules))
+        if without:
+            self._connection.execute(_VOID, (json.dumps(without),))
+        return active
+
+    def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these go, and those of all others stand."""
+        found = self._connection.execute(_ABSENCES).fetchall()
+        for no, campaign, over_us, since_us in found:
+            before = Absence(over_us, since_us)
+            after = before.after(now, self._away_max_us, served=campaign in campaigns)
+            if after != before:
+                self._connection.execute(_SERVE, (after.over_us, after.since_us, no))
+
+    # What they share
+
+    def _clocks(self, campaign_no: int, now: Now) -> Clocks:
+        """Return the clocks of a campaign."""
+        found = self._connection.execute(_ABSENCE, (campaign_no,)).fetchone()
+        return Absence(*(found or ())).clocks(now, self._away_max_us)
+
+    def _campaign(self, campaign: str) -> int:
+        """Return the campaign's number; 0, which no row has, where nothing of it was recorded."""
+        no = self._campaigns.get(campaign)
+        if no is None:
+            found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+            if found is None:
+                return 0
+            no = self._campaigns[campaign] = int(found[0])
+        return no
+
+    def _new_campaign(self, campaign: str) -> int:
+        """Return the campaign's number, a new one where it has none."""
+        if not self._campaign(campaign):
+            self._connection.execute("INSERT INTO campaigns (id) VALUES (?)", (campaign,))
+        return self._campaign(campaign)
+
+    def _window(self, campaign: str, decision_id: str) -> _Found | None:
+        """Return what is known of a decision; of a repeat that of the decision it stands for."""
+        asked = (self._campaign(campaign), decision_id)
+        found = self._connection.execute(_FIND_WINDOW, asked).fetchone()
+        if found is None:
+            found = self._connection.execute(_FIND_REPEATED, asked).fetchone()
+        if found is None:
+            return None
+        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, *rest = found
+        window = Window(State(state), bool(deferred), deadline_us, closes_service_us, due_service_us or 0)
+        customer_no, digest = rest
+        return _Found(no, window, offer_id, customer_no, self._reading.rules(digest))

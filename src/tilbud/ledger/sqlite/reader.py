@@ -1,0 +1,157 @@
+"""What can be read of a ledger's file, while a service writes it or after.
+
+What holds: nothing here can change the file; every read is of one moment and sees every commit before it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tilbud.domain.clock import Absence, Clocks, Now
+from tilbud.domain.decision.records import Decision, Reason, Settlement, Text
+from tilbud.domain.errors import LedgerUnavailable
+from tilbud.domain.limits import Limits
+from tilbud.domain.pauses import Pause
+from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading
+from tilbud.ledger.sqlite.lease import LEASED_UNTIL
+from tilbud.ledger.sqlite.pause_cache import Switchboard
+from tilbud.ledger.sqlite.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
+from tilbud.ledger.sqlite.schema import connect
+
+_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
+# One statement, since nearly every id that a caller made is looked for, and is new.
+FIND = (
+    f"SELECT {STORED_DECISION}, NULL, NULL FROM decisions d "  # noqa: S608 - only constants
+    f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ? UNION ALL "
+    f"SELECT {STORED_DECISION}, r.fingerprint, r.payload FROM repeats r "
+    "JOIN decisions d ON d.no = r.decision_no "
+    f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ? LIMIT 1"
+)
+_SETTLEMENTS = (
+    f"SELECT {SETTLEMENT_COLUMNS} FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "  # noqa: S608
+    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ? ORDER BY s.sequence LIMIT ?"
+)
+_SEQUENCES = (
+    "SELECT coalesce((SELECT min(sequence) FROM settlements WHERE campaign_no = c.no), last_sequence + 1), "
+    "last_sequence FROM campaigns c WHERE id = ? AND last_sequence > 0"
+)
+_DRAWN = (
+    f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.no > ? "  # noqa: S608 - only constants
+    f"AND d.campaign_no = {_CAMPAIGN} AND d.reason = {Reason.PERSONALIZED} AND d.lineage = ? "
+    "ORDER BY d.no LIMIT ?"
+)
+_OLDEST_DUE = (
+    f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
+    "AND due_service_us IS NOT NULL"
+)
+_UNDER_OTHER_RULES = (
+    "SELECT count(*) FROM windows w JOIN decisions d ON d.no = w.decision_no "  # noqa: S608 - only constants
+    f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
+    "AND d.rules <> ?"
+)
+_WAITING = "SELECT id, open FROM campaigns WHERE open > 0 ORDER BY id"
+_ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE id = ?"
+_EVERY_PAUSE = (
+    "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
+)
+
+
+def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
+    """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint and payload."""
+    decision, (fingerprint, payload) = records.decision(campaign, row[:-2]), row[-2:]
+    if fingerprint is None:
+        return decision
+    shown = decision.payload if payload is None else records.text(payload)
+    return decision._replace(fingerprint=fingerprint, payload=shown)
+
+
+class SqliteReading(SqliteCustomersReading):
+    """Reads the file at `path`; `open_reading` first, for one thread."""
+
+    def __init__(self, path: Path, *, limits: Limits) -> None:
+        super().__init__(path, limits=limits)
+        self._switchboard = Switchboard(path, self.every_pause)
+
+    def find(self, campaign: str, decision_id: str) -> Decision | None:
+        """Return the recorded decision, or the earlier one that a repeat stands for."""
+        with self._reads() as (reading, records):
+            row = reading.execute(FIND, 2 * (campaign, decision_id)).fetchone()
+            return found_decision(records, campaign, row) if row else None
+
+    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+        """Return settlements with sequence > `after`, in order."""
+        with self._reads() as (reading, records):
+            rows = reading.execute(_SETTLEMENTS, (campaign, after, limit)).fetchall()
+            return [records.settlement(campaign, row) for row in rows]
+
+    def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence."""
+        with self._reads() as (reading, _):
+            row: tuple[int, int] | None = reading.execute(_SEQUENCES, (campaign,)).fetchone()
+            return row or (0, 0)
+
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return decisions the bandit drew, each with its place in the order of recording."""
+        with self._reads() as (reading, records):
+            rows = reading.execute(_DRAWN, (after, campaign, lineage, limit)).fetchall()
+            return [(row[0], records.decision(campaign, row[1:])) for row in rows]
+
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off."""
+        return self._switchboard.of(campaign)
+
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off."""
+        with self._reads() as (reading, _):
+            return tuple([Pause(*row) for row in reading.execute(_EVERY_PAUSE)])
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign."""
+        with self._reads() as (reading, _):
+            row = reading.execute("SELECT erasures FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+            return int(row[0]) if row else 0
+
+    def campaigns(self) -> list[str]:
+        """Return every campaign the ledger has rows of."""
+        with self._reads() as (reading, _):
+            return [row[0] for row in reading.execute("SELECT id FROM campaigns ORDER BY id")]
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many decisions are open, of each campaign that has any."""
+        with self._reads() as (reading, _):
+            return dict(reading.execute(_WAITING).fetchall())
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return the campaign's clocks."""
+        with self._reads() as (reading, _):
+            row = reading.execute(_ABSENCE, (campaign,)).fetchone()
+            return Absence(*(row or ())).clocks(now, int(self._limits.campaign_away_max_s * 1e6))
+
+    def pending(self, campaign: str) -> int:
+        """Return how many decisions wait for activation or settlement."""
+        with self._reads() as (reading, _):
+            row = reading.execute("SELECT open FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+            return int(row[0]) if row else 0
+
+    def count_other_rules(self, campaign: str, rules: Text) -> int:
+        """Return how many open decisions were made with other rules; on a connection of its own."""
+        try:
+            with closing(connect(self._path, read_only=True)) as connection:
+                [count] = connection.execute(_UNDER_OTHER_RULES, (campaign, rules.digest)).fetchone()
+                return int(count)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
+
+    def oldest_due_service_us(self, campaign: str) -> int | None:
+        """Return when the next decision settles or expires."""
+        with self._reads() as (reading, _):
+            due_service_us: int | None = reading.execute(_OLDEST_DUE, (campaign,)).fetchone()[0]
+            return due_service_us
+
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out."""
+        with self._reads() as (reading, _):
+            [until_us] = reading.execute(LEASED_UNTIL).fetchone()
+            return int(until_us)

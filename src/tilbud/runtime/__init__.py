@@ -1,0 +1,7 @@
+"""The rooms wired into processes.
+
+application.py   wires all of it: read it first     settings.py           what can be set
+process.py       the life of one process            heartbeat.py          how it is, several times a second
+supervisor.py, worker.py   several processes        reserved_address.py   the port they share
+backup.py        a data directory copied            memory.py             memory given back
+"""

@@ -1,0 +1,62 @@
+"""Settings of a service, read once and frozen. Every one is an option of `tilbud serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tilbud.domain.limits import Limits
+from tilbud.ledger.ports import Durability
+
+SAMPLES = Path(__file__).parent / "samples"
+WORKERS_MAX = 64
+_HANGING_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that is decided before the service starts. Addresses are HOST:PORT, port 0: any."""
+
+    campaigns: tuple[Path, ...] = (SAMPLES,)
+    data: Path = Path("tilbud-data")
+    listen: str = "127.0.0.1:50051"
+    http: str = "127.0.0.1:8080"
+    durability: Durability = Durability.PROCESS
+    drain_notice_s: float = 1.0
+    drain_grace_s: float = 10.0
+    draw_key: bytes | None = None  # None: the ledger's own
+    accept_loss: bool = False  # begin on a ledger that lacks what was acknowledged
+    workers: int = 1  # processes that answer; more than one have a supervisor
+    log_level: str = "info"
+    strict: bool = False  # do not start where a campaign file is bad
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a process may take to stop; past it something hangs, and it ends all the same."""
+        return self.drain_notice_s + 3 * self.drain_grace_s + _HANGING_S
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker is told beside the settings: which one it is, where it serves, and from which ledger."""
+
+    number: int  # from 0
+    listen: str  # HOST:PORT that all workers share
+    http: str  # HOST:PORT of its own, port 0: any
+    ledger: tuple[int, int]  # what the ledger's file is, see ledger/same_file.py: no worker makes another
+    lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of HOST:PORT; ValueError on anything else."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051")
+    return host.strip("[]"), int(port)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return the parts of a HOST:PORT that was checked, the host as it was written."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)

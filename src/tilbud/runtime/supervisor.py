@@ -1,0 +1,305 @@
+"""`tilbud serve --workers N`: starts the processes that serve, starts again those that die, stops them all.
+
+What holds:
+ * It serves nothing itself. The workers listen on one gRPC port, which it keeps for as long as it lives;
+   each has a port of its own for metrics.
+ * What is wrong with the data directory, the campaign files or the port is told once, before a worker starts.
+   Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
+   same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
+ * While a worker serves every campaign, none begins that would not, since a file was spoiled meanwhile: one
+   service would know a campaign on some connections and not on others. Else each serves what it can.
+ * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
+ * It begins on the ledger: its file is checked once, and no worker, also no later one, makes or takes
+   another file. All of them go by the one service clock that is in it.
+ * A worker whose event loop stands still is killed and started again: it may hold the lock of the ledger, and
+   with it keep every other from committing. So is one that starts and has stopped working; one that works may
+   take as long as it needs. Where the whole service was frozen, nobody is blamed.
+
+Who settles is agreed in the ledger (learning/), and every worker learns from it: nothing of that comes by
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from tilbud.campaigns.source import load_campaigns, load_good
+from tilbud.domain.errors import TilbudError
+from tilbud.ledger.sqlite.adapter import Serving as ServingLedger
+from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
+from tilbud.ledger.sqlite.same_file import Identity
+from tilbud.ledger.sqlite.service_clock import ServiceClock
+from tilbud.runtime.application import hold, ledger_at, lock_as, monotonic_us, reserved
+from tilbud.runtime.process import begin
+from tilbud.runtime.settings import Place, Settings, split_address
+from tilbud.runtime.worker import Beat, Reloaded, Serving, Word, Worker
+from tilbud.telemetry.log import logger
+
+_PAUSE_MIN_S = 0.1
+_PAUSE_MAX_S = 5.0
+_SERVED_A_WHILE_S = 10.0
+_KILLED_AFTER_S = 2.0  # beyond the time after which a worker gives up by itself
+_PORT_MAX = 65_535
+
+
+class WorkerEnded(TilbudError):
+    """A worker ended before the whole service served, or before it had drained."""
+
+
+class Watchdog:
+    """Knows who serves and has been silent for too long, on the clock of whoever looks (seconds).
+
+    What holds: time in which nobody looked counts against nobody. A supervisor that was frozen together with
+    its workers, or starved, has not seen the beats they sent, or kept them from sending any.
+    """
+
+    def __init__(self, *, silence_max_s: float, look_every_s: float) -> None:
+        self._silence_max_s = silence_max_s
+        self._look_every_s = look_every_s
+        self._heard_s: dict[int, float] = {}
+        self._looked_s: float | None = None
+
+    def heard(self, worker: int, now_s: float) -> None:
+        """Know that a worker lives."""
+        self._heard_s[worker] = now_s
+
+    def forget(self, worker: int) -> None:
+        """Expect nothing of a worker until it is heard again."""
+        self._heard_s.pop(worker, None)
+
+    def look(self, now_s: float) -> Sequence[int]:
+        """Return who hangs; each is told once, and expected to be heard of when it serves again."""
+        if self._looked_s is not None and now_s - self._looked_s > 2 * self._look_every_s:
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
+        self._looked_s = now_s
+        hanging = [
+            worker for worker, heard_s in self._heard_s.items() if now_s - heard_s > self._silence_max_s
+        ]
+        for worker in hanging:
+            self.forget(worker)
+        return hanging
+
+
+class StartWatchdog:
+    """Knows who starts and no longer works, by how much of a processor each has used (seconds).
+
+    What holds: who learns a large ledger, reads many files or waits its turn for a core is left alone,
+    however long that takes; so is everybody where the machine does not tell how much they worked.
+    """
+
+    def __init__(self, *, idle_max_s: float, work_min_s: float, look_every_s: float) -> None:
+        self._idle = Watchdog(silence_max_s=idle_max_s, look_every_s=look_every_s)
+        self._work_min_s = work_min_s
+        self._worked_s: dict[int, float] = {}
+
+    def begins(self, worker: int, now_s: float) -> None:
+        """Know that a worker starts."""
+        self._worked_s[worker] = 0.0
+        self._idle.heard(worker, now_s)
+
+    def forget(self, worker: int) -> None:
+        """Expect no work of a worker: it serves, or ended."""
+        self._worked_s.pop(worker, None)
+        self._idle.forget(worker)
+
+    def look(self, now_s: float, worked_s: Callable[[int], float | None]) -> Sequence[int]:
+        """Return who hangs, each once; `worked_s` says how much a worker has worked since it was started."""
+        for worker, before_s in self._worked_s.items():
+            by_now_s = worked_s(worker)
+            if by_now_s is None or by_now_s - before_s >= self._work_min_s:
+                self._worked_s[worker] = before_s if by_now_s is None else by_now_s
+                self._idle.heard(worker, now_s)
+        hanging = self._idle.look(now_s)
+        for worker in hanging:
+            self.forget(worker)
+        return hanging
+
+
+class Supervisor:
+    """A service of several processes, with the life of an Application."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = logger("supervisor")
+        self._undo = contextlib.ExitStack()
+        self._stopping = asyncio.Event()
+        self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # all serve
+        self._workers: list[Worker] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._unclean: list[str] = []
+        limits = settings.limits
+        self._watchdog = Watchdog(
+            silence_max_s=limits.worker_silent_max_s, look_every_s=limits.worker_beat_every_s
+        )
+        self._start_watchdog = StartWatchdog(
+            idle_max_s=limits.worker_start_idle_max_s,
+            work_min_s=limits.worker_start_work_min_s,
+            look_every_s=limits.worker_beat_every_s,
+        )
+        self._watching: asyncio.Task[None] | None = None
+        self._whole: set[int] = set()  # the workers that serve every campaign file
+        self.grpc_port = 0
+
+    @property
+    def patience_s(self) -> float:
+        """How long `stop` may take."""
+        return self._settings.patience_s + 2 * _KILLED_AFTER_S
+
+    @property
+    def http_ports(self) -> list[int]:
+        """Where each worker shows its metrics, in order."""
+        return [worker.http_port for worker in self._workers]
+
+    async def start(self) -> None:
+        """Serve; returns once every worker does.
+
+        Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had, and
+        WorkerEnded with the words of a worker that ended; what was begun is undone.
+        """
+        await begin(self._start(), self._end)
+
+    async def stop(self) -> None:
+        """Let every worker drain, and wait for them; raises WorkerEnded where one had to be killed."""
+        self._log.info("draining")
+        await self._end()
+        if self._unclean:
+            raise WorkerEnded("\n".join(self._unclean))
+        self._log.info("stopped")
+
+    async def reload(self) -> None:
+        """Let every worker load changed campaign files."""
+        for worker in self._workers:
+            worker.signal(signal.SIGHUP)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, which may be inherited, it hides ends
+        lock = self._undo.enter_context(hold(settings.data))
+        load = load_campaigns if settings.strict else load_good
+        await asyncio.to_thread(load, settings.campaigns, settings.limits)
+        self.grpc_port = self._undo.enter_context(reserved(settings.listen))
+        http_addresses = self._http_addresses()
+        ledger, lost_commits = await self._open_ledger()
+        lock_as(lock, settings.data, shared=True)
+        listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
+        for number, http in enumerate(http_addresses):
+            place = Place(number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits)
+            self._workers.append(Worker(settings, place, self._heard))
+        self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        self._watching = asyncio.create_task(self._watch())
+        await self._complete
+        self._log.info("serving", grpc_port=self.grpc_port, http_ports=self.http_ports)
+
+    def _http_addresses(self) -> list[str]:
+        host, port = split_address(self._settings.http)
+        last = port + self._settings.workers - 1
+        if last > _PORT_MAX:
+            raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
+        return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
+
+    async def _open_ledger(self) -> tuple[Identity, int]:
+        """Check, make or migrate the ledger, and begin its clock; return what its file is, and lacks."""
+        lost: list[int] = []
+
+        def tell(event: str, values: dict[str, object]) -> None:
+            self._log.error(event, **values)
+            if event == ACKNOWLEDGED_LOST:
+                lost.append(int(str(values["commits"])))
+
+        serving = ServingLedger(
+            clock=ServiceClock(monotonic_us), accept_loss=self._settings.accept_loss, tell=tell
+        )
+        ledger = ledger_at(self._settings.data, self._settings, serving)
+        await ledger.start(lambda _seconds, _rows: None)
+        await ledger.close()
+        return ledger.identity(), sum(lost)
+
+    async def _keep(self, worker: Worker) -> None:
+        """Start a worker, and start it again whenever it ends, until the stop."""
+        pause_s = _PAUSE_MIN_S
+        while not self._stopping.is_set():
+            started_s = monotonic()
+            try:
+                reason = await self._live(worker)
+            except Exception as error:  # noqa: BLE001 - nobody awaits this task before the stop
+                worker.signal(signal.SIGKILL)
+                reason = f"worker {worker.number} was lost: {error!r}"
+            if self._stopping.is_set():
+                return
+            if not self._complete.done():
+                self._complete.set_exception(WorkerEnded(reason))
+            if self._complete.exception():
+                return
+            if monotonic() - started_s >= _SERVED_A_WHILE_S:
+                pause_s = _PAUSE_MIN_S
+            self._log.error("worker_ended", worker=worker.number, reason=reason, again_in_s=pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    async def _live(self, worker: Worker) -> str:
+        """Start a worker and wait for its end; return how it ended."""
+        worker.strict = self._settings.strict or bool(self._whole)
+        self._start_watchdog.begins(worker.number, monotonic())
+        try:
+            worker.start()
+        except OSError as error:
+            self._start_watchdog.forget(worker.number)
+            return f"worker {worker.number} could not be started: {error.strerror}"
+        self._log.info("worker_started", worker=worker.number, pid=worker.pid)
+        status, served = await worker.ended()
+        self._watchdog.forget(worker.number)
+        self._start_watchdog.forget(worker.number)
+        self._whole.discard(worker.number)
+        reason = f"worker {worker.number} ended with status {status}; see the log"
+        if self._stopping.is_set() and status and served:
+            self._unclean.append(reason)
+        return worker.reason or reason
+
+    async def _watch(self) -> None:
+        """Kill workers that hang, until cancelled."""
+        limits = self._settings.limits
+        while True:
+            await asyncio.sleep(limits.worker_beat_every_s)
+            for number in self._watchdog.look(monotonic()):
+                self._log.error("worker_hangs", worker=number, silent_s=limits.worker_silent_max_s)
+                self._workers[number].signal(signal.SIGKILL)
+            for number in self._start_watchdog.look(
+                monotonic(), lambda number: self._workers[number].worked_s()
+            ):
+                self._log.error("worker_hangs_at_start", worker=number, idle_s=limits.worker_start_idle_max_s)
+                self._workers[number].signal(signal.SIGKILL)
+
+    def _heard(self, worker: Worker, word: Word) -> None:
+        if isinstance(word, Serving | Beat):
+            self._watchdog.heard(worker.number, monotonic())
+            if not word.files_refused:
+                self._whole.add(worker.number)
+        if isinstance(word, Serving):
+            self._start_watchdog.forget(worker.number)
+            if all(self.http_ports) and not self._complete.done():
+                self._complete.set_result(None)
+        elif isinstance(word, Reloaded):
+            for other in self._workers:
+                if other is not worker:
+                    other.signal(signal.SIGHUP)
+
+    async def _end(self) -> None:
+        """End every worker and give up what was held."""
+        self._stopping.set()
+        if self._watching is not None:
+            self._watching.cancel()  # who drains has its own time
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+        if self._keeping:
+            patience_s = self._settings.patience_s + _KILLED_AFTER_S
+            _, hanging = await asyncio.wait(self._keeping, timeout=patience_s)
+            if hanging:
+                for worker in self._workers:
+                    worker.signal(signal.SIGKILL)
+                await asyncio.wait(hanging)
+        self._undo.close()

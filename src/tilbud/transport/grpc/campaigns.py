@@ -1,0 +1,133 @@
+"""CampaignService over gRPC: messages to use cases and back."""
+
+from __future__ import annotations
+
+from asyncio import shield
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import Message
+
+from tilbud.campaigns.loader import CampaignLoader, Changes
+from tilbud.campaigns.served import Catalog, ServedCampaign
+from tilbud.concurrency.time_slice import Slices
+from tilbud.domain.context import TIME_US_MAX
+from tilbud.domain.decision.records import check_id
+from tilbud.domain.errors import InvalidField
+from tilbud.domain.limits import Limits
+from tilbud.service.pauses import SwitchService
+from tilbud.transport.grpc.converters import campaign_message, microseconds
+from tilbud.transport.grpc.unary import Context, Handle
+from tilbud.v1 import campaigns_pb2
+
+_FRAME_BYTES = 6  # around a campaign in a page: a tag and a length
+
+
+class CampaignsPage:
+    """A page of ListCampaigns: so many campaigns as fit, but at least one."""
+
+    def __init__(self, campaigns_max: int, limits: Limits) -> None:
+        self.response = campaigns_pb2.ListCampaignsResponse()
+        self._campaigns_max = campaigns_max
+        self._bytes_max = limits.campaigns_page_bytes_max
+        self._bytes = 0
+
+    def add(self, campaign: campaigns_pb2.Campaign) -> bool:
+        """Add a campaign, or say that the next page begins with it."""
+        listed = self.response.campaigns
+        self._bytes += campaign.ByteSize() + _FRAME_BYTES
+        if listed and (len(listed) >= self._campaigns_max or self._bytes > self._bytes_max):
+            self.response.next_page_token = listed[-1].campaign
+            return False
+        listed.append(campaign)
+        return True
+
+
+def _list_handler(
+    catalog: Catalog, message_of: Callable[[ServedCampaign], campaigns_pb2.Campaign], limits: Limits
+) -> Handle:
+    async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Context) -> Message:
+        if not 0 <= message.page_size <= limits.campaigns_max:
+            raise InvalidField("page_size", f"must lie between 0 and {limits.campaigns_max}")
+        after = check_id("page_token", message.page_token, limits)
+        page, slices = (
+            CampaignsPage(message.page_size or limits.campaigns_max, limits),
+            Slices(limits.loop_slice_s),
+        )
+        for served in catalog.all():
+            if served.id > after and not page.add(message_of(served)):
+                break
+            if slices.over():
+                await slices.give_way()
+        return page.response
+
+    return list_campaigns
+
+
+def campaign_handlers(
+    catalog: Catalog,
+    loader: CampaignLoader,
+    switches: SwitchService,
+    limits: Limits,
+    reloaded: Callable[[], None],
+) -> Mapping[str, Handle]:
+    """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
+
+    def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
+        return campaign_message(served, switches.pauses(served.id), loader.relearning(served.id))
+
+    async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
+        served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
+        return campaigns_pb2.GetCampaignResponse(campaign=message_of(served))
+
+    async def reload() -> Changes:
+        changes = await loader.reload()
+        reloaded()
+        return changes
+
+    async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
+        changes = await shield(reload())  # it goes on where the caller's time is over
+        return campaigns_pb2.ReloadCampaignsResponse(
+            added=changes.added,
+            changed=changes.changed,
+            removed=changes.removed,
+            unchanged=changes.unchanged,
+            under_older_rules=changes.under_older_rules,
+            rewards_not_converted=changes.rewards_not_converted,
+        )
+
+    async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:
+        until_us = _end_us(message)
+        await shield(switches.pause_offer(message.campaign, message.offer_id, message.reason, until_us))
+        return campaigns_pb2.PauseOfferResponse()
+
+    async def resume_offer(message: campaigns_pb2.ResumeOfferRequest, _: Context) -> Message:
+        await shield(switches.resume_offer(message.campaign, message.offer_id))
+        return campaigns_pb2.ResumeOfferResponse()
+
+    async def pause_campaign(message: campaigns_pb2.PauseCampaignRequest, _: Context) -> Message:
+        await shield(switches.pause_campaign(message.campaign, message.reason, _end_us(message)))
+        return campaigns_pb2.PauseCampaignResponse()
+
+    async def resume_campaign(message: campaigns_pb2.ResumeCampaignRequest, _: Context) -> Message:
+        await shield(switches.resume_campaign(message.campaign))
+        return campaigns_pb2.ResumeCampaignResponse()
+
+    return {
+        "ListCampaigns": _list_handler(catalog, message_of, limits),
+        "GetCampaign": get_campaign,
+        "ReloadCampaigns": reload_campaigns,
+        "PauseOffer": pause_offer,
+        "ResumeOffer": resume_offer,
+        "PauseCampaign": pause_campaign,
+        "ResumeCampaign": resume_campaign,
+    }
+
+
+def _end_us(message: campaigns_pb2.PauseOfferRequest | campaigns_pb2.PauseCampaignRequest) -> int | None:
+    """Return until when it is off; None: until it is resumed. Raises InvalidField."""
+    if not message.HasField("end_time"):
+        return None
+    end_us = microseconds("end_time", message.end_time)
+    if not 0 <= end_us < TIME_US_MAX:
+        raise InvalidField("end_time", "must lie in the years 1970 to 9998")
+    return end_us

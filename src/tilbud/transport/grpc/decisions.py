@@ -1,0 +1,221 @@
+"""DecisionService over gRPC: messages to use cases and back.
+
+What holds: a use case runs to its end also where its caller leaves at a deadline, since what it handed
+to the ledger happens all the same. Single calls that arrive together are answered together.
+"""
+
+from __future__ import annotations
+
+from asyncio import shield
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from time import perf_counter
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from tilbud.concurrency.batching import AnswerAll, Gathering, Question, Reply
+from tilbud.concurrency.time_slice import Slices
+from tilbud.concurrency.turns import Turns
+from tilbud.deciding.answer_space import AnswerSpace
+from tilbud.deciding.pipeline import Answer, DecideService
+from tilbud.domain.errors import InvalidField, TilbudError
+from tilbud.domain.limits import Limits
+from tilbud.service.outcomes import ReportService
+from tilbud.transport.grpc.codec import field
+from tilbud.transport.grpc.converters import (
+    answer_bytes,
+    decide_request,
+    decide_response,
+    outcome_report,
+    timestamp,
+)
+from tilbud.transport.grpc.status import status_of
+from tilbud.transport.grpc.unary import Context, Handle
+from tilbud.transport.grpc.unsent import Unsent
+from tilbud.v1 import decisions_pb2
+
+_Asked = tuple[decisions_pb2.DecideRequest, float | None]
+_FRAME_BYTES = 12  # around an answer in a batch: two tags and two lengths
+_GATHERED_MAX = 64  # about 3 ms of work
+Said = TypeVar("Said")
+Read = TypeVar("Read")
+Done = TypeVar("Done")
+
+
+class DecisionHandlers:
+    """The methods of DecisionService that work."""
+
+    def __init__(self, decide: DecideService, report: ReportService, unsent: Unsent, limits: Limits) -> None:
+        self._decide = decide
+        self._report = report
+        self._unsent = unsent
+        self._limits = limits
+        self._turns = Turns(limits)
+        self._deciding = self._gathering(self._decide_all)
+        self._reporting = self._gathering(self._report_all)
+
+    def _gathering(self, answer_all: AnswerAll[Question, Reply]) -> Gathering[Question, Reply]:
+        return Gathering(
+            answer_all,
+            batch_max=_GATHERED_MAX,
+            waiting_max=self._limits.calls_in_flight_max,
+            every_s=self._limits.gathered_every_s,
+        )
+
+    def by_name(self) -> Mapping[str, Handle]:
+        """Return the handlers by the method's name."""
+        return {
+            "Decide": self.decide_one,
+            "BatchDecide": self.decide_many,
+            "Activate": self.activate,
+            "ReportOutcome": self.report_one,
+            "BatchReportOutcomes": self.report_many,
+        }
+
+    async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
+        deadline_s = _deadline_s(context)
+        if not message.customer_id:
+            return await self._deciding.ask(context.peer(), (message, deadline_s))
+        async with self._decide.lines.within(message.customer_id):  # or it would hold the others' batch up
+            return await self._deciding.ask(context.peer(), (message, deadline_s))
+
+    async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
+        self._check_size(message.requests)
+
+        def begin() -> Coroutine[Any, Any, bytes]:
+            self._unsent.check(context)  # again: others of this connection were answered meanwhile
+            return self._decide_batch(message, _deadline_s(context))
+
+        return await self._turns.run(context.peer(), len(message.requests), begin)
+
+    async def _decide_batch(
+        self, message: decisions_pb2.BatchDecideRequest, deadline_s: float | None
+    ) -> bytes:
+        deadlines_s = [deadline_s] * len(message.requests)
+        space = AnswerSpace(self._limits.answers_bytes_max, _reply_bytes)
+        answers = await self._answers(message.requests, deadlines_s, space=space)
+        results = await self._each(list(enumerate(answers)), lambda found: field(1, _decision_result(*found)))
+        return b"".join(results)
+
+    async def activate(self, message: decisions_pb2.ActivateRequest, _: Context) -> Message:
+        deadline_us = await shield(
+            self._report.activate(message.campaign, message.decision_id, message.shown_offer_id)
+        )
+        return decisions_pb2.ActivateResponse(
+            reward_deadline=None if deadline_us is None else timestamp(deadline_us)
+        )
+
+    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, context: Context) -> Message:
+        return await self._reporting.ask(context.peer(), message)
+
+    async def report_many(
+        self, message: decisions_pb2.BatchReportOutcomesRequest, context: Context
+    ) -> Message:
+        self._check_size(message.requests)
+        return await self._turns.run(
+            context.peer(), len(message.requests), lambda: self._report_batch(message)
+        )
+
+    async def _report_batch(self, message: decisions_pb2.BatchReportOutcomesRequest) -> Message:
+        reports = await self._each(message.requests, _reading(outcome_report))
+        results = await self._report.report_many(reports)
+        return decisions_pb2.BatchReportOutcomesResponse(
+            results=[_outcome_result(number, result) for number, result in enumerate(results)]
+        )
+
+    async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
+        messages, deadlines_s = [message for message, _ in asked], [left for _, left in asked]
+        answers = await self._answers(messages, deadlines_s, in_line=True)
+        return await self._each(answers, _response)
+
+    async def _answers(
+        self,
+        messages: Sequence[decisions_pb2.DecideRequest],
+        deadlines_s: Sequence[float | None],
+        *,
+        in_line: bool = False,
+        space: AnswerSpace[Answer | Exception] | None = None,
+    ) -> list[Answer | Exception]:
+        requests = await self._each(messages, _reading(decide_request))
+        return await self._decide.decide_many(requests, deadlines_s, in_line=in_line, space=space)
+
+    async def _report_all(
+        self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]
+    ) -> list[Message | Exception]:
+        results = await self._report.report_many(await self._each(messages, _reading(outcome_report)))
+        return [found if isinstance(found, Exception) else _outcome_response(found) for found in results]
+
+    async def _each(self, items: Sequence[Said], do: Callable[[Said], Done]) -> list[Done]:
+        """Do something with each item, in slices."""
+        slices = Slices(self._limits.loop_slice_s)
+        done = []
+        for item in items:
+            if slices.over():
+                await slices.give_way()
+            done.append(do(item))
+        return done
+
+    def _check_size(self, requests: Sequence[object]) -> None:
+        if len(requests) > self._limits.batch_items_max:
+            raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
+
+
+def _deadline_s(context: Context) -> float | None:
+    """Return when the caller stops waiting, on `perf_counter`'s clock; None: never."""
+    left_s = context.time_remaining()
+    return None if left_s is None else perf_counter() + left_s
+
+
+def _response(found: Answer | Exception) -> bytes | Exception:
+    """Return a serialized DecideResponse, or the error in its place."""
+    try:
+        return decide_response(found) if isinstance(found, Answer) else found
+    except Exception as error:  # noqa: BLE001 - the others of the batch are other callers'
+        return error
+
+
+def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | Exception]:
+    """Return `read`, with its error as its value: one bad message of many is an error in its place."""
+
+    def reading(message: Said) -> Read | Exception:
+        try:
+            return read(message)
+        except Exception as error:  # noqa: BLE001 - the others of the batch may be other callers'
+            return error
+
+    return reading
+
+
+def _reply_bytes(reply: Answer | Exception) -> int:
+    """Return how many bytes a BatchDecideResult takes in its answer, or a little more."""
+    if isinstance(reply, Answer):
+        return answer_bytes(reply) + _FRAME_BYTES
+    if isinstance(reply, TilbudError):
+        return status_of(reply)[1].ByteSize() + 2 * _FRAME_BYTES  # "requests[…]." stands twice in it
+    return 0  # fails the whole call
+
+
+def _decision_result(number: int, answer: Answer | Exception) -> bytes:
+    """Return a serialized BatchDecideResult; an unexpected error fails the whole call."""
+    if isinstance(answer, Answer):
+        return field(1, decide_response(answer))
+    if isinstance(answer, TilbudError):
+        return field(2, status_of(_in_batch(number, answer))[1].SerializeToString())
+    raise answer
+
+
+def _outcome_response(status: int) -> decisions_pb2.ReportOutcomeResponse:
+    return decisions_pb2.ReportOutcomeResponse(status=status)  # type: ignore[arg-type]  # same numbers
+
+
+def _outcome_result(number: int, result: int | Exception) -> decisions_pb2.BatchReportOutcomesResult:
+    """Return what became of one outcome; an unexpected error fails the whole call."""
+    if isinstance(result, TilbudError):
+        return decisions_pb2.BatchReportOutcomesResult(error=status_of(_in_batch(number, result))[1])
+    if isinstance(result, Exception):
+        raise result
+    return decisions_pb2.BatchReportOutcomesResult(outcome=_outcome_response(result))
+
+
+def _in_batch(number: int, error: TilbudError) -> TilbudError:
+    return error.under(f"requests[{number}]") if isinstance(error, InvalidField) else error

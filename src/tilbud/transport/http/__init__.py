@@ -1,0 +1,4 @@
+"""The HTTP side.
+
+metrics_server.py   /metrics, /livez, /readyz
+"""

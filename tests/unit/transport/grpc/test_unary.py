@@ -1,0 +1,92 @@
+"""What the outermost wrapper knows of the calls it wraps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tilbud.domain.limits import Limits
+from tilbud.telemetry.log import logger
+from tilbud.telemetry.metrics import Metrics
+from tilbud.transport.grpc.unary import Rpc
+from tilbud.v1 import decisions_pb2 as pb
+
+
+class _Details:
+    method = "/tilbud.v1.DecisionService/Decide"
+    invocation_metadata = ()
+
+
+class _AbortError(Exception):
+    """How grpcio leaves a method whose call it aborted."""
+
+
+class _Context:
+    def __init__(self, message: object) -> None:
+        self._message = message
+
+    async def read(self) -> object:
+        return self._message
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def abort(self, *_: object) -> None:
+        raise _AbortError
+
+
+async def test_a_call_is_in_flight_while_it_is_handled() -> None:
+    """From before its handler begins until after it ended, however it ended."""
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+    rpc = Rpc(metrics=metrics, limits=Limits(), log=logger("test"))
+    seen: list[int] = []
+    waiting = asyncio.Event()
+
+    async def handle(message: Any, _context: Any) -> pb.DecideResponse:
+        seen.append(rpc.in_flight)
+        if message.campaign == "outer":
+            await call("inner")
+        elif message.campaign == "raises":
+            raise ValueError
+        elif message.campaign == "waits":
+            waiting.set()
+            await asyncio.Event().wait()
+        return pb.DecideResponse()
+
+    service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {"Decide": handle})
+    method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
+
+    def call(campaign: str) -> Awaitable[bytes]:
+        return method(None, _Context(pb.DecideRequest(campaign=campaign).SerializeToString()))  # type: ignore[no-any-return]
+
+    await call("outer")
+    assert seen == [1, 2]
+    assert rpc.in_flight == 0
+    with pytest.raises(_AbortError):
+        await call("raises")
+    assert rpc.in_flight == 0
+    waits = asyncio.ensure_future(call("waits"))
+    await waiting.wait()
+    assert rpc.in_flight == 1
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+    assert rpc.in_flight == 0
+
+
+async def test_a_call_that_is_too_much_is_refused_before_its_message_is_parsed() -> None:
+    """It reaches no handler, whatever its bytes are, and is counted."""
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+    limits = replace(Limits(), calls_in_flight_max=0)
+    rpc = Rpc(metrics=metrics, limits=limits, log=logger("test"))
+    service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {})
+    method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
+    with pytest.raises(_AbortError):
+        await method(None, _Context(b"\xff no message"))
+    labels = {"method": "Decide", "code": "RESOURCE_EXHAUSTED"}
+    assert metrics.registry.get_sample_value("tilbud_rpc_duration_seconds_count", labels) == 1
