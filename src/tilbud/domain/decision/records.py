@@ -314,6 +314,28 @@ class Settlement:
     due_service_us: int
     settled_us: int
 
+    @classmethod
+    def erased(cls, campaign: str, sequence: int) -> Settlement:
+        """Return what is left of a settlement whose customer was erased: its place."""
+        return cls(
+            campaign=campaign,
+            sequence=sequence,
+            decision_id="",
+            variant="",
+            offer_id="",
+            device="",
+            channel="",
+            journey_stage="",
+            offers=NO_OFFERS,
+            drawn=-1,
+            probability=1.0,
+            features="",
+            reward=0.0,
+            clipped=False,
+            due_service_us=0,
+            settled_us=0,
+        )
+
 
 def check_id(name: str, value: str, limits: Limits, *, required: bool = False) -> str:
     """Return an opaque id if it keeps to its alphabet and length; raise InvalidField otherwise."""

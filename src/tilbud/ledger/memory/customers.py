@@ -24,14 +24,13 @@ from tilbud.domain.customer.customer import (
     withdraws,
     without_personal,
 )
-from tilbud.domain.decision.records import Decision, State
+from tilbud.domain.decision.records import Decision, Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
 from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, RESERVED_US, ExportRow, Place
 from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
 from tilbud.ledger.ports import Erased, EventResult, ExportPage
-from tilbud.ledger.sqlite.rows import erased_settlement
 
 
 class MemoryCustomers:
@@ -233,7 +232,7 @@ class MemoryCustomers:
         for entry in list(kept.entries.values()):
             campaign = self._campaigns[entry.decision.campaign]
             if entry.sequence:
-                campaign.settlements[entry.sequence] = erased_settlement(
+                campaign.settlements[entry.sequence] = Settlement.erased(
                     entry.decision.campaign, entry.sequence
                 )
                 learned.add(entry.decision.campaign)

@@ -15,7 +15,6 @@ from typing import Any
 from tilbud.domain.campaign.campaign import BY_CUSTOMER, BY_DECISION
 from tilbud.domain.decision.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decision.records import (
-    NO_OFFERS,
     NO_PAYLOAD,
     NO_RULES,
     NOTHING_DROPPED,
@@ -179,7 +178,7 @@ class Reading:
             offers_digest, fates, drawn, probability, features, reward, clipped, due_service_us, settled_us,
         ) = row  # fmt: skip
         if not decision_no:
-            return erased_settlement(campaign, sequence)
+            return Settlement.erased(campaign, sequence)
         if decision_id is None:
             raise LedgerInvalid(f"settlement {sequence} has lost its decision: restore a backup")
         offers, _ = self._offers(offers_digest, fates)
@@ -231,28 +230,6 @@ class Reading:
         if found is None or (text := Text.of(found[0])).digest != digest:
             raise LedgerInvalid("a recorded text is lost or damaged: restore a backup")
         return text
-
-
-def erased_settlement(campaign: str, sequence: int) -> Settlement:
-    """Return what is left of a settlement whose customer was erased: its place."""
-    return Settlement(
-        campaign=campaign,
-        sequence=sequence,
-        decision_id="",
-        variant="",
-        offer_id="",
-        device="",
-        channel="",
-        journey_stage="",
-        offers=NO_OFFERS,
-        drawn=-1,
-        probability=1.0,
-        features="",
-        reward=0.0,
-        clipped=False,
-        due_service_us=0,
-        settled_us=0,
-    )
 
 
 def _make_room(cache: dict[Any, Any], entries_max: int) -> None:
