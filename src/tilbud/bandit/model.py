@@ -15,7 +15,7 @@ importance weights (Foster and Rakhlin, 2020, "Beyond UCB", ICML, algorithm 1), 
 in every measurement. So VW sees the drawn offer alone, with label probability 1, and learning costs the
 same with 10 offers and 1,000. The true propensity stays in the ledger.
 
-What it does not do: draw, mix in discovery, read a clock or store itself (see `checkpoints.py`).
+What it does not do: draw, mix in discovery, read a clock or store itself (see `checkpoints/`).
 """
 
 from __future__ import annotations

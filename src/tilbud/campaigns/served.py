@@ -2,7 +2,7 @@
 
 What holds: a `ServedCampaign` is complete before anyone sees it, and is replaced whole; a decision
 that began with one ends with it. Caches are bounded. Loading files is `campaign_files.py`, bringing a
-model up to date is `learning/`, swapping is `reload.py`.
+model up to date is `learning/`, swapping is `loader.py`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ServedCampaign:
         self._fallback_payload = _texts(campaign.fallback.payload, campaign.fallback.payloads)
         self.ends_now = self.decision_rules.ends_now
         self.minute = 0
-        self.asked: dict[Hashable, Any] = {}  # what `asking.py` found within that minute
+        self.asked: dict[Hashable, Any] = {}  # what `request_context.py` found within that minute
         self._limits = limits
         self.offers = OfferSet.of(self.offer_ids, tuple(encode_offer(offer) for offer in campaign.offers))
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}

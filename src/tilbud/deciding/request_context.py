@@ -3,7 +3,7 @@
 What holds: consent is resolved before anything else of a customer is read but their own word (consent
 and preferences); without it nothing of them reaches the model or the record. Reads only; each costs
 the same whatever a customer's history. Questions that name nobody are looked into once a minute: rules and
-situations know no shorter time. Caps are `contacting.py`'s business.
+situations know no shorter time. Caps are `frequency.py`'s business.
 """
 
 from __future__ import annotations

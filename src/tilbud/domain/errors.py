@@ -24,7 +24,7 @@
     └── LedgerInvalid               a data directory this version cannot serve
 
 What holds: messages never contain customer data. How an error becomes a gRPC status is
-`transport/status.py`'s business.
+`transport/grpc/status.py`'s business.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Limits:
     pause_reason_chars_max: int = 500
 
     # In flight
-    listeners: int = 16  # on the one address of gRPC, see transport/server.py
+    listeners: int = 16  # on the one address of gRPC, see transport/grpc/server.py
     calls_in_flight_max: int = 8_192  # half of it for connections that have few
     request_bytes_in_flight_max: int = 128 * 1024 * 1024  # likewise
     calls_unread_max: int = 8_192  # whose message has not come

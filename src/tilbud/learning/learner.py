@@ -5,8 +5,8 @@ writes checkpoints and purges, while every one learns; who loses it goes on as a
 logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
 last good one; what was settled and not yet learned at the end is learned at the next start; a model that
 learned what was erased since, or only stands in, is never checkpointed. It decides nothing about rewards:
-those are `domain/rewards.py`, in the ledger's own transaction; nor does it learn anew after an erasure, or
-where what comes next was purged, which takes longer than a turn may: it says who is `behind`.
+those are `domain/decision/rewards.py`, in the ledger's own transaction; nor does it learn anew after an
+erasure, or where what comes next was purged, which takes longer than a turn may: it says who is `behind`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What holds: one mechanism serves a start, a changed algorithm, an erasure, a rebuild and every turn of
 learning; each settlement is learned exactly once, in order; what was erased is learned by no model opened
-afterwards; the event loop is never held longer than one slice. When decisions settle is `settling.py`'s
+afterwards; the event loop is never held longer than one slice. When decisions settle is `learner.py`'s
 business.
 """
 

@@ -2,7 +2,7 @@
 
 What holds: nothing here stores, waits or reads a clock. A report that another offer was shown voids
 a deferred decision until it settles, in whatever order the reports come: what may not have been
-shown is not learned. What an outcome meets is `domain.rewards.receive`'s word.
+shown is not learned. What an outcome meets is `domain.decision.rewards.receive`'s word.
 """
 
 from __future__ import annotations

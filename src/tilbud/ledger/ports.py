@@ -263,7 +263,7 @@ class Ledger(LedgerReading, Protocol):
         ...
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
-        """Store outcomes, each by `domain.rewards.receive`; known ones are DUPLICATE or IdReused.
+        """Store outcomes, each by `domain.decision.rewards.receive`; known ones are DUPLICATE or IdReused.
 
         An outcome is worth what the rules say that its decision was made with; one they do not declare what
         it says itself (`weight`), or it is InvalidField ("outcome"). A new one that they say `shows` first
@@ -388,7 +388,7 @@ class Customers(CustomersReading, Protocol):
 
         What `change` raises is raised, and nothing is stored; it may be called more than once, and not in
         the loop's thread. `updated_us` and `changes` are set here. A change that takes consent back
-        (`domain.customers.withdraws`) voids the customer's open decisions, in every campaign, releases what
+        (`domain.customer.withdraws`) voids the customer's open decisions, in every campaign, releases what
         was reserved by those that were not shown yet, and removes events and what happened. One that grants
         consent lifts a tombstone. The version changes.
         """

@@ -2,7 +2,7 @@
 
 The client library makes an object of each sample before it writes it, which takes seconds where a thousand
 campaigns begin all their counters at 0, and holds the interpreter meanwhile. What holds: families that know
-how to write themselves (see `tallies.py`) do, the others are the library's, and the text is as the library's.
+how to write themselves (see `fast.py`) do, the others are the library's, and the text is as the library's.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What holds: an event has a fixed name and a few plain fields. Values that came with a call (ids,
 context, payloads) are never among them; a correlation id stands in where a call must be found again. A
 line is one write, since workers share the stream. In a process that serves, logging never waits, never fails
-(see `lines.py`), and every line on standard error is JSON, whoever writes it, unless people read it.
+(see `log_lines.py`), and every line on standard error is JSON, whoever writes it, unless people read it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What holds: labels come from declared vocabularies only (campaigns, offers, outcomes, rules and the
 context words of the campaign files, plus `other` and `unknown`); ids never label anything; counters
 never fall, so rewards below zero have a counter of their own. Children are looked up once and
-kept: the path of a decision only increments, and what it increments takes no lock (see `tallies.py`).
+kept: the path of a decision only increments, and what it increments takes no lock (see `fast.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SMALL_SHARES = (
     0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 )  # fmt: skip
 POLICY_EVERY = 8  # it tells a trend, and costs a logarithm for every offer
-_TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # of the ledger, see ledger/condition.py
+_TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # see ledger/sqlite/condition.py
 _AT_USE = "at 0 before the first only where the words make few series"
 _CONTEXT = ("campaign", "variant", "channel", "device", "journey_stage")
 _OUTCOMES = (*(status.name.lower() for status in OutcomeStatus), "orphan", "refused")

@@ -1,8 +1,8 @@
 """A campaign as its file declares it: offers, context, rules, reward, exploration, variants.
 
 What holds: a `Campaign` that exists is valid and frozen, and everything it names is declared. Unknown keys
-are refused. Reading files and finding lines is `service/campaign_files.py`'s business; what a section may
-hold is `sections.py`'s and `offer.py`'s; what a rule means is `eligibility.py`'s and `caps.py`'s.
+are refused. Reading files and finding lines is `campaigns/source.py`'s business; what a section may
+hold is `sections.py`'s and `offer.py`'s; what a rule means is `eligibility.py`'s and `frequency_caps.py`'s.
 """
 
 from __future__ import annotations

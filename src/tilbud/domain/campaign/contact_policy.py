@@ -7,7 +7,7 @@ It stands in `contact.yaml` beside the campaigns:
     quiet_channels: [push, email]
 
 What holds: it counts the exposures of all campaigns together. Whose quiet hours it are is the customer's own
-word; here stands only where they are heeded. How caps remove offers is `caps.py`'s business.
+word; here stands only where they are heeded. How caps remove offers is `frequency_caps.py`'s business.
 """
 
 from __future__ import annotations

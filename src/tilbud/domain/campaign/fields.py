@@ -3,7 +3,7 @@
 What holds: a value that passed here is small and clean (text short and in NFC, numbers finite and within
 float32, durations at most 400 days), and what it was made from is in the JSON Schema as people write it.
 A key that stands without a value is refused, not taken for one that is absent. Which keys there are is the
-business of `sections.py`, `offer.py`, `campaign.py` and `contact.py`.
+business of `sections.py`, `offer.py`, `campaign.py` and `contact_policy.py`.
 """
 
 from __future__ import annotations

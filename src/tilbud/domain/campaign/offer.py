@@ -1,7 +1,8 @@
 """An offer as a campaign file declares it: what is shown, its features, and the rules of its own.
 
 What holds: an `Offer` that exists is valid as far as it can be judged alone; what it names must be declared
-by the campaign, which `campaign.py` checks. What a rule means is `eligibility.py`'s and `caps.py`'s business.
+by the campaign, which `campaign.py` checks. What a rule means is `eligibility.py`'s
+and `frequency_caps.py`'s business.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What holds: a customer's id is never stored, only a keyed hash of it. What the customer forbade (blocked
 offers, topics and channels, quiet hours) is heeded whatever the consent says; everything else is used
 with consent alone. Values are frozen and checked. Storing them is `ledger/`'s business, which rule
-removes which offer `eligibility.py`'s and `caps.py`'s.
+removes which offer `eligibility.py`'s and `frequency_caps.py`'s.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ those who are not known (`requires`, `sensitive_topic`) and withholds nothing fr
 Hours that wrap midnight are one night, which belongs to the day on which it began: `valid`, and a weekday or
 weekend that `when` asks for, by a segment too, are judged on that day. The result depends on the context and
 the customer's facts alone, so equal ones share it. Nothing removes an offer after the draw. Counting
-exposures is `caps.py`'s business.
+exposures is `frequency_caps.py`'s business.
 """
 
 from __future__ import annotations

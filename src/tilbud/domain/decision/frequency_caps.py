@@ -2,7 +2,7 @@
 
 What holds: an offer that met a customer as often as one of its caps allows, within that cap's time, is
 removed, and no other. Exposures count that are strictly later than now − `per`. The counts are an argument:
-the ledger keeps them, under the scopes that `domain/customers.py` names.
+the ledger keeps them, under the scopes that `domain/customer/` names.
 """
 
 from __future__ import annotations

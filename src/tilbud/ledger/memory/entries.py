@@ -1,6 +1,6 @@
 """What the ledger in memory keeps of each decision, campaign and customer.
 
-What holds: these are plain values that `memory.py` and `memory_customers.py` change; only rules about
+What holds: these are plain values that `adapter.py` and `customers.py` change; only rules about
 one of them alone are here.
 """
 

@@ -3,7 +3,7 @@
 What holds: the lease is one row, changed within the writer's transaction. Each change of holder raises its
 token by one, and settling tells its token in its own transaction: who slept through the end of its lease
 settles nothing once another has taken it. Who only looks does not commit. How long a lease is, and who
-should ask for it, is `learning/lease.py`'s business.
+should ask for it, is `learning/settling_lease.py`'s business.
 """
 
 from __future__ import annotations

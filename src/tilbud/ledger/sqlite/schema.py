@@ -150,7 +150,7 @@ MIGRATIONS: tuple[Step, ...] = (
             until_service_us INTEGER NOT NULL
         ) STRICT""",
         "INSERT INTO lease VALUES (1, 0, '', 0)",
-        # A quarter of what storing a decision took: statements.py sees to both, for all rows at once.
+        # A quarter of what storing a decision took: decisions.py sees to both, for all rows at once.
         "DROP TRIGGER decision_opens_window",
         "DROP TRIGGER repeat_takes_id",
     ),

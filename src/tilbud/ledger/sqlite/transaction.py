@@ -6,7 +6,7 @@ gets its own exception. Every commit proves the service clock, and no call in it
 clock says: whoever read it before an outage was found, read too late a time. A commit is told of only when
 it was counted beside the file, and the file is still the one that was opened. A ledger that is lost or
 damaged is not written any more. After a commit that failed, one counts for proof only if it found room for
-`limits.probe_bytes`. What a call means is `statements.py`'s.
+`limits.probe_bytes`. What a call means is `decisions.py`'s.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def connections_of_a_listener(limits: Limits) -> int:
 class GrpcServer:
     """The gRPC side of one process. `handlers` maps a service's name to its methods' handlers.
 
-    `listen` has a port, which is reserved (`port.py`): other processes may listen there too.
+    `listen` has a reserved port (`runtime/reserved_address.py`): other processes may listen there too.
     """
 
     def __init__(
