@@ -11,6 +11,7 @@ from grpc import StatusCode
 
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
+from tilbud.ledger.ports import StillCommitting
 from tilbud.runtime.backup import BackupRefused
 from tilbud.runtime.supervisor import WorkerEnded
 from tilbud.transport.grpc.status import (
@@ -66,8 +67,8 @@ OPERATORS_ONLY = {
     errors.LedgerInvalid,
     WorkerEnded,
 }
-AS_INVALID_FIELDS = {errors.UndeclaredOutcome}  # to a program there is no difference
-CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY | AS_INVALID_FIELDS]
+AS_OTHERS = {errors.UndeclaredOutcome, StillCommitting}  # to a caller there is no difference
+CALLERS = [kind for kind in concrete(TilbudError) if kind not in OPERATORS_ONLY | AS_OTHERS]
 
 
 @pytest.mark.parametrize("kind", CALLERS, ids=lambda kind: kind.__name__)
