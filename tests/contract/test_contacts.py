@@ -550,6 +550,16 @@ def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
     return ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
 
 
+async def test_who_repeats_knows_whether_the_id_was_known(ledger):
+    """By the fingerprint, its own where it was not: so of two calls with one id one is counted."""
+    await record(ledger, "d1")
+    one, other = (Repeat(CAMPAIGN, "again", bytes(16), "d1") for _ in range(2))
+    [first, second] = await ledger.repeat([one, other], at(1))
+    assert first == second
+    assert first.fingerprint is one.fingerprint
+    assert second.fingerprint is not other.fingerprint
+
+
 async def test_a_repeat_in_a_channel_that_counts_is_counted_there_alone(ledger):
     """Each answer counts once more in the channel, never for the offer; a retry of its id does not."""
     first = await record(ledger, said={"sticky": True})

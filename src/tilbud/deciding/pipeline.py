@@ -295,6 +295,8 @@ class DecideService:
             return None
         if not repeated.request.asked_before(decision_id, stored, self._ledger_key):
             return IdReused("decision_id", decision_id)
+        if repeated.repeat is not None and stored.fingerprint is not repeated.repeat.fingerprint:
+            return _answer(repeated.request, stored)  # to the same question, asked elsewhere meanwhile
         return self._kept(repeated._replace(decision=stored))
 
     def _kept(self, repeated: _Repeated) -> Answer:

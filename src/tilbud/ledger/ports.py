@@ -250,7 +250,8 @@ class Ledger(LedgerReading, Protocol):
 
         Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
         that is gone, void or expired, or where the customer's version is not the contact's: decide again.
-        The scopes of the contact count once more; only then the version changes.
+        The scopes of the contact count once more; only then the version changes. Whose id is new is answered
+        with its own fingerprint, that very object; where the id was known, with what was kept under it.
         """
         ...
 

@@ -231,6 +231,18 @@ async def test_what_was_recorded_is_counted_though_a_repeat_beside_it_fails(
     assert wired.metric("sticky_decisions_total") == 1
 
 
+async def test_a_retry_of_a_repeat_that_another_process_is_at_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find its id unknown, and record it: one is the repeat, the other its retry."""
+    wired = await sticky(tmp_path)
+    await decided(wired, ask(decision_id="one"))
+    await decided(wired, ask(decision_id="two"))
+    monkeypatch.setattr(wired.ledger, "find", lambda *_: None)
+    assert (await decided(wired, ask(decision_id="two"))).decision_id == "one"
+    assert wired.metric("sticky_decisions_total") == 1
+
+
 async def test_nothing_is_counted_that_is_not_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
