@@ -50,7 +50,9 @@ from tilbud.domain.context import (
     EVENT_FEATURES,
     OLDER,
     OTHER,
+    PARTS_OF_DAY,
     RECENCIES,
+    WEEKDAYS,
     Vocabulary,
     time_zone,
 )
@@ -257,7 +259,14 @@ def _kinds(context: ContextSection, segments: Iterable[str]) -> dict[str, str]:
 def _parsed(
     written: object, context: ContextSection, segments: Iterable[str], path: tuple[str | int, ...]
 ) -> Condition:
-    kinds: dict[str, Kind] = {**_kinds(context, segments)}
+    kinds: dict[str, Kind] = {
+        **_kinds(context, segments),
+        "device": (*context.devices, OTHER),
+        "channel": (*context.channels, OTHER),
+        "journey_stage": (*context.journey_stages, OTHER),
+        "weekday": WEEKDAYS,
+        "part_of_day": PARTS_OF_DAY,
+    }
     if context.events:
         kinds |= {"last_event": context.events, "last_event_recency": (*RECENCIES, OLDER)}
     try:
