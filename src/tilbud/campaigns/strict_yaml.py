@@ -26,6 +26,21 @@ _DEPTH_MAX = 40
 _TOO_MUCH = f"more than {_NODES_MAX} values or {_DEPTH_MAX} levels; write less"
 _TOLD_BYTES_MAX = 128 * 1024  # of a file that is read again for PyYAML's own words, slowly
 _MERGE = "<<"
+_REMEDIES = (  # by what PyYAML says; the first that fits
+    ("'\\t'", "indent with spaces"),
+    ("that cannot start any token", "put the text in quotes"),
+    ("unexpected end of stream", "close the quote"),
+    ("unknown escape character", "write single quotes around what has a backslash"),
+    ("'<stream end>'", "close the bracket"),
+    ("'<scalar>'", "put the whole text in quotes, or close a quote before it"),
+    ("expected ',' or", "put text that has one of : , { } [ ] in it in quotes, or mend the brackets"),
+    ("mapping values are not allowed", "put text that has `: ` in it in quotes, or mend the indentation"),
+    ("expected <block end>", "begin keys of one map, and items of one list, in one column"),
+    ("could not find expected ':'", "write `key: value`"),
+    ("while scanning an alias", "put the text in quotes"),
+    ("undefined alias", "write the anchor, `&name`, before it, or put the text in quotes"),
+    ("expected a single document", "write one campaign a file"),
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -139,8 +154,7 @@ class Tree:
             raise CampaignInvalid((Problem(self._name, error.line, "", _TOO_MUCH),)) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            said = ", ".join(each for each in (error.context, error.problem) if each)
-            raise self._not_yaml(mark.line + 1 if mark else 1, said) from None
+            raise self._not_yaml(mark.line + 1 if mark else 1, _said(error)) from None
         except yaml.reader.ReaderError as error:
             before = text[: error.position] if kind is _Loader else text.encode()[: error.position].decode()
             line = before.count("\n") + 1
@@ -240,6 +254,16 @@ class Tree:
 def _line(loader: Any) -> int:
     """Return where a reader is; libyaml's does not tell."""
     return int(getattr(loader, "line", 0)) + 1
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """Return what PyYAML says of a mistake, where what it is in begins, and the remedy where one is known."""
+    context, began, found = error.context, error.context_mark, error.problem_mark
+    if context and began and found and began.line != found.line:
+        context = f"{context} from line {began.line + 1} on"
+    said = ", ".join(each for each in (context, error.problem) if each)
+    remedy = next((remedy for words, remedy in _REMEDIES if words in said), None)
+    return f"{said}; {remedy}" if remedy else said
 
 
 def _merges(key: yaml.Node) -> bool:
