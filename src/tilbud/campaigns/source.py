@@ -291,6 +291,7 @@ _WRITE = {  # for pydantic's kinds of error whose own words are Python's
     "model_type": "write a map of keys, such as {key: value}",
     "model_attributes_type": "write a map of keys, such as {key: value}",
     "string_type": "write text, in quotes where it looks like a number or a date",
+    "bool_type": "write true or false",
 }
 _WRITE_THERE = {  # where a better example is known
     ("tuple_type", "caps"): "write a list of caps, such as [{times: 3, per: 7d}]",
@@ -298,6 +299,9 @@ _WRITE_THERE = {  # where a better example is known
     ("model_type", "traits"): "write category, number or flag, or {kind: number, max_age: 30d}",
     ("model_type", "caps"): "write a cap, such as {times: 3, per: 7d}",
     ("model_type", "channels"): "write {caps: [{times: 2, per: 1d}]}",
+    ("too_long", "range"): "write two numbers, such as [0, 1]",
+    ("too_short", "offers"): "name at least one offer, such as `- id: free-shipping`",
+    ("too_short", "outcomes"): "name at least one outcome, such as `click: 1.0`",
     ("dict_type", "requires"): "write events and durations, such as {add_to_cart: 2h}",
     ("dict_type", "suppress_after"): "write outcomes or events and durations, such as {purchase: 30d}",
 }
@@ -321,6 +325,8 @@ def _told(error: Mapping[str, Any], shapes: Shapes) -> tuple[KeyPath, str]:
         return (*path, *below), error["msg"]
     if kind == "extra_forbidden":
         return path, f"unknown key; {_known_keys(path[:-1], str(path[-1]), shapes)}"
+    if kind == "missing" and isinstance(path[-1], int):  # the one list of so many values is a range
+        return path[:-1], "write two numbers, such as [0, 1]"
     if kind == "missing":
         return path, f"is required; add `{path[-1]}: …`"
     return path, _value_told(error, path, kind)
@@ -358,5 +364,5 @@ def _short(value: object) -> str:
     """Return a value as YAML has it, if it is short."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
-    text = str(value) if isinstance(value, date) else repr(value)
+    text = str(value) if isinstance(value, date) else repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - enough to recognise it

@@ -68,7 +68,7 @@ def parse_hours(text: str) -> Hours:
     """Return the hours of `08:00-21:00` or `22:00-06:00`; ValueError on anything else."""
     match = _HOURS.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        raise ValueError('write "HH:MM-HH:MM" in quotes, such as "08:00-21:00"')
+        raise ValueError('write HH:MM-HH:MM, such as "08:00-21:00"')
     start, end = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
     if start >= _DAY_MINUTES or end > _DAY_MINUTES or start == end % _DAY_MINUTES:
         raise ValueError("hours run from 00:00 to 24:00 and must not be empty or the whole day")
