@@ -22,8 +22,8 @@ from tilbud.domain.decision.decision_rules import DecisionRules
 from tilbud.domain.decision.records import (
     NO_OFFERS,
     NO_PAYLOAD,
-    Contact,
     Decision,
+    ExposureEffect,
     OfferSet,
     Reason,
     payload_text,
@@ -151,10 +151,10 @@ def rules(rewards: RewardRules = RULES, **said: Any) -> DecisionRules:
     return DecisionRules(**{**defaults, **said})
 
 
-def contact(version: int = 0, campaign: str = CAMPAIGN, **said: Any) -> Contact:
+def contact(version: int = 0, campaign: str = CAMPAIGN, **said: Any) -> ExposureEffect:
     """Return what a decision for the second offer, on the web, means for a customer of that version."""
     scopes = (offer_scope(campaign, "ten-off"), channel_scope("web"))
-    return Contact(version, said.get("scopes", scopes), sticky=said.get("sticky", False))
+    return ExposureEffect(version, said.get("scopes", scopes), sticky=said.get("sticky", False))
 
 
 def event(

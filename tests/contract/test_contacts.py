@@ -29,7 +29,7 @@ from tests.contract.adapters import make
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customer.customer import UNKNOWN_CUSTOMER, Happened, channel_scope, offer_scope
-from tilbud.domain.decision.records import Contact, Repeat, payload_text
+from tilbud.domain.decision.records import ExposureEffect, Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Settled
@@ -546,7 +546,7 @@ async def test_a_repeat_of_a_repeat_stands_for_the_decision_itself(ledger):
 def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
     """Answer with d1 again, in the web channel if not said otherwise, on what is known of CUSTOMER now."""
     known = ledger.customer(CUSTOMER).version if version is None else version
-    met = Contact(known, scopes, sticky=True)
+    met = ExposureEffect(known, scopes, sticky=True)
     return ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
 
 

@@ -27,7 +27,7 @@ from tests.builders import (
 from tests.contract.adapters import Adapter
 
 from tilbud.domain.customer.customer import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
-from tilbud.domain.decision.records import NO_OFFERS, Repeat, Text, payload_text
+from tilbud.domain.decision.records import NO_OFFERS, InternedText, Repeat, payload_text
 from tilbud.domain.errors import InvalidField
 from tilbud.ledger.ports import Erased, ExportPage, Settled
 
@@ -45,10 +45,10 @@ async def live(ledger: Adapter) -> None:
     of: dict[str, Any] = {
         "customer": CUSTOMER,
         "context": '{"place":"søen"}',
-        "dropped": Text.of('{"age":"no consent"}'),
+        "dropped": InternedText.of('{"age":"no consent"}'),
     }
     mine = [
-        decision("d1", **of, removed=Text.of('{"bundle":"caps"}'), features="|Context secret=søen"),
+        decision("d1", **of, removed=InternedText.of('{"bundle":"caps"}'), features="|Context secret=søen"),
         decision("d2", at(1), campaign="other", **of),
         decision("d3", at(2), deferred=True, **of),
     ]

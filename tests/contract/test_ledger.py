@@ -28,7 +28,7 @@ from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.draw import choose
-from tilbud.domain.decision.records import OfferSet, Reason, Removed, Repeat, Text, payload_text
+from tilbud.domain.decision.records import InternedText, OfferSet, Reason, Removed, Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import (
     DecisionExpired,
@@ -72,8 +72,8 @@ async def test_a_decision_is_found_word_for_word(ledger):
         probabilities=probabilities,
         drawn=1,
         sequence=2**53 + 1,
-        removed=Text.of('{"bundle":"hours"}'),
-        dropped=Text.of('{"place":"no consent"}'),
+        removed=InternedText.of('{"bundle":"hours"}'),
+        dropped=InternedText.of('{"place":"no consent"}'),
         variant_share=1.0 - 0.1,
         split="customer",
     )

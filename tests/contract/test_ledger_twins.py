@@ -36,7 +36,7 @@ from tests.contract.adapters import ADAPTERS, Adapter, make
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
 from tilbud.domain.customer.customer import ANONYMOUS, channel_scope, offer_scope
-from tilbud.domain.decision.records import NO_RULES, Contact, Repeat
+from tilbud.domain.decision.records import NO_RULES, ExposureEffect, Repeat
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 
@@ -169,7 +169,7 @@ async def repeat(ledger: Adapter, said: Any, now: Now) -> object:
                 each,
                 bytes(16),
                 other,
-                None if scopes is None else Contact(known + late, scopes, sticky=True),
+                None if scopes is None else ExposureEffect(known + late, scopes, sticky=True),
             )
             for each, other, scopes, late in repeats
         ],

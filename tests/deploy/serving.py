@@ -41,10 +41,12 @@ def stop_s(environment: Mapping[str, str]) -> float:
         drain_grace_s=float(environment.get("TILBUD_DRAIN_GRACE_S", default.drain_grace_s)),
     )
 
-    async def patience_s() -> float:
-        return max(settings.patience_s, Supervisor(settings).patience_s)  # which wants a running loop
+    async def shutdown_timeout_s() -> float:
+        return max(
+            settings.shutdown_timeout_s, Supervisor(settings).shutdown_timeout_s
+        )  # which wants a running loop
 
-    return asyncio.run(patience_s())
+    return asyncio.run(shutdown_timeout_s())
 
 
 class Started:

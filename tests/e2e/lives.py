@@ -50,7 +50,7 @@ class Life:
     def __init__(self, name: str) -> None:
         self.customer_id = f"Customer<{name}>"
         self.traits = {"tier": f"Tier<{name}>"}
-        self.place = f"Place<{name}>"
+        self.place = f"WorkerSlot<{name}>"
         self.note = f"Note<{name}>"
         self.event_ids: list[str] = []
         self.rewarded: list[str] = []

@@ -25,9 +25,9 @@ from tilbud.domain.decision.frequency_caps import Caps
 from tilbud.domain.decision.records import (
     NOTHING_DROPPED,
     NOTHING_REMOVED,
+    InternedText,
     OfferSet,
     Removed,
-    Text,
     payload_text,
 )
 from tilbud.domain.decision.rewards import RewardRules
@@ -68,7 +68,7 @@ class ServedCampaign:
         self.offers = OfferSet.of(self.offer_ids, tuple(encode_offer(offer) for offer in campaign.offers))
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
         self._contexts: dict[tuple[object, ...], EncodedContext] = {}
-        self._notes: dict[tuple[tuple[str, str], ...], Text] = {}
+        self._notes: dict[tuple[tuple[str, str], ...], InternedText] = {}
 
     @property
     def reward_rules(self) -> RewardRules:
@@ -84,20 +84,20 @@ class ServedCampaign:
             found = self._offer_sets[eligible] = self.offers.only(eligible)
         return found
 
-    def payload(self, index: int, language: str) -> Text:
+    def payload(self, index: int, language: str) -> InternedText:
         """Return an offer's payload in a language, or in the one the campaign falls back to."""
         return self._in_language(self._payloads[index], language)
 
-    def fallback_payload(self, language: str) -> Text:
+    def fallback_payload(self, language: str) -> InternedText:
         """Return the fallback's payload in a language, or in the one the campaign falls back to."""
         return self._in_language(self._fallback_payload, language)
 
-    def _in_language(self, texts: Text | Mapping[str, Text], language: str) -> Text:
-        if isinstance(texts, Text):
+    def _in_language(self, texts: InternedText | Mapping[str, InternedText], language: str) -> InternedText:
+        if isinstance(texts, InternedText):
             return texts
         return in_language(texts, language, self.campaign.fallback_language)
 
-    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Removed | Text:
+    def removed(self, eligibility: Eligibility, kept_back: str = "") -> Removed | InternedText:
         """Return by which rule each offer was removed, as the record keeps it.
 
         `kept_back`: why the eligible ones could not be chosen either, in a fallback.
@@ -109,7 +109,7 @@ class ServedCampaign:
             fates = tuple(sorted([*fates, *((index, kept_back) for index in eligibility.eligible)]))
         return Removed(self.offer_ids, fates)
 
-    def dropped(self, dropped: Mapping[str, str]) -> Text:
+    def dropped(self, dropped: Mapping[str, str]) -> InternedText:
         """Return what was known and not used, and why, as the record keeps it."""
         if not dropped:
             return NOTHING_DROPPED
@@ -118,7 +118,7 @@ class ServedCampaign:
         if found is None:
             if len(self._notes) >= self._limits.offer_set_cache_entries_max:
                 self._notes.clear()
-            found = self._notes[key] = Text.of(_compact(dropped))
+            found = self._notes[key] = InternedText.of(_compact(dropped))
         return found
 
     def warm(self) -> None:
@@ -140,7 +140,9 @@ class ServedCampaign:
         return found
 
 
-def _texts(payload: Mapping[str, Any], payloads: Mapping[str, Any] | None) -> Text | Mapping[str, Text]:
+def _texts(
+    payload: Mapping[str, Any], payloads: Mapping[str, Any] | None
+) -> InternedText | Mapping[str, InternedText]:
     """Return the one payload, or one for each language."""
     if payloads is None:
         return payload_text(payload)

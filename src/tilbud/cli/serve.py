@@ -147,7 +147,7 @@ async def _serve(settings: Settings) -> None:
         supervisor = Supervisor(settings)
         await run(
             supervisor,
-            patience_s=supervisor.patience_s,
+            shutdown_timeout_s=supervisor.shutdown_timeout_s,
             started=lambda: _announce(settings, supervisor.grpc_port, supervisor.http_ports),
             stopping=asyncio.Event(),
         )
@@ -157,7 +157,7 @@ async def _serve(settings: Settings) -> None:
     application = Application(settings)
     await run(
         application,
-        patience_s=settings.patience_s,
+        shutdown_timeout_s=settings.shutdown_timeout_s,
         started=lambda: _announce(settings, application.grpc_port, [application.http_port]),
         stopping=asyncio.Event(),
     )

@@ -30,7 +30,7 @@ _TURN_S = 0.0002  # not worth a timer, which is good to a millisecond
 AnswerAll = Callable[[Sequence[Question]], Awaitable[Sequence[Reply | Exception]]]
 
 
-class Gathering(Generic[Question, Reply]):
+class MicroBatcher(Generic[Question, Reply]):
     """Answers questions in batches of at most `batch_max`, one at a time; `waiting_max` may wait.
 
     A batch begins `every_s` after the one before, or later.
@@ -53,7 +53,7 @@ class Gathering(Generic[Question, Reply]):
         self._batch: asyncio.Task[None] | None = None
         self._busy = False
 
-    def ask(self, connection: str, question: Question) -> asyncio.Future[Reply]:
+    def submit(self, connection: str, question: Question) -> asyncio.Future[Reply]:
         """Return the future answer to a connection's question; raises Overloaded where too many wait."""
         if len(self._waiting) >= self._waiting_max:
             raise Overloaded("the queue of calls", _RETRY_AFTER_S)

@@ -13,22 +13,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Lines:
+class KeyedLock:
     """A line for each customer who is being decided on; for one loop."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    def try_enter(self, customer_id: str) -> bool:
+    def try_acquire(self, customer_id: str) -> bool:
         """Enter where nobody is; return whether that was so."""
         if customer_id in self._waiting:
             return False
         self._waiting[customer_id] = deque()
         return True
 
-    async def enter(self, customer_id: str) -> None:
+    async def acquire(self, customer_id: str) -> None:
         """Enter when all who came before have left."""
-        if self.try_enter(customer_id):
+        if self.try_acquire(customer_id):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[customer_id].append(turn)
@@ -36,10 +36,10 @@ class Lines:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was this one's turn already
-                self.leave(customer_id)
+                self.release(customer_id)
             raise
 
-    def leave(self, customer_id: str) -> None:
+    def release(self, customer_id: str) -> None:
         """Let the next one enter."""
         waiting = self._waiting[customer_id]
         while waiting:
@@ -50,10 +50,10 @@ class Lines:
         del self._waiting[customer_id]
 
     @asynccontextmanager
-    async def within(self, customer_id: str) -> AsyncIterator[None]:
+    async def holding(self, customer_id: str) -> AsyncIterator[None]:
         """Enter, and leave at the end."""
-        await self.enter(customer_id)
+        await self.acquire(customer_id)
         try:
             yield
         finally:
-            self.leave(customer_id)
+            self.release(customer_id)

@@ -14,11 +14,19 @@ from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.draw import NO_CHOICE, Choice
 from tilbud.domain.decision.eligibility import Eligibility
 from tilbud.domain.decision.experiment import Side
-from tilbud.domain.decision.records import DecideRequest, Decision, OfferSet, Question, Reason, Removed, Text
+from tilbud.domain.decision.records import (
+    DecideRequest,
+    Decision,
+    InternedText,
+    OfferSet,
+    Question,
+    Reason,
+    Removed,
+)
 from tilbud.domain.decision.situation import Situation
 
 
-class Record:
+class DecisionBuilder:
     """Turns a choice into the record of it."""
 
     __slots__ = (
@@ -80,10 +88,10 @@ class Record:
         reason: Reason,
         side: Side,
         offer_id: str,
-        payload: Text,
+        payload: InternedText,
         offers: OfferSet,
         choice: Choice,
-        removed: Removed | Text,
+        removed: Removed | InternedText,
     ) -> Decision:
         served, context, now = self._served, self._situation.context, self._now
         deferred = self._request.defer_activation

@@ -13,7 +13,7 @@ from tilbud.campaigns.served import ServedCampaign
 from tilbud.deciding.request_context import Asking
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.eligibility import Eligibility
-from tilbud.domain.decision.records import Contact, Decision, Text
+from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText
 from tilbud.ledger.ports import CustomersReading
 
 _CLOCKS_APART_US = 60_000_000  # a decision that is dated later was dated by a clock that was wrong
@@ -24,8 +24,8 @@ class Kept:
     """An earlier decision that answers again, and what that means for the customer."""
 
     decision: Decision
-    contact: Contact
-    payload: Text  # of its offer, as the campaign has it by now
+    contact: ExposureEffect
+    payload: InternedText  # of its offer, as the campaign has it by now
 
 
 class Contacting:
@@ -79,7 +79,7 @@ class Contacting:
             return None
         scopes = tuple({contact.scope for contact in contacts})
         payload = served.payload(served.offer_ids.index(last.offer_id), asking.situation.context.language)
-        return Kept(last, Contact(asking.customer.version, scopes, sticky=True), payload)
+        return Kept(last, ExposureEffect(asking.customer.version, scopes, sticky=True), payload)
 
 
 def _age_us(decision: Decision, now: Now) -> int:
@@ -91,11 +91,11 @@ def _age_us(decision: Decision, now: Now) -> int:
 
 def contact_of(
     served: ServedCampaign, asking: Asking, eligibility: Eligibility, decision: Decision, channel: str
-) -> Contact | None:
+) -> ExposureEffect | None:
     """Return what a new decision means for the customer; None where it is nobody's."""
     if not asking.key:
         return None
     if decision.drawn < 0:
-        return Contact(asking.customer.version, (), sticky=False)
+        return ExposureEffect(asking.customer.version, (), sticky=False)
     scopes = served.caps.scopes(eligibility.eligible[decision.drawn], channel)
-    return Contact(asking.customer.version, scopes, sticky=bool(served.campaign.sticky_us))
+    return ExposureEffect(asking.customer.version, scopes, sticky=bool(served.campaign.sticky_us))

@@ -18,10 +18,10 @@ from time import perf_counter
 from typing import NamedTuple
 
 from tilbud.campaigns.served import Catalog
-from tilbud.concurrency.keyed_lock import Lines
-from tilbud.concurrency.time_slice import Slices
+from tilbud.concurrency.keyed_lock import KeyedLock
+from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.deciding.answer_space import AnswerSpace
-from tilbud.deciding.builder import Record
+from tilbud.deciding.builder import DecisionBuilder
 from tilbud.deciding.frequency import Contacting, Kept, contact_of
 from tilbud.deciding.policies import Chooser
 from tilbud.deciding.request_context import Askers
@@ -29,9 +29,9 @@ from tilbud.domain.clock import Clock, Now
 from tilbud.domain.context import check_text
 from tilbud.domain.decision.eligibility import Eligibility
 from tilbud.domain.decision.records import (
-    Contact,
     DecideRequest,
     Decision,
+    ExposureEffect,
     Question,
     Reason,
     Repeat,
@@ -59,7 +59,7 @@ class _Drawn(NamedTuple):
 
     request: DecideRequest
     decision: Decision
-    contact: Contact | None
+    contact: ExposureEffect | None
     eligibility: Eligibility | None
     dropped: Mapping[str, str]
     asked: float
@@ -129,7 +129,7 @@ class DecideService:
         self._contacting = Contacting(customers=customers)
         self._askers = Askers(customers=customers, ledger_key=ledger_key, limits=limits)
         self._chooser = Chooser(draw_key=draw_key, limits=limits)
-        self.lines = Lines()
+        self.locks = KeyedLock()
         self._clock = clock
         self._ledger_key = ledger_key
         self._metrics = metrics
@@ -164,7 +164,7 @@ class DecideService:
         Not to be cancelled: what is handed to the ledger is recorded all the same, and would not be counted.
         Raises Overloaded, LedgerUnavailable, and AnswersTooLarge before anything is recorded.
         """
-        slices = Slices(self._limits.loop_slice_s)
+        time_slice = TimeSlice(self._limits.loop_slice_s)
         answers: dict[int, Answer | Exception] = {}
         tries: Counter[int] = Counter()
         waiting: list[int] = list(range(len(requests)))
@@ -173,13 +173,13 @@ class DecideService:
             asked = [number for number in waiting if in_line or number in entered]
             try:
                 prepared: Mapping[int, _Prepared]
-                prepared = await self._prepare_all(asked, requests, deadlines_s, slices)
+                prepared = await self._prepare_all(asked, requests, deadlines_s, time_slice)
                 if space is not None:
                     prepared = _fitting(prepared, space, waiting, first=not answers and not tries)
-                finished = await self._finish(prepared, slices)
+                finished = await self._finish(prepared, time_slice)
             finally:
                 for customer_id in filter(None, entered.values()):
-                    self.lines.leave(customer_id)
+                    self.locks.release(customer_id)
             for number, found in finished.items():
                 if found is not None:
                     fits = space is None or space.take(number, found)  # an earlier answer may be larger
@@ -207,10 +207,10 @@ class DecideService:
         entered = {
             number: customer_id
             for number, customer_id in customers.items()
-            if not customer_id or self.lines.try_enter(customer_id)
+            if not customer_id or self.locks.try_acquire(customer_id)
         }
         if not entered:
-            await self.lines.enter(customers[waiting[0]])
+            await self.locks.acquire(customers[waiting[0]])
             entered[waiting[0]] = customers[waiting[0]]
         return entered
 
@@ -219,20 +219,20 @@ class DecideService:
         asked: Sequence[int],
         requests: Sequence[DecideRequest | Exception],
         deadlines_s: Sequence[float | None],
-        slices: Slices,
+        time_slice: TimeSlice,
     ) -> dict[int, _Prepared]:
         off: Off = {}
         prepared: dict[int, _Prepared] = {}
         now = self._clock.now()
         for number in asked:
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
                 now = self._clock.now()
             prepared[number] = self._try_prepare(requests[number], now, deadlines_s[number], off)
         return prepared
 
     async def _finish(
-        self, prepared: Mapping[int, _Prepared], slices: Slices
+        self, prepared: Mapping[int, _Prepared], time_slice: TimeSlice
     ) -> dict[int, Answer | Exception | None]:
         """Record what was drawn; return the answers, None where the customer changed meanwhile.
 
@@ -245,14 +245,14 @@ class DecideService:
         drawn = {number: each for number, each in prepared.items() if isinstance(each, _Drawn)}
         stored = iter(await self._record([each for each in drawn.values() if each.recorded], now))
         for number, new in drawn.items():
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
             finished[number] = self._try_answer(new, next(stored) if new.recorded else new.decision)
         repeated = {number: each for number, each in prepared.items() if isinstance(each, _Repeated)}
         stands_for = iter(await self._repeat([each for each in repeated.values() if each.repeat], now))
         for number, again in repeated.items():
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
             finished[number] = self._repeated(again, next(stands_for)) if again.repeat else self._kept(again)
         return finished
 
@@ -341,7 +341,7 @@ class DecideService:
             if kept is not None:
                 return self._again(kept, request, question, asking.situation.dropped)
         eligibility = self._contacting.capped(served, asking, eligibility, channel, now.steady_us)
-        record = Record(
+        builder = DecisionBuilder(
             served,
             request,
             situation=asking.situation,
@@ -353,7 +353,7 @@ class DecideService:
             new_id=self._new_id,
         )
         decision = self._chooser.choose(
-            served, record, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
+            served, builder, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
         )
         if request.dry_run:
             return _answer(request, decision, recorded=False)

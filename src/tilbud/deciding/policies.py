@@ -8,7 +8,7 @@ all who were split. Nothing removes or replaces an offer after the draw.
 from __future__ import annotations
 
 from tilbud.campaigns.served import ServedCampaign
-from tilbud.deciding.builder import Record
+from tilbud.deciding.builder import DecisionBuilder
 from tilbud.domain.campaign.campaign import CONTROL
 from tilbud.domain.decision.draw import choose, choose_always, choose_evenly, keyed_uniform
 from tilbud.domain.decision.eligibility import Eligibility
@@ -28,7 +28,7 @@ class Chooser:
     def choose(
         self,
         served: ServedCampaign,
-        record: Record,
+        builder: DecisionBuilder,
         eligibility: Eligibility,
         *,
         left_s: float | None,
@@ -40,43 +40,43 @@ class Chooser:
         `left_s` is how long the caller still waits (None: for ever), `paused` says that the campaign is,
         `refused` that it requires consent and has none.
         """
-        side = side_of(served.campaign.variants, self._key, served.id, record.decision_id, record.customer)
+        side = side_of(served.campaign.variants, self._key, served.id, builder.decision_id, builder.customer)
         if left_s is not None and left_s < self._limits.decide_time_left_min_s:
-            return record.fallback(Reason.FALLBACK_NO_TIME, side)
+            return builder.fallback(Reason.FALLBACK_NO_TIME, side)
         if paused:
-            return record.fallback(Reason.FALLBACK_CAMPAIGN_PAUSED, side)
+            return builder.fallback(Reason.FALLBACK_CAMPAIGN_PAUSED, side)
         if refused:
-            return record.fallback(Reason.FALLBACK_NO_CONSENT, side)
+            return builder.fallback(Reason.FALLBACK_NO_CONSENT, side)
         if not eligibility.eligible:
-            return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
-        u = keyed_uniform(self._key, DRAW, served.id, record.decision_id)
-        return (_control if side.variant == CONTROL else _personalized)(served, record, eligibility, u, side)
+            return builder.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
+        u = keyed_uniform(self._key, DRAW, served.id, builder.decision_id)
+        return (_control if side.variant == CONTROL else _personalized)(served, builder, eligibility, u, side)
 
 
 def _personalized(
-    served: ServedCampaign, record: Record, eligibility: Eligibility, u: float, side: Side
+    served: ServedCampaign, builder: DecisionBuilder, eligibility: Eligibility, u: float, side: Side
 ) -> Decision:
     offers = served.offer_set(eligibility.eligible)
     try:
-        scores = served.model.predict(record.encoded.features, offers)
+        scores = served.model.predict(builder.encoded.features, offers)
         choice = choose(scores, len(offers.ids), served.campaign.exploration.discovery, u)
     except ModelUnavailable:
-        return record.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, side)
-    return record.drawn(Reason.PERSONALIZED, side, offers, choice)
+        return builder.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, side)
+    return builder.drawn(Reason.PERSONALIZED, side, offers, choice)
 
 
 def _control(
-    served: ServedCampaign, record: Record, eligibility: Eligibility, u: float, side: Side
+    served: ServedCampaign, builder: DecisionBuilder, eligibility: Eligibility, u: float, side: Side
 ) -> Decision:
     control = served.campaign.variants.control
     serves = control.serves if control else "uniform"
     if serves == "fallback":
-        return record.fallback(Reason.CONTROL, side)
+        return builder.fallback(Reason.CONTROL, side)
     offers = served.offer_set(eligibility.eligible)
     if serves == "uniform":
         choice = choose_evenly(len(offers.ids), u)
     elif serves in offers.ids:
         choice = choose_always(offers.ids.index(serves), len(offers.ids))
     else:
-        return record.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
-    return record.drawn(Reason.CONTROL, side, offers, choice)
+        return builder.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
+    return builder.drawn(Reason.CONTROL, side, offers, choice)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tilbud.domain.context import Consent
 from tilbud.domain.customer.customer import Customer, Preferences, Profile, Trait
-from tilbud.domain.decision.records import Decision, State, Text
+from tilbud.domain.decision.records import Decision, InternedText, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField, LedgerInvalid
@@ -264,7 +264,7 @@ def settlement_row(
     }
 
 
-def repeat_row(campaign: str, decision_id: str, stands_for: str, payload: Text | None) -> ExportRow:
+def repeat_row(campaign: str, decision_id: str, stands_for: str, payload: InternedText | None) -> ExportRow:
     """Return an id that was answered with an earlier decision, and the payload, where it was another."""
     row: dict[str, object] = {"kind": "repeat", "campaign": campaign, "decision_id": decision_id}
     row["stands_for"] = stands_for

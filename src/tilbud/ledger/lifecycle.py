@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.decision.decision_rules import DecisionRules
-from tilbud.domain.decision.records import Contact, Decision, State
+from tilbud.domain.decision.records import Decision, ExposureEffect, State
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, receive
 from tilbud.domain.errors import DecisionExpired
 from tilbud.ledger.ports import Activated, Activation
@@ -42,7 +42,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class OutcomeEffect:
     """What an outcome meets that the ledger did not know; `ends` makes its decision due now."""
 
     status: OutcomeStatus
@@ -50,7 +50,7 @@ class Arrival:
     ends: bool
 
 
-def arrive(window: Window, outcome: Outcome, clocks: Clocks) -> Arrival:
+def on_outcome(window: Window, outcome: Outcome, clocks: Clocks) -> OutcomeEffect:
     """Return what a new outcome meets.
 
     Its time is when it occurred, or else now, but never after now, since a caller's clock may be ahead of
@@ -69,10 +69,10 @@ def arrive(window: Window, outcome: Outcome, clocks: Clocks) -> Arrival:
     )
     time_us = now.wall_us if occurred_us is None else occurred_us
     time_us = min(time_us, window.closes_service_us + ahead_us)
-    return Arrival(status, time_us, outcome.ends_now and status is OutcomeStatus.ACCEPTED)
+    return OutcomeEffect(status, time_us, outcome.ends_now and status is OutcomeStatus.ACCEPTED)
 
 
-def activate(
+def on_activation(
     window: Window,
     offer_id: str,
     held: Collection[str],
@@ -127,7 +127,7 @@ def was_before(made_us: int, made_service_us: int, before_us: int, now: Now) -> 
     return made_us < before_us or made_us > now.steady_us
 
 
-def check_decision(decision: Decision, contact: Contact | None) -> None:
+def check_decision(decision: Decision, contact: ExposureEffect | None) -> None:
     """Assert that a record does not contradict itself, before it is kept for good."""
     assert (contact is None) == (not decision.customer), "a customer without a contact, or one with nobody"
     known = decision.probabilities

@@ -35,7 +35,7 @@ from tilbud.domain.customer.customer import (
     Profile,
 )
 from tilbud.domain.decision.decision_rules import DecisionRules
-from tilbud.domain.decision.records import Contact, Decision, Repeat, Settlement, Text
+from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText, Repeat, Settlement
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import (
     CustomerErased,
@@ -231,7 +231,7 @@ class Ledger(LedgerReading, Protocol):
         ...
 
     async def record(
-        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[ExposureEffect | None] = ()
     ) -> list[Decision | None]:
         """Store decisions; for each return the stored one: itself, or the earlier one of that id.
 
@@ -320,7 +320,7 @@ class Ledger(LedgerReading, Protocol):
         """
         ...
 
-    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+    async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
         """Return how many open decisions were made with other rules; it may read them all, in a thread."""
         ...
 

@@ -3,8 +3,8 @@
 What holds: everything is built here by keyword arguments, started in order, and stopped in the
 opposite order; before the process ends, what was acknowledged is committed and, where this is the process
 that settles, what was learned is checkpointed. An Application is one process: alone it is the whole service,
-in a `Place` it is one worker of several (supervisor.py), which differ in nothing but where they serve and
-who began on the ledger.
+in a `WorkerSlot` it is one worker of several (supervisor.py), which differ in nothing but where they serve
+and who began on the ledger.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import begin
 from tilbud.runtime.reserved_address import reserve
-from tilbud.runtime.settings import Place, Settings, host_and_port, split_address
+from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import SwitchService
@@ -155,7 +155,7 @@ class Application:
     def __init__(
         self,
         settings: Settings,
-        place: Place | None = None,
+        place: WorkerSlot | None = None,
         reloaded: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings

@@ -34,12 +34,12 @@ class Service(Protocol):
 
 
 async def run(
-    service: Service, *, patience_s: float, started: Callable[[], None], stopping: asyncio.Event
+    service: Service, *, shutdown_timeout_s: float, started: Callable[[], None], stopping: asyncio.Event
 ) -> None:
     """Serve until a signal, or whoever sets `stopping`; `started` is called once it serves.
 
-    Raises what the start raises, unless it was told to stop. A stop that takes longer than `patience_s` ends
-    the process with status 1.
+    Raises what the start raises, unless it was told to stop. A stop that takes longer than that time
+    ends the process with status 1.
     """
     loop = asyncio.get_running_loop()
     early = asyncio.Event()  # files changed before there was anything to load anew
@@ -47,7 +47,7 @@ async def run(
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, early.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
-    giving_up = asyncio.create_task(_give_up(patience_s, stopping))
+    giving_up = asyncio.create_task(_give_up(shutdown_timeout_s, stopping))
     if not await _started(service, stopping):
         return
     reloads: set[asyncio.Task[None]] = set()
@@ -100,12 +100,12 @@ async def _started(service: Service, stopping: asyncio.Event) -> bool:
     return not starting.cancelled() and starting.exception() is None
 
 
-async def _give_up(patience_s: float, stopping: asyncio.Event) -> None:
+async def _give_up(shutdown_timeout_s: float, stopping: asyncio.Event) -> None:
     """Wait for the stop, and end the process where that takes too long.
 
     A disk that hangs must not keep it: what was acknowledged is safe, the rest is learned later.
     """
     await stopping.wait()
-    give_up = threading.Timer(patience_s, os._exit, [1])
+    give_up = threading.Timer(shutdown_timeout_s, os._exit, [1])
     give_up.daemon = True
     give_up.start()

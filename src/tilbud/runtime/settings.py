@@ -32,13 +32,13 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     @property
-    def patience_s(self) -> float:
+    def shutdown_timeout_s(self) -> float:
         """How long a process may take to stop; past it something hangs, and it ends all the same."""
         return self.drain_notice_s + 3 * self.drain_grace_s + _HANGING_S
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """What a worker is told beside the settings: which one it is, where it serves, and from which ledger."""
 
     number: int  # from 0

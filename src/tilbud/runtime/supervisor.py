@@ -35,8 +35,8 @@ from tilbud.ledger.sqlite.same_file import Identity
 from tilbud.ledger.sqlite.service_clock import ServiceClock
 from tilbud.runtime.application import hold, ledger_at, lock_as, monotonic_us, reserved
 from tilbud.runtime.process import begin
-from tilbud.runtime.settings import Place, Settings, split_address
-from tilbud.runtime.worker import Beat, Reloaded, Serving, Word, Worker
+from tilbud.runtime.settings import Settings, WorkerSlot, split_address
+from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
 
 _PAUSE_MIN_S = 0.1
@@ -145,9 +145,9 @@ class Supervisor:
         self.grpc_port = 0
 
     @property
-    def patience_s(self) -> float:
+    def shutdown_timeout_s(self) -> float:
         """How long `stop` may take."""
-        return self._settings.patience_s + 2 * _KILLED_AFTER_S
+        return self._settings.shutdown_timeout_s + 2 * _KILLED_AFTER_S
 
     @property
     def http_ports(self) -> list[int]:
@@ -187,7 +187,9 @@ class Supervisor:
         lock_as(lock, settings.data, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
         for number, http in enumerate(http_addresses):
-            place = Place(number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits)
+            place = WorkerSlot(
+                number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits
+            )
             self._workers.append(Worker(settings, place, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
@@ -274,7 +276,7 @@ class Supervisor:
                 self._log.error("worker_hangs_at_start", worker=number, idle_s=limits.worker_start_idle_max_s)
                 self._workers[number].signal(signal.SIGKILL)
 
-    def _heard(self, worker: Worker, word: Word) -> None:
+    def _heard(self, worker: Worker, word: WorkerMessage) -> None:
         if isinstance(word, Serving | Beat):
             self._watchdog.heard(worker.number, monotonic())
             if not word.files_refused:
@@ -296,8 +298,8 @@ class Supervisor:
         for worker in self._workers:
             worker.signal(signal.SIGTERM)
         if self._keeping:
-            patience_s = self._settings.patience_s + _KILLED_AFTER_S
-            _, hanging = await asyncio.wait(self._keeping, timeout=patience_s)
+            shutdown_timeout_s = self._settings.shutdown_timeout_s + _KILLED_AFTER_S
+            _, hanging = await asyncio.wait(self._keeping, timeout=shutdown_timeout_s)
             if hanging:
                 for worker in self._workers:
                     worker.signal(signal.SIGKILL)

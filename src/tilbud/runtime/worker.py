@@ -27,7 +27,7 @@ import uvloop
 from tilbud.domain.errors import TilbudError
 from tilbud.runtime.application import Application
 from tilbud.runtime.process import run
-from tilbud.runtime.settings import Place, Settings, split_address
+from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.telemetry.log import logger, serve_log
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -60,13 +60,15 @@ class Beat:
     files_refused: int = 0
 
 
-Word = Serving | Ended | Reloaded | Beat
+WorkerMessage = Serving | Ended | Reloaded | Beat
 
 
 class Worker:
     """One place in a service, and the process that fills it now."""
 
-    def __init__(self, settings: Settings, place: Place, heard: Callable[[Worker, Word], None]) -> None:
+    def __init__(
+        self, settings: Settings, place: WorkerSlot, heard: Callable[[Worker, WorkerMessage], None]
+    ) -> None:
         self._settings = settings
         self._place = place
         self._heard = heard
@@ -146,7 +148,7 @@ class Worker:
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: WorkerMessage) -> None:
         if isinstance(word, Serving):
             self._serves, self.http_port = True, word.http_port
         elif isinstance(word, Ended):
@@ -164,7 +166,7 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def work(settings: Settings, place: Place, pipe: Connection) -> None:
+def work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
     """Serve at a place until told to stop: what the worker's process does."""
     serve_log(settings.log_level)
     try:
@@ -177,7 +179,7 @@ def work(settings: Settings, place: Place, pipe: Connection) -> None:
         sys.exit(1)
 
 
-async def _work(settings: Settings, place: Place, pipe: Connection) -> None:
+async def _work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def alone() -> None:
@@ -193,7 +195,7 @@ async def _work(settings: Settings, place: Place, pipe: Connection) -> None:
         _tell(pipe, Serving(application.http_port, application.files_refused))
         beating.append(asyncio.create_task(_beat(pipe, application, settings.limits.worker_beat_every_s)))
 
-    await run(application, patience_s=settings.patience_s, started=started, stopping=stopping)
+    await run(application, shutdown_timeout_s=settings.shutdown_timeout_s, started=started, stopping=stopping)
     for task in beating:
         task.cancel()
 
@@ -208,6 +210,6 @@ async def _beat(pipe: Connection, application: Application, every_s: float) -> N
             _tell(pipe, Beat(application.files_refused))
 
 
-def _tell(pipe: Connection, word: Word) -> None:
+def _tell(pipe: Connection, word: WorkerMessage) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more
         pipe.send(word)

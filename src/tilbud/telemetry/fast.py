@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 Child = TypeVar("Child")
 
 
-class Tally:
+class FastCounter:
     """One number that grows."""
 
     __slots__ = ("value",)
@@ -35,7 +35,7 @@ class Tally:
         self.value += by
 
 
-class Spread:
+class FastHistogram:
     """One histogram: how many observations fell up to each bound, and their sum."""
 
     __slots__ = ("_bounds", "counts", "total")
@@ -119,12 +119,12 @@ class _Family(Collector, Generic[Child]):
         return list(self._children.items())  # in one step: the loop's thread may add a child
 
 
-class Tallies(_Family[Tally]):
+class Tallies(_Family[FastCounter]):
     """A counter."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._line = _line(f"{name}_total", labels)
-        super().__init__(name, text, labels, registry, Tally)
+        super().__init__(name, text, labels, registry, FastCounter)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counter as it is when it is read."""
@@ -144,7 +144,7 @@ class Tallies(_Family[Tally]):
         return "".join([line % (*written(values), _number(tally.value)) for values, tally in self._now()])
 
 
-class Spreads(_Family[Spread]):
+class Spreads(_Family[FastHistogram]):
     """A histogram; its bounds ascend."""
 
     def __init__(
@@ -164,7 +164,7 @@ class Spreads(_Family[Spread]):
             _line(f"{name}_count", labels),
             _line(f"{name}_sum", labels),
         ]
-        super().__init__(name, text, labels, registry, lambda: Spread(bounds))
+        super().__init__(name, text, labels, registry, lambda: FastHistogram(bounds))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram as it is when it is read."""

@@ -33,7 +33,7 @@ from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.pauses import Pause
 from tilbud.telemetry import declared
-from tilbud.telemetry.fast import Spread, Spreads, Tallies, Tally
+from tilbud.telemetry.fast import FastCounter, FastHistogram, Spreads, Tallies
 
 _FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
@@ -67,20 +67,20 @@ class _Turn:
 
 @dataclass(slots=True)
 class _DecisionChildren:
-    decisions: Tally
-    context: Tally
-    duration: Spread
-    drawn: Spread
-    entropy: Spread
-    smallest: Spread
+    decisions: FastCounter
+    context: FastCounter
+    duration: FastHistogram
+    drawn: FastHistogram
+    entropy: FastHistogram
+    smallest: FastHistogram
     turn: _Turn
 
 
 @dataclass(slots=True)
 class _SettlementChildren:
-    settled: tuple[Tally, Tally]
-    gain: tuple[Tally, Tally]
-    loss: tuple[Tally, Tally]
+    settled: tuple[FastCounter, FastCounter]
+    gain: tuple[FastCounter, FastCounter]
+    loss: tuple[FastCounter, FastCounter]
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customer.customer import ANONYMOUS
 from tilbud.domain.customer.profile_update import ProfileUpdate, TraitUpdate
-from tilbud.domain.decision.records import Contact, DecideRequest, Decision, Reason
+from tilbud.domain.decision.records import DecideRequest, Decision, ExposureEffect, Reason
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.pauses import Pause
 from tilbud.service.customers import EventReport
@@ -87,7 +87,7 @@ async def test_a_customer_who_changed_meanwhile_is_decided_again(
 ) -> None:
     """Where the ledger says that the customer changed, the whole decision is made again."""
     record = wired.ledger.record
-    contacts: list[Contact | None] = []
+    contacts: list[ExposureEffect | None] = []
 
     async def overtaken(decisions: Any, now: Any, contacts_of: Any = ()) -> Any:
         contacts.extend(contacts_of)

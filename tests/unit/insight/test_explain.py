@@ -20,7 +20,7 @@ from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, UNKNOWN, Context
 from tilbud.domain.decision.draw import choose
-from tilbud.domain.decision.records import Decision, Reason, Text
+from tilbud.domain.decision.records import Decision, InternedText, Reason
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.insight.explain import (
     EFFECT_MIN,
@@ -142,7 +142,7 @@ contexts = st.builds(
 
 def test_every_offer_has_its_fate():
     """The eligible offers come with their probabilities, then the removed ones with their rules."""
-    removed = Text.of(json.dumps({"late": "valid", "loud": "blocked_topic"}))
+    removed = InternedText.of(json.dumps({"late": "valid", "loud": "blocked_topic"}))
     asked = model()
     told = decided(context(), asked, offers=3, removed=removed)
     assert story(told, asked).fates == (
@@ -155,7 +155,8 @@ def test_every_offer_has_its_fate():
 def test_a_fallback_shows_what_kept_each_offer_back():
     """Of a fallback every offer was removed, by a rule or by the reason; no model is asked."""
     told = fallback(
-        removed=Text.of('{"a":"hours","b":"no_consent"}'), dropped=Text.of('{"place":"no_consent"}')
+        removed=InternedText.of('{"a":"hours","b":"no_consent"}'),
+        dropped=InternedText.of('{"place":"no_consent"}'),
     )
     explained = story(told, opinions(1))
     assert explained.fates == (OfferFate("a", 0.0, "hours"), OfferFate("b", 0.0, "no_consent"))
@@ -283,7 +284,7 @@ def test_the_customer_is_told_only_what_was_used_and_spoke_for_the_offer(known, 
     """What a sentence names was used, has a phrase, and raised the probability; nothing dropped is named."""
     words_for = {name: f"<{name}>" for name in phrased}
     asked = opinions(seed)
-    told = decided(known, asked, drawn=0, dropped=Text.of(json.dumps(dropped)))
+    told = decided(known, asked, drawn=0, dropped=InternedText.of(json.dumps(dropped)))
     english = {**ENGLISH, "factors": words_for}
     explained = story(told, asked, campaign({"en": english}), "en")
     named = [name for name in [*ENCODED, *FREE] if f"<{name}>" in explained.customer_explanation]

@@ -53,7 +53,7 @@ class Service:
 
 async def main():
     serving = lambda: print("serving", flush=True)
-    await run(Service(), patience_s=PATIENCE_S, started=serving, stopping=asyncio.Event())
+    await run(Service(), shutdown_timeout_s=PATIENCE_S, started=serving, stopping=asyncio.Event())
 
 asyncio.run(main())
 """
@@ -65,11 +65,11 @@ def process() -> Iterator[Begin]:
     with ExitStack() as undo:
 
         def begin(
-            start: str = "works", undoing: str = "works", patience_s: float = 60.0
+            start: str = "works", undoing: str = "works", shutdown_timeout_s: float = 60.0
         ) -> subprocess.Popen[str]:
             running = undo.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", SCRIPT, start, undoing, str(patience_s)],
+                    [sys.executable, "-c", SCRIPT, start, undoing, str(shutdown_timeout_s)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -139,7 +139,7 @@ def test_a_start_that_fails_is_undone_and_raised(process: Begin) -> None:
 
 def test_an_undoing_that_hangs_does_not_keep_the_process(process: Begin) -> None:
     """Told to stop, it ends with 1 when its time is over, also where the start was not done."""
-    running = process(undoing="waits", patience_s=0.2)
+    running = process(undoing="waits", shutdown_timeout_s=0.2)
     running.send_signal(signal.SIGTERM)
     assert _rest(running) == (["undoing"], 1)
 

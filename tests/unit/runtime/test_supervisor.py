@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tilbud.runtime.settings import Place, Settings
+from tilbud.runtime.settings import Settings, WorkerSlot
 from tilbud.runtime.supervisor import StartWatchdog, Supervisor, Watchdog, WorkerEnded
-from tilbud.runtime.worker import Beat, Serving, Word, Worker
+from tilbud.runtime.worker import Beat, Serving, Worker, WorkerMessage
 
 LOOPBACK = "127.0.0.1"
 CAMPAIGN = """
@@ -27,13 +27,13 @@ offers: [{id: a}, {id: b}]
 reward: {window: 1h, outcomes: {click: 1}}
 consent: not_required
 """
-Heard = Callable[[Worker, Word], None]
+Heard = Callable[[Worker, WorkerMessage], None]
 
 
 class HandWorker:
     """A worker without a process: it serves as soon as it is started, and ends as the test says."""
 
-    def __init__(self, _: Settings, place: Place, heard: Heard) -> None:
+    def __init__(self, _: Settings, place: WorkerSlot, heard: Heard) -> None:
         self.number = place.number
         self.pid = 1_000 + place.number
         self.http_port = 0
@@ -81,7 +81,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[HandWorker]:
     """The workers of the supervisor, in order, which pauses shortly."""
     made: list[HandWorker] = []
 
-    def worker(settings: Settings, place: Place, heard: Heard) -> HandWorker:
+    def worker(settings: Settings, place: WorkerSlot, heard: Heard) -> HandWorker:
         made.append(HandWorker(settings, place, heard))
         return made[-1]
 
@@ -237,9 +237,9 @@ async def test_each_worker_has_a_port_of_its_own_for_metrics(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted from the one of --http; where that passes the last port there is a sentence."""
-    places: list[Place] = []
+    places: list[WorkerSlot] = []
 
-    def worker(settings: Settings, place: Place, heard: Heard) -> HandWorker:
+    def worker(settings: Settings, place: WorkerSlot, heard: Heard) -> HandWorker:
         places.append(place)
         return HandWorker(settings, place, heard)
 
@@ -391,7 +391,7 @@ def test_a_worker_is_known_to_work_by_what_it_takes_of_a_processor(settings: Set
         def pid(self) -> int:
             return os.getpid()
 
-    place = Place(number=0, listen="127.0.0.1:1", http="127.0.0.1:2", ledger=(0, 0))
+    place = WorkerSlot(number=0, listen="127.0.0.1:1", http="127.0.0.1:2", ledger=(0, 0))
     worker = Here(settings, place, lambda *_: None)
     before_s = worker.worked_s()
     assert before_s is not None

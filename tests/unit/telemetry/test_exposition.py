@@ -23,7 +23,7 @@ def test_it_is_the_librarys_text(accept: str, observed: list[tuple[str, str, flo
     disable_created_metrics()
     registry = CollectorRegistry()
     tallies = Tallies("t_calls", 'Calls \\ "so"', ["zone", "name"], registry)
-    spreads = Spreads("t_s", "Spread", (0.5, 1.0, 1e6), ["zone", "name"], registry)
+    spreads = Spreads("t_s", "FastHistogram", (0.5, 1.0, 1e6), ["zone", "name"], registry)
     for zone, name, number in observed:
         tallies.labels(zone, name).inc(number)
         spreads.labels(zone, name).observe(number)

@@ -20,10 +20,10 @@ def test_a_scrape_reads_the_same_text(observed: list[tuple[str, float]]) -> None
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     tallies, spreads = (
         Tallies("t_calls", "Calls", ["name"], ours),
-        Spreads("t_s", "Spread", BOUNDS, ["name"], ours),
+        Spreads("t_s", "FastHistogram", BOUNDS, ["name"], ours),
     )
     counter = Counter("t_calls", "Calls", ["name"], registry=theirs)
-    histogram = Histogram("t_s", "Spread", ["name"], buckets=BOUNDS, registry=theirs)
+    histogram = Histogram("t_s", "FastHistogram", ["name"], buckets=BOUNDS, registry=theirs)
     for name, value in observed:
         tallies.labels(name).inc(value)
         counter.labels(name).inc(value)

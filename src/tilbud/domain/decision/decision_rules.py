@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tilbud.domain.campaign.sections import RewardSection
-from tilbud.domain.decision.records import NO_RULES, Text
+from tilbud.domain.decision.records import NO_RULES, InternedText
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.errors import LedgerInvalid, UndeclaredOutcome
 
@@ -49,10 +49,10 @@ class DecisionRules:
         """The outcomes that settle a decision at once."""
         return self.final if self.learn == "on_settlement" else frozenset()
 
-    def text(self) -> Text:
+    def text(self) -> InternedText:
         """Return the rules as they are kept."""
         rewards = self.rewards
-        return Text.of(
+        return InternedText.of(
             json.dumps(
                 {
                     "weights": dict(rewards.weights),
@@ -81,7 +81,7 @@ class DecisionRules:
 
 
 @lru_cache(maxsize=_RULES_KEPT_MAX)
-def parse_rules(text: Text) -> DecisionRules | None:
+def parse_rules(text: InternedText) -> DecisionRules | None:
     """Return the rules of a text that `DecisionRules.text` made, None of NO_RULES; raises LedgerInvalid."""
     if text == NO_RULES:
         return None

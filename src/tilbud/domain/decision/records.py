@@ -151,14 +151,14 @@ def _digest(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-class Text(NamedTuple):
+class InternedText(NamedTuple):
     """A text that many decisions share, kept once under its digest (signed, 64 bit)."""
 
     digest: int
     body: str
 
     @classmethod
-    def of(cls, body: str) -> Text:
+    def of(cls, body: str) -> InternedText:
         """Return `body` with its digest."""
         return cls(_digest(body), body)
 
@@ -172,14 +172,14 @@ class OfferSet:
 
     ids: tuple[str, ...]
     features: tuple[str, ...]
-    text: Text
+    text: InternedText
     indexes: tuple[int, ...] | None = None  # None: all of them
     whole: OfferSet | None = None
 
     @classmethod
     def of(cls, ids: tuple[str, ...], features: tuple[str, ...]) -> OfferSet:
         """Return the set; `features[i]` is offer `ids[i]` as the bandit room encoded it."""
-        return cls(ids, features, Text.of(json.dumps([ids, features], separators=(",", ":"))))
+        return cls(ids, features, InternedText.of(json.dumps([ids, features], separators=(",", ":"))))
 
     def only(self, indexes: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes of a whole set, given in order."""
@@ -196,14 +196,14 @@ class OfferSet:
         )
 
     @classmethod
-    def parse(cls, text: Text) -> OfferSet:
+    def parse(cls, text: InternedText) -> OfferSet:
         """Return the set that `text.body` was made from."""
         ids, features = json.loads(text.body)
         return cls(tuple(ids), tuple(features), text)
 
 
 NO_OFFERS = OfferSet.of((), ())
-NO_PAYLOAD = Text.of("{}")
+NO_PAYLOAD = InternedText.of("{}")
 NOTHING_REMOVED = NOTHING_DROPPED = NO_RULES = NO_PAYLOAD
 
 
@@ -230,7 +230,7 @@ class Decision(NamedTuple):
     variant: str
     reason: Reason
     offer_id: str
-    payload: Text  # JSON object
+    payload: InternedText  # JSON object
     probability: float  # of offer_id within the variant, in (0, 1]
     offers: OfferSet  # what was eligible; NO_OFFERS for a fallback
     probabilities: tuple[float, ...]  # of offers.ids, sums to 1; () for a fallback
@@ -248,11 +248,13 @@ class Decision(NamedTuple):
     closes_service_us: int  # outcomes after it are late (deferred: activation after it fails)
     due_service_us: int  # when it settles, or expires: closes_service_us plus the grace
     customer: CustomerKey = ANONYMOUS  # only with consent
-    removed: Removed | Text = (
+    removed: Removed | InternedText = (
         NOTHING_REMOVED  # its body is a JSON object: offer id to the rule that removed it
     )
-    dropped: Text = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
-    rules: Text = NO_RULES  # what its outcomes are worth, see decision_rules.py; NO_RULES: not kept yet
+    dropped: InternedText = NOTHING_DROPPED  # JSON object: name of what was known and not used, to why
+    rules: InternedText = (
+        NO_RULES  # what its outcomes are worth, see decision_rules.py; NO_RULES: not kept yet
+    )
     variant_share: float | None = None  # of the split that the variant gets; None: of before it was recorded
     split: str = "decision"  # what was split: customer or decision
     scores: tuple[float, ...] = ()  # what the probabilities were mixed from, where there was a model
@@ -268,7 +270,7 @@ class Decision(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
+class ExposureEffect:
     """What a decision means for the customer it is recorded for."""
 
     version: int  # of the customer, as it was decided on
@@ -284,8 +286,8 @@ class Repeat:
     decision_id: str  # that stands for the earlier one from now on; "": none was said
     fingerprint: bytes
     stands_for: str  # the earlier decision's id
-    contact: Contact | None = None  # where answering it again is to be counted, if anywhere
-    payload: Text | None = None  # what its offer shows by now; None: what it showed then
+    contact: ExposureEffect | None = None  # where answering it again is to be counted, if anywhere
+    payload: InternedText | None = None  # what its offer shows by now; None: what it showed then
 
     def answer(self, earlier: Decision) -> Decision:
         """Return the earlier decision as it is answered under this id."""
@@ -348,6 +350,6 @@ def check_id(name: str, value: str, limits: Limits, *, required: bool = False) -
     return value
 
 
-def payload_text(payload: Mapping[str, object]) -> Text:
+def payload_text(payload: Mapping[str, object]) -> InternedText:
     """Return a payload as the compact JSON that is kept and sent."""
-    return Text.of(json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+    return InternedText.of(json.dumps(payload, separators=(",", ":"), ensure_ascii=False, allow_nan=False))

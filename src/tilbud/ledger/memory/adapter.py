@@ -14,13 +14,13 @@ from itertools import islice
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.decision.records import (
     NO_RULES,
-    Contact,
     Decision,
+    ExposureEffect,
+    InternedText,
     Reason,
     Repeat,
     Settlement,
     State,
-    Text,
 )
 from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import (
@@ -33,7 +33,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger import lifecycle as windows
+from tilbud.ledger import lifecycle
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.lifecycle import Window, check_decision, is_old
 from tilbud.ledger.memory.customers import MemoryCustomers
@@ -71,7 +71,7 @@ class MemoryLedger(MemoryCustomers):
         self._opened = False
 
     async def record(
-        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[ExposureEffect | None] = ()
     ) -> list[Decision | None]:
         """Store decisions; return the stored one of each id, None where its customer changed meanwhile."""
         contacts = contacts or len(decisions) * (None,)
@@ -82,7 +82,7 @@ class MemoryLedger(MemoryCustomers):
         self._commit(now)
         return [self._record(each, contact, now) for each, contact in zip(decisions, contacts, strict=True)]
 
-    def _record(self, decision: Decision, contact: Contact | None, now: Now) -> Decision | None:
+    def _record(self, decision: Decision, contact: ExposureEffect | None, now: Now) -> Decision | None:
         earlier = self.find(decision.campaign, decision.decision_id)
         if earlier is not None:
             return earlier
@@ -103,7 +103,7 @@ class MemoryLedger(MemoryCustomers):
             self._expose(entry, contact, now)
         return decision
 
-    def _expose(self, entry: Entry, contact: Contact, now: Now) -> None:
+    def _expose(self, entry: Entry, contact: ExposureEffect, now: Now) -> None:
         """Remember what a decision means for its customer."""
         decision = entry.decision
         kept = entry.customer = self._known(decision.customer, now)
@@ -176,7 +176,7 @@ class MemoryLedger(MemoryCustomers):
         if entry.window.state is State.PENDING and (showed := self._show(entry, outcome, now)) is not None:
             return showed
         clocks = self._clocks(campaign, now)
-        arrival = windows.arrive(entry.window, outcome, clocks)
+        arrival = lifecycle.on_outcome(entry.window, outcome, clocks)
         weight = None if entry.rules is None else outcome.weight
         counted = CountedOutcome(outcome.outcome, outcome.value, arrival.time_us, outcome.key, weight)
         entry.received[outcome.key] = (counted, arrival.status)
@@ -225,7 +225,9 @@ class MemoryLedger(MemoryCustomers):
         names = [outcome.outcome for outcome in held]
         activation = replace(activation, rules=rules)
         clocks = self._clocks(campaign, now)
-        after, answer = windows.activate(entry.window, entry.decision.offer_id, names, activation, clocks)
+        after, answer = lifecycle.on_activation(
+            entry.window, entry.decision.offer_id, names, activation, clocks
+        )
         if after is entry.window:
             return answer
         entry.window = after
@@ -293,7 +295,7 @@ class MemoryLedger(MemoryCustomers):
             of.end(entry, State.EXPIRED)
         return Settled(settled, expired + len(waiting[:left]), more=len(waiting) > left)
 
-    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+    async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
         """Return how many open decisions were made with other rules."""
         return sum(
             entry.window.state in OPEN and entry.decision.rules not in (NO_RULES, rules)

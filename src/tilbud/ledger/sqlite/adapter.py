@@ -19,7 +19,7 @@ from typing import Any
 
 from tilbud.domain.clock import Now
 from tilbud.domain.customer.customer import Customer, CustomerEvent, CustomerKey, Profile
-from tilbud.domain.decision.records import Contact, Decision, Repeat, Text
+from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText, Repeat
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
@@ -204,7 +204,7 @@ class SqliteLedger(SqliteReading):
             opened.acknowledged.close()
 
     async def record(
-        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[Contact | None] = ()
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[ExposureEffect | None] = ()
     ) -> list[Decision | None]:
         """Store decisions; return the stored one of each id, None where its customer changed meanwhile."""
         if not decisions:
@@ -242,7 +242,7 @@ class SqliteLedger(SqliteReading):
         """Commit a change of a switch, then tell every process."""
         done = await self._submit(work, 1)
         try:
-            self._switchboard.changed()
+            self._pause_cache.changed()
         except OSError as error:
             raise LedgerUnavailable(f"the switch cannot be told to other processes: {error}") from error
         return done
@@ -296,7 +296,7 @@ class SqliteLedger(SqliteReading):
         )
         return settled
 
-    async def under_other_rules(self, campaign: str, rules: Text) -> int:
+    async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
         """Return how many open decisions were made with other rules."""
         return await asyncio.to_thread(self.count_other_rules, campaign, rules)
 

@@ -40,7 +40,7 @@ from tilbud.ledger.customer_rows import (
 )
 from tilbud.ledger.ports import Erased, EventResult
 from tilbud.ledger.sqlite.customers_reader import CUSTOMER, customer_of
-from tilbud.ledger.sqlite.exposures import Contacts
+from tilbud.ledger.sqlite.exposures import Exposures
 from tilbud.ledger.sqlite.retention import remove_decisions
 
 OPEN_DECISIONS = (
@@ -67,9 +67,9 @@ _LAST_NO = "(SELECT coalesce(max(no), 0) FROM decisions)"
 class CustomerStatements:
     """The calls about customers on one connection; for one thread."""
 
-    def __init__(self, connection: sqlite3.Connection, contacts: Contacts, limits: Limits) -> None:
+    def __init__(self, connection: sqlite3.Connection, contacts: Exposures, limits: Limits) -> None:
         self._connection = connection
-        self._contacts = contacts
+        self._exposures = contacts
         self._limits = limits
 
     # Profiles
@@ -96,7 +96,7 @@ class CustomerStatements:
             "UPDATE customers SET version = version + 1, profile = ?, erased_us = NULL WHERE no = ?",
             (profile_text(after), number),
         )
-        self._contacts.seen(number, now)
+        self._exposures.seen(number, now)
         return after
 
     def _withdraw(self, number: int) -> None:
@@ -104,7 +104,7 @@ class CustomerStatements:
 
         What was shown was shown, and goes on counting: a change of mind resets no cap.
         """
-        self._contacts.release(self._end_open(number))
+        self._exposures.release(self._end_open(number))
         self._connection.execute(
             f"UPDATE customers SET forgotten_no = {_LAST_NO} WHERE no = ?",  # noqa: S608
             (number,),
@@ -152,8 +152,8 @@ class CustomerStatements:
             "INSERT INTO events (customer_no, event_id, event, time_us) VALUES (?, ?, ?, ?)",
             (number, event.event_id, event.event, event.occurred_us),
         )
-        self._contacts.remember(number, event_mark(event.event), event.occurred_us)
-        self._contacts.seen(number, now)
+        self._exposures.remember(number, event_mark(event.event), event.occurred_us)
+        self._exposures.seen(number, now)
         return CustomerEventStatus.ACCEPTED
 
     def _one_too_many(self, number: int, event: str) -> bool:

@@ -16,17 +16,17 @@ from typing import NamedTuple, TypeVar
 
 from tilbud.domain.clock import Absence, Clocks, Now
 from tilbud.domain.decision.decision_rules import DecisionRules
-from tilbud.domain.decision.records import Contact, Decision, Repeat, State
+from tilbud.domain.decision.records import Decision, ExposureEffect, Repeat, State
 from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger import lifecycle as windows
+from tilbud.ledger import lifecycle
 from tilbud.ledger.lifecycle import Window
 from tilbud.ledger.ports import Activated, ActivateResult, Activation, ReceiveResult, Settled, Showed
 from tilbud.ledger.sqlite.customers import CustomerStatements
-from tilbud.ledger.sqlite.exposures import Contacts, Fate
-from tilbud.ledger.sqlite.interned import Texts
+from tilbud.ledger.sqlite.exposures import Admission, Exposures
+from tilbud.ledger.sqlite.interned import InternedTexts
 from tilbud.ledger.sqlite.lease import Leases
 from tilbud.ledger.sqlite.reader import FIND, found_decision
 from tilbud.ledger.sqlite.retention import Keeping
@@ -117,12 +117,12 @@ class Statements:
         self._limits = limits
         self._away_max_us = int(limits.campaign_away_max_s * 1e6)
         self._reading = Reading(connection, limits)
-        self._contacts = Contacts(connection, limits)
-        self.customers = CustomerStatements(connection, self._contacts, limits)
+        self._exposures = Exposures(connection, limits)
+        self.customers = CustomerStatements(connection, self._exposures, limits)
         self.keeping = Keeping(connection)
         self.leases = Leases(connection)
         self._campaigns: dict[str, int] = {}
-        self._texts = Texts(connection, limits)
+        self._texts = InternedTexts(connection, limits)
         self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
 
     # The transaction
@@ -160,7 +160,7 @@ class Statements:
         self,
         decisions: Sequence[Decision],
         rows: Sequence[Row],
-        contacts: Sequence[Contact | None],
+        contacts: Sequence[ExposureEffect | None],
         now: Now,
     ) -> list[Decision | None]:
         """Store decisions, given with their rows; return the stored one of each id, None of a stale one."""
@@ -168,22 +168,24 @@ class Statements:
             first, repeats = self._next_no()
             return [*self._insert(first, decisions, rows, len(rows) * [None], now, repeats=repeats)]
         campaign_nos = [self._campaign(decision.campaign) for decision in decisions]
-        fates, customers = self._contacts.admit(decisions, contacts, campaign_nos, now)
+        admissions, customers = self._exposures.admit(decisions, contacts, campaign_nos, now)
 
         def admitted(said: Sequence[T]) -> list[T]:
-            return [each for each, fate in zip(said, fates, strict=True) if fate is Fate.NEW]
+            return [
+                each for each, admission in zip(said, admissions, strict=True) if admission is Admission.NEW
+            ]
 
         first, repeats = self._next_no()
         new = admitted(decisions)
         stored = iter(self._insert(first, new, admitted(rows), admitted(customers), now, repeats=repeats))
-        self._contacts.store(first, new, admitted(contacts), admitted(customers), now)
+        self._exposures.store(first, new, admitted(contacts), admitted(customers), now)
         return [
             next(stored)
-            if fate is Fate.NEW
+            if admission is Admission.NEW
             else self._find(decision.campaign, decision.decision_id)
-            if fate is Fate.KNOWN
+            if admission is Admission.KNOWN
             else None
-            for decision, fate in zip(decisions, fates, strict=True)
+            for decision, admission in zip(decisions, admissions, strict=True)
         ]
 
     def _next_no(self) -> tuple[int, bool]:
@@ -261,7 +263,7 @@ class Statements:
             return None
         contact = repeat.contact
         if contact is not None and not (
-            customer_no is not None and self._contacts.again(no, customer_no, contact, now)
+            customer_no is not None and self._exposures.again(no, customer_no, contact, now)
         ):
             return None
         if repeat.decision_id:
@@ -319,7 +321,7 @@ class Statements:
             outcome = agreed
             if window.state is State.PENDING and (showed := self._show(no, outcome, rules, now)) is not None:
                 return showed
-        arrival = windows.arrive(window, outcome, clocks)
+        arrival = lifecycle.on_outcome(window, outcome, clocks)
         new = self._connection.execute(
             _RECEIVE,
             (
@@ -337,7 +339,7 @@ class Statements:
         if not new:
             return self._not_stored(no, outcome)
         if customer_no is not None:
-            self._contacts.happened(customer_no, no, offer_id, outcome, now)
+            self._exposures.happened(customer_no, no, offer_id, outcome, now)
         if arrival.ends:
             self._connection.execute(
                 "UPDATE windows SET due_service_us = ? WHERE decision_no = ?", (clocks.shown.service_us, no)
@@ -388,7 +390,7 @@ class Statements:
         names = [name for (name,) in held]
         activation = replace(activation, rules=rules)
         clocks = self._clocks(self._campaign(activation.campaign), now)
-        after, answer = windows.activate(window, offer_id, names, activation, clocks)
+        after, answer = lifecycle.on_activation(window, offer_id, names, activation, clocks)
         if after is window:
             return answer
         ended = after.state is State.VOID
@@ -406,10 +408,10 @@ class Statements:
         if ended:
             self._opened[self._campaign(activation.campaign)] -= 1
             if customer_no is not None:
-                self._contacts.release([no])
+                self._exposures.release([no])
             return answer
         if customer_no is not None:
-            self._contacts.activated(no, customer_no, now)
+            self._exposures.activated(no, customer_no, now)
         if held:
             self._connection.execute(
                 "UPDATE outcomes SET status = ? WHERE decision_no = ? AND status = ?",
@@ -434,7 +436,7 @@ class Statements:
         found = self._connection.execute(_WAITING_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
         nos = [no for (no,) in found[:limit]]
         self._connection.execute(_EXPIRE, (json.dumps(nos),))
-        self._contacts.release(nos)
+        self._exposures.release(nos)
         self._opened[campaign_no] -= len(nos)
         return len(nos), len(found) > limit
 
@@ -449,7 +451,7 @@ class Statements:
         for no, *counted in self._connection.execute(_DUE_OUTCOMES, these):
             outcomes.setdefault(no, []).append(CountedOutcome(*counted))
         self._connection.execute(_END_DUE, these)
-        self._contacts.release([no for no, state, *_ in due if state == State.PENDING])
+        self._exposures.release([no for no, state, *_ in due if state == State.PENDING])
         active = self._with_rules(due, rules)
         [last] = self._connection.execute(
             "SELECT last_sequence FROM campaigns WHERE no = ?", (campaign_no,)

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from tilbud.domain.clock import Now
 from tilbud.domain.customer.customer import CustomerKey
-from tilbud.domain.decision.records import Contact, Decision
+from tilbud.domain.decision.records import Decision, ExposureEffect
 from tilbud.domain.decision.rewards import Outcome
 from tilbud.domain.limits import Limits
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
@@ -52,7 +52,7 @@ _FORGET = "DELETE FROM latest WHERE time_us < ? AND customer_no IN (SELECT value
 _RELEASE = "DELETE FROM exposures WHERE decision_no IN (SELECT value FROM json_each(?))"
 
 
-class Fate(Enum):
+class Admission(Enum):
     """What becomes of a decision that is to be recorded; of an anonymous one its id decides, as ever."""
 
     NEW = auto()
@@ -61,7 +61,7 @@ class Fate(Enum):
 
 
 @dataclass(slots=True)
-class _Met:
+class _CustomerState:
     """A customer as the transaction found them, and what it makes of them."""
 
     key: CustomerKey
@@ -72,7 +72,7 @@ class _Met:
     erased: bool = False
 
 
-class Contacts:
+class Exposures:
     """What decisions mean for customers, on one connection; for one thread."""
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
@@ -84,40 +84,40 @@ class Contacts:
     def admit(
         self,
         decisions: Sequence[Decision],
-        contacts: Sequence[Contact | None],
+        contacts: Sequence[ExposureEffect | None],
         campaign_nos: Sequence[int],
         now: Now,
-    ) -> tuple[list[Fate], list[int | None]]:
+    ) -> tuple[list[Admission], list[int | None]]:
         """Return what becomes of each decision, and the number of its customer, whom this changes."""
         taken = self._taken(decisions, contacts, campaign_nos)
         customers = self._customers(list(dict.fromkeys(each.customer for each in decisions if each.customer)))
         ids: set[tuple[str, str]] = set()
-        fates: list[Fate] = []
-        met: list[_Met | None] = []
+        admissions: list[Admission] = []
+        met: list[_CustomerState | None] = []
         for place, (decision, contact) in enumerate(zip(decisions, contacts, strict=True)):
             identity = (decision.campaign, decision.decision_id)
             customer = None
-            fate = Fate.NEW
+            admission = Admission.NEW
             if contact is not None:
                 customer = customers[decision.customer]
                 if place in taken or identity in ids:
-                    fate = Fate.KNOWN
+                    admission = Admission.KNOWN
                 elif customer.erased or customer.version != contact.version:
-                    fate = Fate.STALE
+                    admission = Admission.STALE
                 else:
                     customer.version += 1
-            if fate is Fate.NEW:
+            if admission is Admission.NEW:
                 ids.add(identity)
-            fates.append(fate)
+            admissions.append(admission)
             met.append(customer)
         self._write([each for each in customers.values() if each.version != each.found_version], now)
-        return fates, [None if customer is None else customer.no for customer in met]
+        return admissions, [None if customer is None else customer.no for customer in met]
 
     def store(
         self,
         first_no: int,
         decisions: Sequence[Decision],
-        contacts: Sequence[Contact | None],
+        contacts: Sequence[ExposureEffect | None],
         numbers: Sequence[int | None],
         now: Now,
     ) -> None:
@@ -137,7 +137,10 @@ class Contacts:
         insert(self._connection, _INTO_LATEST, sticky, _NEWEST)
 
     def _taken(
-        self, decisions: Sequence[Decision], contacts: Sequence[Contact | None], campaign_nos: Sequence[int]
+        self,
+        decisions: Sequence[Decision],
+        contacts: Sequence[ExposureEffect | None],
+        campaign_nos: Sequence[int],
     ) -> set[int]:
         """Return the places of the decisions of customers whose id is taken."""
         asked = {
@@ -147,9 +150,9 @@ class Contacts:
         }
         return {int(place) for (place,) in self._connection.execute(_TAKEN, (json.dumps(asked),))}
 
-    def _customers(self, keys: list[CustomerKey]) -> dict[CustomerKey, _Met]:
+    def _customers(self, keys: list[CustomerKey]) -> dict[CustomerKey, _CustomerState]:
         """Return customers, also those that are not there yet."""
-        met = {key: _Met(key) for key in keys}
+        met = {key: _CustomerState(key) for key in keys}
         for start in range(0, len(keys), _KEYS_AT_ONCE_MAX):
             some = keys[start : start + _KEYS_AT_ONCE_MAX]
             padding = (1 << (len(some) - 1).bit_length()) - len(some)
@@ -157,10 +160,10 @@ class Contacts:
                 _by_keys(len(some) + padding), some + padding * some[:1]
             ):
                 no, version, seen_us, erased_us = found
-                met[key] = _Met(key, no, version, version, seen_us, erased_us is not None)
+                met[key] = _CustomerState(key, no, version, version, seen_us, erased_us is not None)
         return met
 
-    def _write(self, changed: Sequence[_Met], now: Now) -> None:
+    def _write(self, changed: Sequence[_CustomerState], now: Now) -> None:
         """Store customers with their new version; those that are not there yet get their number."""
         new = [each for each in changed if not each.no]
         if new:
@@ -184,7 +187,7 @@ class Contacts:
             self._connection.execute(_SET_SEEN, (now.steady_us, json.dumps(long_ago)))
             self._forget(long_ago, now)
 
-    def again(self, decision_no: int, customer_no: int, contact: Contact, now: Now) -> bool:
+    def again(self, decision_no: int, customer_no: int, contact: ExposureEffect, now: Now) -> bool:
         """Count that a decision is answered again, where that counts, which changes the customer's version.
 
         False, and nothing is counted, where its customer is not as they were asked of.

@@ -10,14 +10,14 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decision.records import NO_PAYLOAD, Decision, Text
+from tilbud.domain.decision.records import NO_PAYLOAD, Decision, InternedText
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.rows import removed_text
 
 _DAY_US = 86_400_000_000
 
 
-class Texts:
+class InternedTexts:
     """The texts one connection has stored; for one thread."""
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
@@ -42,7 +42,7 @@ class Texts:
         """Forget what the transaction stored since the mark."""
         self._new = mark
 
-    def store(self, texts: Iterable[Text], now: Now) -> None:
+    def store(self, texts: Iterable[InternedText], now: Now) -> None:
         """Store texts that are new, or were not used yet today."""
         today = now.steady_us // _DAY_US
         self._write({text.digest: text for text in texts if self._stored.get(text.digest) != today}, now)
@@ -50,7 +50,7 @@ class Texts:
     def store_all(self, decisions: Sequence[Decision], now: Now) -> None:
         """Store the texts of decisions."""
         today = now.steady_us // _DAY_US
-        missing: dict[int, Text] = {}
+        missing: dict[int, InternedText] = {}
         for decision in decisions:
             for text in (decision.payload, decision.offers.text):
                 if self._stored.get(text.digest) != today:
@@ -60,7 +60,7 @@ class Texts:
                     missing[text.digest] = text
         self._write(missing, now)
 
-    def _write(self, missing: Mapping[int, Text], now: Now) -> None:
+    def _write(self, missing: Mapping[int, InternedText], now: Now) -> None:
         today = now.steady_us // _DAY_US
         for digest, text in missing.items():
             self._connection.execute(

@@ -15,7 +15,7 @@ from tilbud.domain.pauses import Pause
 _SUFFIX = "-switches"
 
 
-class Switchboard:
+class PauseCache:
     """The switches of the ledger at `path`; for one thread."""
 
     def __init__(self, path: Path, read: Callable[[], Iterable[Pause]]) -> None:

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 from tilbud.domain.clock import Absence, Clocks, Now
-from tilbud.domain.decision.records import Decision, Reason, Settlement, Text
+from tilbud.domain.decision.records import Decision, InternedText, Reason, Settlement
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading
 from tilbud.ledger.sqlite.lease import LEASED_UNTIL
-from tilbud.ledger.sqlite.pause_cache import Switchboard
+from tilbud.ledger.sqlite.pause_cache import PauseCache
 from tilbud.ledger.sqlite.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
 from tilbud.ledger.sqlite.schema import connect
 
@@ -72,7 +72,7 @@ class SqliteReading(SqliteCustomersReading):
 
     def __init__(self, path: Path, *, limits: Limits) -> None:
         super().__init__(path, limits=limits)
-        self._switchboard = Switchboard(path, self.every_pause)
+        self._pause_cache = PauseCache(path, self.every_pause)
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
@@ -100,7 +100,7 @@ class SqliteReading(SqliteCustomersReading):
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""
-        return self._switchboard.of(campaign)
+        return self._pause_cache.of(campaign)
 
     def every_pause(self) -> tuple[Pause, ...]:
         """Return the switches of every campaign that are off."""
@@ -135,7 +135,7 @@ class SqliteReading(SqliteCustomersReading):
             row = reading.execute("SELECT open FROM campaigns WHERE id = ?", (campaign,)).fetchone()
             return int(row[0]) if row else 0
 
-    def count_other_rules(self, campaign: str, rules: Text) -> int:
+    def count_other_rules(self, campaign: str, rules: InternedText) -> int:
         """Return how many open decisions were made with other rules; on a connection of its own."""
         try:
             with closing(connect(self._path, read_only=True)) as connection:

@@ -20,11 +20,11 @@ from tilbud.domain.decision.records import (
     NOTHING_DROPPED,
     NOTHING_REMOVED,
     Decision,
+    InternedText,
     OfferSet,
     Reason,
     Removed,
     Settlement,
-    Text,
 )
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
@@ -79,12 +79,12 @@ def _nothing_else(decision: Decision) -> bool:
     return decision.dropped is NOTHING_DROPPED and removed_text(decision) is NOTHING_REMOVED
 
 
-def removed_text(decision: Decision) -> Text:
+def removed_text(decision: Decision) -> InternedText:
     """Return why offers were removed as a text to be kept; NOTHING_REMOVED where the fates say it."""
-    return decision.removed if isinstance(decision.removed, Text) else NOTHING_REMOVED
+    return decision.removed if isinstance(decision.removed, InternedText) else NOTHING_REMOVED
 
 
-def _digest(text: Text) -> int | None:
+def _digest(text: InternedText) -> int | None:
     return None if text.digest == NO_PAYLOAD.digest else text.digest
 
 
@@ -135,7 +135,7 @@ class Reading:
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
-        self._texts: dict[int, Text] = {}
+        self._texts: dict[int, InternedText] = {}
         self._offer_sets: dict[int, OfferSet] = {}
         self._fates: dict[tuple[int, bytes], tuple[OfferSet, Removed | None]] = {}
         self._fates_offers = 0  # of all their catalogues together
@@ -189,7 +189,7 @@ class Reading:
             drawn, probability, features, reward, bool(clipped), due_service_us, settled_us,
         )  # fmt: skip
 
-    def text(self, digest: int) -> Text:
+    def text(self, digest: int) -> InternedText:
         """Return a text by its digest."""
         text = self._texts.get(digest)
         if text is None:
@@ -225,9 +225,9 @@ class Reading:
             oldest, _ = self._fates.pop(next(iter(self._fates)))
             self._fates_offers -= len((oldest.whole or oldest).ids)
 
-    def _read(self, digest: int) -> Text:
+    def _read(self, digest: int) -> InternedText:
         found = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
-        if found is None or (text := Text.of(found[0])).digest != digest:
+        if found is None or (text := InternedText.of(found[0])).digest != digest:
             raise LedgerInvalid("a recorded text is lost or damaged: restore a backup")
         return text
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tilbud.domain.clock import Now
-from tilbud.domain.decision.records import Contact, Decision
+from tilbud.domain.decision.records import Decision, ExposureEffect
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
@@ -38,7 +38,7 @@ class Recording:
 
     decisions: Sequence[Decision]
     rows: Sequence[tuple[Any, ...]]
-    contacts: Sequence[Contact | None]  # one for each decision
+    contacts: Sequence[ExposureEffect | None]  # one for each decision
     now: Now
 
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from tilbud.campaigns.loader import CampaignLoader, Changes
 from tilbud.campaigns.served import Catalog, ServedCampaign
-from tilbud.concurrency.time_slice import Slices
+from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.domain.context import TIME_US_MAX
 from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField
@@ -49,15 +49,15 @@ def _list_handler(
         if not 0 <= message.page_size <= limits.campaigns_max:
             raise InvalidField("page_size", f"must lie between 0 and {limits.campaigns_max}")
         after = check_id("page_token", message.page_token, limits)
-        page, slices = (
+        page, time_slice = (
             CampaignsPage(message.page_size or limits.campaigns_max, limits),
-            Slices(limits.loop_slice_s),
+            TimeSlice(limits.loop_slice_s),
         )
         for served in catalog.all():
             if served.id > after and not page.add(message_of(served)):
                 break
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
         return page.response
 
     return list_campaigns

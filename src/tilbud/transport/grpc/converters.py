@@ -16,7 +16,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from tilbud.campaigns.served import ServedCampaign
 from tilbud.deciding.pipeline import Answer
 from tilbud.domain.context import NOTHING_SAID, Consent, ContextInput, FeatureValue
-from tilbud.domain.decision.records import DecideRequest, Text
+from tilbud.domain.decision.records import DecideRequest, InternedText
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
@@ -169,7 +169,7 @@ def _shared(offer_id: str, reason: int, variant: str, model_version: str) -> byt
 
 
 @lru_cache(maxsize=1_000)
-def _payload(payload: Text) -> bytes:
+def _payload(payload: InternedText) -> bytes:
     """Return the payload field as it stands in a serialized DecideResponse."""
     struct = json_format.ParseDict(json.loads(payload.body), struct_pb2.Struct())
     return field(_PAYLOAD, struct.SerializeToString())

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from tilbud.concurrency.batching import AnswerAll, Gathering, Question, Reply
-from tilbud.concurrency.time_slice import Slices
+from tilbud.concurrency.batching import AnswerAll, MicroBatcher, Question, Reply
+from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.concurrency.turns import Turns
 from tilbud.deciding.answer_space import AnswerSpace
 from tilbud.deciding.pipeline import Answer, DecideService
@@ -51,11 +51,11 @@ class DecisionHandlers:
         self._unsent = unsent
         self._limits = limits
         self._turns = Turns(limits)
-        self._deciding = self._gathering(self._decide_all)
-        self._reporting = self._gathering(self._report_all)
+        self._deciding = self._batcher(self._decide_all)
+        self._reporting = self._batcher(self._report_all)
 
-    def _gathering(self, answer_all: AnswerAll[Question, Reply]) -> Gathering[Question, Reply]:
-        return Gathering(
+    def _batcher(self, answer_all: AnswerAll[Question, Reply]) -> MicroBatcher[Question, Reply]:
+        return MicroBatcher(
             answer_all,
             batch_max=_GATHERED_MAX,
             waiting_max=self._limits.calls_in_flight_max,
@@ -75,9 +75,9 @@ class DecisionHandlers:
     async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
         deadline_s = _deadline_s(context)
         if not message.customer_id:
-            return await self._deciding.ask(context.peer(), (message, deadline_s))
-        async with self._decide.lines.within(message.customer_id):  # or it would hold the others' batch up
-            return await self._deciding.ask(context.peer(), (message, deadline_s))
+            return await self._deciding.submit(context.peer(), (message, deadline_s))
+        async with self._decide.locks.holding(message.customer_id):  # or it would hold the others' batch up
+            return await self._deciding.submit(context.peer(), (message, deadline_s))
 
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
         self._check_size(message.requests)
@@ -106,7 +106,7 @@ class DecisionHandlers:
         )
 
     async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, context: Context) -> Message:
-        return await self._reporting.ask(context.peer(), message)
+        return await self._reporting.submit(context.peer(), message)
 
     async def report_many(
         self, message: decisions_pb2.BatchReportOutcomesRequest, context: Context
@@ -146,12 +146,12 @@ class DecisionHandlers:
         return [found if isinstance(found, Exception) else _outcome_response(found) for found in results]
 
     async def _each(self, items: Sequence[Said], do: Callable[[Said], Done]) -> list[Done]:
-        """Do something with each item, in slices."""
-        slices = Slices(self._limits.loop_slice_s)
+        """Do something with each item, in time_slice."""
+        time_slice = TimeSlice(self._limits.loop_slice_s)
         done = []
         for item in items:
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
             done.append(do(item))
         return done
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from google.protobuf.message import Message
 
 from tilbud.campaigns.served import Catalog
-from tilbud.concurrency.time_slice import Slices
+from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.deciding.pipeline import Answer
 from tilbud.domain.context import check_text
 from tilbud.domain.decision.records import Decision, check_id
@@ -37,11 +37,11 @@ def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
         decision = find(name, decision_id)
         if decision is None:
             raise UnknownCampaign(name) if served is None else UnknownDecision(name, decision_id)
-        slices = Slices(limits.loop_slice_s)
+        time_slice = TimeSlice(limits.loop_slice_s)
 
         async def give_way() -> None:
-            if slices.over():
-                await slices.give_way()
+            if time_slice.expired():
+                await time_slice.yield_to_loop()
 
         campaign, model = (served.campaign, served.model) if served else (None, None)
         explained = await explain(decision, campaign, model, language, give_way)

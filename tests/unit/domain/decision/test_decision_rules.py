@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.domain.builders import campaign
 
 from tilbud.domain.decision.decision_rules import DecisionRules, parse_rules
-from tilbud.domain.decision.records import NO_RULES, Text
+from tilbud.domain.decision.records import NO_RULES, InternedText
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import LedgerInvalid
 
@@ -55,4 +55,4 @@ def test_before_rules_were_kept_there_are_none():
 def test_damaged_rules_are_told(body):
     """Nothing is settled under what cannot be read."""
     with pytest.raises(LedgerInvalid, match="restore a backup"):
-        parse_rules(Text.of(body))
+        parse_rules(InternedText.of(body))

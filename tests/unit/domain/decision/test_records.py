@@ -18,8 +18,8 @@ from tilbud.domain.decision.records import (
     NO_OFFERS,
     DecideRequest,
     Decision,
+    InternedText,
     OfferSet,
-    Text,
     check_id,
     payload_text,
 )
@@ -221,7 +221,7 @@ def test_offer_sets_come_back_from_their_text(offers):
     """An offer set parsed from its text is the set it was made from."""
     made = OfferSet.of(tuple(each for each, _ in offers), tuple(each for _, each in offers))
     assert OfferSet.parse(made.text) == made
-    assert OfferSet.parse(Text.of(made.text.body)) == made
+    assert OfferSet.parse(InternedText.of(made.text.body)) == made
 
 
 @given(IDS, IDS)
@@ -240,9 +240,9 @@ def test_no_offers_is_an_empty_set():
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_digests_fit_the_ledger(body):
     """A text's digest is a signed number of 64 bits that depends on the text alone."""
-    text = Text.of(body)
+    text = InternedText.of(body)
     assert -(2**63) <= text.digest < 2**63
-    assert text == Text.of(body)
+    assert text == InternedText.of(body)
 
 
 @given(

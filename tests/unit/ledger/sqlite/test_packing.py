@@ -13,7 +13,7 @@ from tests.builders import decision, fallback
 
 from tilbud.domain.decision.draw import choose, choose_always, choose_evenly
 from tilbud.domain.decision.eligibility import RULES
-from tilbud.domain.decision.records import NO_PAYLOAD, Decision, OfferSet, Reason, Removed, Text
+from tilbud.domain.decision.records import NO_PAYLOAD, Decision, InternedText, OfferSet, Reason, Removed
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.ledger.sqlite.packing import (
     NUMBERED,
@@ -49,7 +49,7 @@ def recorded(whole: OfferSet, rules: dict[int, str], **said: Any) -> Decision:
     )
 
 
-def back(record: Decision, whole: OfferSet) -> tuple[OfferSet, Removed | Text]:
+def back(record: Decision, whole: OfferSet) -> tuple[OfferSet, Removed | InternedText]:
     """Return what is read of a record's offers."""
     offers, removed = unpack_fates(pack_fates(record), whole)
     return offers, record.removed if removed is None else removed
@@ -91,7 +91,7 @@ def test_a_rule_without_a_number_loses_its_name_alone():
 def test_reasons_that_are_a_text_stay_one():
     """Then the fates say only what was eligible."""
     whole = catalogue(3)
-    record = recorded(whole, {1: "caps"})._replace(removed=Text.of('{"elsewhere":"hours"}'))
+    record = recorded(whole, {1: "caps"})._replace(removed=InternedText.of('{"elsewhere":"hours"}'))
     assert back(record, whole) == (whole.only((0, 2)), record.removed)
 
 

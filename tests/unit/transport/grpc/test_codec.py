@@ -66,7 +66,7 @@ def entry(name: bytes, value: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_bad_text_is_found(data, path):
-    """Text that is not UTF-8 is named with its path through messages, lists and maps."""
+    """InternedText that is not UTF-8 is named with its path through messages, lists and maps."""
     with pytest.raises(DecodeError):
         REQUEST.FromString(data)
     assert reader(REQUEST, BYTES_MAX)(data) == Unreadable(path, "must be UTF-8")

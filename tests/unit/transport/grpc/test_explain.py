@@ -15,7 +15,7 @@ from tilbud.bandit.model import Model
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.deciding.pipeline import Answer
 from tilbud.domain.campaign.campaign import Campaign
-from tilbud.domain.decision.records import Decision, Text
+from tilbud.domain.decision.records import Decision, InternedText
 from tilbud.domain.errors import InvalidField, UnknownCampaign, UnknownDecision
 from tilbud.domain.text import UNCLEAN
 from tilbud.insight.explain import Explained, Factor, OfferFate
@@ -68,7 +68,7 @@ async def ask(
 
 def test_the_answer_is_told_as_it_was_given():
     """`decision` is, field for field, the answer with its ranking."""
-    told = decision(payload=Text.of('{"title":"Én gang","n":1}'))
+    told = decision(payload=InternedText.of('{"title":"Én gang","n":1}'))
     message = explain_response(told, EXPLAINED)
     given = decide_response(Answer(told, recorded=True, include_ranking=True))
     assert message.decision == decisions_pb2.DecideResponse.FromString(given)
@@ -126,8 +126,8 @@ async def test_a_recorded_decision_is_explained(served):
         features=encode_context(known),
         context=json.dumps(known.known()),
         lineage=served.model.lineage,
-        removed=Text.of('{"offer-9":"valid"}'),
-        dropped=Text.of('{"place":"no_consent"}'),
+        removed=InternedText.of('{"offer-9":"valid"}'),
+        dropped=InternedText.of('{"place":"no_consent"}'),
     )
     message = await ask(served, [told], language="da")
     assert message.decision.decision_id == "d1"
@@ -139,7 +139,9 @@ async def test_a_recorded_decision_is_explained(served):
 
 async def test_a_decision_is_explained_while_its_campaign_is_away(served):
     """From its record, word for word; there is no model to ask, and nobody's sentence to say."""
-    told = decision(campaign="shop", lineage=served.model.lineage, removed=Text.of('{"offer-9":"valid"}'))
+    told = decision(
+        campaign="shop", lineage=served.model.lineage, removed=InternedText.of('{"offer-9":"valid"}')
+    )
     message, before = await ask(None, [told]), await ask(served, [told])
     assert message.decision == before.decision
     assert message.offers == before.offers
@@ -148,7 +150,9 @@ async def test_a_decision_is_explained_while_its_campaign_is_away(served):
 
 async def test_a_fallback_is_explained(served):
     """A decision that could not choose is told with what kept its offers back."""
-    message = await ask(served, [fallback("d1", campaign="shop", removed=Text.of('{"a":"campaign_paused"}'))])
+    message = await ask(
+        served, [fallback("d1", campaign="shop", removed=InternedText.of('{"a":"campaign_paused"}'))]
+    )
     assert message.decision.reason == decisions_pb2.DECISION_REASON_FALLBACK_NO_CONSENT
     assert [(each.offer_id, each.removed_by) for each in message.offers] == [("a", "campaign_paused")]
     assert not message.factors
