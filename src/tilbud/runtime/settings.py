@@ -8,7 +8,7 @@ from pathlib import Path
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 WORKERS_MAX = 64
 _HANGING_S = 5.0
 
