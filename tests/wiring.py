@@ -85,7 +85,6 @@ class Wired:
         self.decide = DecideService(
             catalog=self.catalog,
             ledger=self.ledger,
-            customers=self.ledger,
             clock=self.clock,
             draw_key=DRAW_KEY,
             ledger_key=DRAW_KEY,

@@ -75,6 +75,10 @@ class ServedCampaign:
         """What outcomes are worth, of a decision that was recorded without rules of its own."""
         return self.decision_rules.rewards
 
+    def counts(self, channel: str) -> bool:
+        """Say whether any rule reads what customers were shown, so that their decisions follow each other."""
+        return bool(self.campaign.sticky_us or self.caps.counted(channel))
+
     def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""
         found = self._offer_sets.get(eligible)

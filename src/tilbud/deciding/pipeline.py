@@ -1,9 +1,10 @@
 """Decide: which offer should this customer see, here and now?
 
-The way of a decision: check → retry? → who asks → eligibility → sticky? → caps → variant → time left? →
-paused? → consent → predict → draw → ledger. Everything up to the ledger is synchronous, so one state of
-the model and of the customer answers it whole. Where the customer changed before the ledger has it,
-the whole decision is made again: redrawing only a capped offer would make its probability wrong.
+The way of a decision: look up, decide, record. To decide is: retry? → who asks → eligibility → sticky? →
+caps → variant → time left? → paused? → consent → predict → draw; it reads nothing but what was looked up and
+waits for nothing, so one state of the model and of the customer answers it whole. Where the customer changed
+before the ledger has it, the whole decision is made again: redrawing only a capped offer would make its
+probability wrong.
 
 What holds: the probability answered is the one the draw used, and nothing overrides the offer
 afterwards; one (campaign, decision_id) has one answer; a valid call gets an answer while the ledger
@@ -22,12 +23,13 @@ from tilbud.concurrency.keyed_lock import KeyedLock
 from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.deciding.answer_space import AnswerSpace
 from tilbud.deciding.builder import DecisionBuilder
-from tilbud.deciding.frequency import Contacting, Kept, contact_of
+from tilbud.deciding.frequency import StickyAnswer, apply_caps, exposure_effect, sticky_answer
 from tilbud.deciding.policies import Chooser
-from tilbud.deciding.request_context import Askers
+from tilbud.deciding.request_context import ContextResolver
 from tilbud.domain.clock import Clock, Now
 from tilbud.domain.context import check_text
 from tilbud.domain.decision.eligibility import Eligibility
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import (
     DecideRequest,
     Decision,
@@ -40,10 +42,10 @@ from tilbud.domain.decision.records import (
 from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import WHOLE_CAMPAIGN, paused
-from tilbud.ledger.ports import CustomersReading, Ledger, or_later
+from tilbud.ledger.ports import Decisions, or_later
 from tilbud.telemetry.metrics import Metrics
 
-Off = dict[str, frozenset[str]]  # by campaign: the offers that are off now, as a round found them
+_NOTHING_OFF: frozenset[str] = frozenset()
 
 
 class Answer(NamedTuple):
@@ -115,8 +117,7 @@ class DecideService:
         self,
         *,
         catalog: Catalog,
-        ledger: Ledger,
-        customers: CustomersReading,
+        ledger: Decisions,
         clock: Clock,
         draw_key: bytes,
         ledger_key: bytes,
@@ -126,8 +127,7 @@ class DecideService:
     ) -> None:
         self._catalog = catalog
         self._ledger = ledger
-        self._contacting = Contacting(customers=customers)
-        self._askers = Askers(customers=customers, ledger_key=ledger_key, limits=limits)
+        self._contexts = ContextResolver(ledger_key=ledger_key, limits=limits)
         self._chooser = Chooser(draw_key=draw_key, limits=limits)
         self.locks = KeyedLock()
         self._clock = clock
@@ -156,11 +156,12 @@ class DecideService:
     ) -> list[Answer | Exception]:
         """Answer many questions; each round is one ledger transaction. A bad one gets its error in its place.
 
-        Questions of one customer are answered one after the other, a round each, so that each sees what the
-        one before showed; `in_line` says that the callers are in their customers' `lines` already. A request
-        that could not even be read stands as its error already. An unexpected error is told in its place
-        too: the other questions may be other callers'. `deadlines_s` says until when each caller waits, on
-        `perf_counter`'s clock; None: for ever. `space` bounds what the answers take, if they are one message.
+        Where a rule counts, questions of one customer are answered one after the other, a round each, so that
+        each sees what the one before showed; `in_line` says that the callers hold their customers' `locks`
+        already. A request that could not even be read stands as its error already. An unexpected error is
+        told in its place too: the other questions may be other callers'. `deadlines_s` says until when each
+        caller waits, on `perf_counter`'s clock; None: for ever. `space` bounds what the answers take, if they
+        are one message.
         Not to be cancelled: what is handed to the ledger is recorded all the same, and would not be counted.
         Raises Overloaded, LedgerUnavailable, and AnswersTooLarge before anything is recorded.
         """
@@ -173,7 +174,7 @@ class DecideService:
             asked = [number for number in waiting if in_line or number in entered]
             try:
                 prepared: Mapping[int, _Prepared]
-                prepared = await self._prepare_all(asked, requests, deadlines_s, time_slice)
+                prepared = await self._decide_all(asked, requests, deadlines_s, time_slice)
                 if space is not None:
                     prepared = _fitting(prepared, space, waiting, first=not answers and not tries)
                 finished = await self._finish(prepared, time_slice)
@@ -192,6 +193,11 @@ class DecideService:
             waiting = [number for number in waiting if number not in answers]
         return [answers[number] for number in range(len(requests))]
 
+    def counts(self, campaign: str, channel: str) -> bool:
+        """Say whether decisions of a customer there must follow each other, since a rule counts them."""
+        served = self._catalog.find(campaign)
+        return served is not None and served.counts(channel)
+
     async def _enter(
         self, waiting: Sequence[int], requests: Sequence[DecideRequest | Exception]
     ) -> dict[int, str]:
@@ -200,7 +206,9 @@ class DecideService:
         Those are all whose line is free. Where none is: the first, when its turn has come.
         """
         customers = {
-            number: request.customer_id if isinstance(request, DecideRequest) else ""
+            number: request.customer_id
+            if isinstance(request, DecideRequest) and self.counts(request.campaign, request.context.channel)
+            else ""
             for number in waiting
             for request in (requests[number],)
         }
@@ -214,22 +222,32 @@ class DecideService:
             entered[waiting[0]] = customers[waiting[0]]
         return entered
 
-    async def _prepare_all(
+    async def _decide_all(
         self,
         asked: Sequence[int],
         requests: Sequence[DecideRequest | Exception],
         deadlines_s: Sequence[float | None],
         time_slice: TimeSlice,
     ) -> dict[int, _Prepared]:
-        off: Off = {}
+        """Look up and decide, as many at once as the loop can do without others waiting."""
         prepared: dict[int, _Prepared] = {}
-        now = self._clock.now()
-        for number in asked:
-            if time_slice.expired():
-                await time_slice.yield_to_loop()
-                now = self._clock.now()
-            prepared[number] = self._try_prepare(requests[number], now, deadlines_s[number], off)
-        return prepared
+        for start in range(0, len(asked), self._limits.look_up_at_once):
+            looks: dict[int, LookUp] = {}
+            some = asked[start : start + self._limits.look_up_at_once]
+            for number in some:
+                look = self._try_look_up(requests[number])
+                if isinstance(look, LookUp):
+                    looks[number] = look
+                else:
+                    prepared[number] = look
+            facts = dict(zip(looks, await self._ledger.look_up(list(looks.values())), strict=True))
+            now = self._clock.now()
+            for number in looks:
+                if time_slice.expired():
+                    await time_slice.yield_to_loop()
+                    now = self._clock.now()
+                prepared[number] = self._try_decide(requests[number], facts[number], now, deadlines_s[number])
+        return {number: prepared[number] for number in asked}
 
     async def _finish(
         self, prepared: Mapping[int, _Prepared], time_slice: TimeSlice
@@ -269,13 +287,22 @@ class DecideService:
         repeating = self._ledger.repeat([each.repeat for each in repeated if each.repeat], now)
         return await or_later(repeating, lambda stored: list(map(self._repeated, repeated, stored)))
 
-    def _try_prepare(
-        self, request: DecideRequest | Exception, now: Now, deadline_s: float | None, known_off: Off
+    def _try_look_up(self, request: DecideRequest | Exception) -> LookUp | Exception:
+        if isinstance(request, Exception):
+            return request
+        try:
+            self._check(request)
+            return self._contexts.look_up(request, self._catalog.find(request.campaign))
+        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
+            return error
+
+    def _try_decide(
+        self, request: DecideRequest | Exception, facts: Facts, now: Now, deadline_s: float | None
     ) -> _Prepared:
         if isinstance(request, Exception):
             return request
         try:
-            return self._prepare(request, now, deadline_s, known_off)
+            return self._decide(request, facts, now, deadline_s)
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
             return error
 
@@ -313,72 +340,64 @@ class DecideService:
             for rule in set(rules):
                 self._metrics.excluded(drawn.decision.campaign, rule, rules.count(rule))
 
-    def _prepare(
-        self, request: DecideRequest, now: Now, deadline_s: float | None, known_off: Off
+    def _decide(
+        self, request: DecideRequest, facts: Facts, now: Now, deadline_s: float | None
     ) -> Answer | _Drawn | _Repeated:
+        """Decide by what the ledger knew; pure, but for the model's prediction and ids of our own."""
         asked = perf_counter()
-        campaign = self._check(request)
-        if request.decision_id and not request.dry_run:
+        if facts.earlier is not None:
             # Before anything a changed campaign file, or one that is gone, could refuse: a retry is answered
             # word for word.
-            earlier = self._ledger.find(request.campaign, request.decision_id)
-            if earlier is not None:
-                if not request.asked_before(request.decision_id, earlier, self._ledger_key):
-                    raise IdReused("decision_id", request.decision_id)
-                return _answer(request, earlier)
-        served = self._catalog.get(campaign)
-        off = known_off.get(served.id)
-        if off is None:
-            off = known_off[served.id] = paused(self._ledger.pauses(served.id), now.wall_us)
-        known = self._askers.known(request, served, now.wall_us, off)
-        asking, eligibility, encoded, question = known or self._askers.ask(request, served, now, off)
-        channel = request.context.channel
+            if not request.asked_before(request.decision_id, facts.earlier, self._ledger_key):
+                raise IdReused("decision_id", request.decision_id)
+            return _answer(request, facts.earlier)
+        served = self._catalog.get(request.campaign)
+        off = paused(facts.pauses, now.wall_us) if facts.pauses else _NOTHING_OFF
+        context, eligibility, encoded, question = self._contexts.resolve(request, served, facts, now, off)
         left_s = None if deadline_s is None else deadline_s - asked
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
-            kept = self._contacting.kept(
-                served, asking, eligibility, channel, now, pending=request.defer_activation
-            )
-            if kept is not None:
-                return self._again(kept, request, question, asking.situation.dropped)
-        eligibility = self._contacting.capped(served, asking, eligibility, channel, now.steady_us)
+            sticky = sticky_answer(served, context, eligibility, facts, now)
+            if sticky is not None:
+                return self._again(sticky, request, question, context.situation.dropped)
+        eligibility = apply_caps(served, context, eligibility, facts, now.steady_us)
         builder = DecisionBuilder(
             served,
             request,
-            situation=asking.situation,
+            situation=context.situation,
             encoded=encoded,
             eligibility=eligibility,
-            customer=asking.key,
+            customer=context.key,
             now=now,
             question=question,
             new_id=self._new_id,
         )
         decision = self._chooser.choose(
-            served, builder, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=asking.refused
+            served, builder, eligibility, left_s=left_s, paused=WHOLE_CAMPAIGN in off, refused=context.refused
         )
         if request.dry_run:
             return _answer(request, decision, recorded=False)
         recorded = decision.reason is not Reason.FALLBACK_NO_TIME
-        contact = contact_of(served, asking, eligibility, decision, channel) if recorded else None
-        shown = None if asking.refused or not recorded else eligibility
-        return _Drawn(request, decision, contact, shown, asking.situation.dropped, asked, recorded)
+        effect = exposure_effect(served, context, eligibility, decision) if recorded else None
+        shown = None if context.refused or not recorded else eligibility
+        return _Drawn(request, decision, effect, shown, context.situation.dropped, asked, recorded)
 
     def _again(
-        self, kept: Kept, request: DecideRequest, question: Question, dropped: Mapping[str, str]
+        self, sticky: StickyAnswer, request: DecideRequest, question: Question, dropped: Mapping[str, str]
     ) -> Answer | _Repeated:
-        changed = None if kept.payload == kept.decision.payload else kept.payload
-        decision = kept.decision._replace(payload=kept.payload)
+        changed = None if sticky.payload == sticky.decision.payload else sticky.payload
+        decision = sticky.decision._replace(payload=sticky.payload)
         if request.dry_run:
             return _answer(request, decision, recorded=False)
-        if not (request.decision_id or kept.contact.scopes):
+        if not (request.decision_id or sticky.effect.scopes):
             return _Repeated(request, None, decision, dropped)
         fingerprint = question.fingerprint(request.decision_id)
         repeat = Repeat(
-            decision.campaign, request.decision_id, fingerprint, decision.decision_id, kept.contact, changed
+            decision.campaign, request.decision_id, fingerprint, decision.decision_id, sticky.effect, changed
         )
         return _Repeated(request, repeat, decision, dropped)
 
-    def _check(self, request: DecideRequest) -> str:
-        """Check all that does not depend on the campaign; return the campaign's id."""
+    def _check(self, request: DecideRequest) -> None:
+        """Check all that does not depend on the campaign."""
         limits = self._limits
         check_id("decision_id", request.decision_id, limits)
         check_text("customer_id", request.customer_id, limits)
@@ -386,4 +405,4 @@ class DecideService:
             for field in ("include_offers", "exclude_offers"):
                 if (count := len(getattr(request, field))) > limits.offer_list_max:
                     raise InvalidField(field, f"at most {limits.offer_list_max} offers, got {count}")
-        return check_id("campaign", request.campaign, limits, required=True)
+        check_id("campaign", request.campaign, limits, required=True)

@@ -1,9 +1,9 @@
 """Who asks, what may be used of what is known of them, and which offers the rules leave.
 
-What holds: consent is resolved before anything else of a customer is read but their own word (consent
-and preferences); without it nothing of them reaches the model or the record. Reads only; each costs
-the same whatever a customer's history. Questions that name nobody are looked into once a minute: rules and
-situations know no shorter time. Caps are `frequency.py`'s business.
+What holds: consent is resolved before anything of a customer is used but their own word (consent and
+preferences); without it nothing of them reaches the model or the record. Nothing is read here: what the
+ledger knew is an argument. Requests that name nobody are looked into once a minute: rules and situations
+know no shorter time. Caps are `frequency.py`'s business.
 """
 
 from __future__ import annotations
@@ -12,30 +12,28 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from tilbud.campaigns.served import EncodedContext, ServedCampaign
-from tilbud.deciding.person import kept_under
 from tilbud.domain.clock import Now
 from tilbud.domain.context import Consent
 from tilbud.domain.customer.customer import (
     ANONYMOUS,
     NOTHING_HAPPENED,
-    UNKNOWN_CUSTOMER,
     Customer,
     CustomerKey,
-    Happened,
+    customer_keys,
     resolve_consent,
 )
 from tilbud.domain.decision.admission import OFFER_LISTS, UNKNOWN_OFFER
 from tilbud.domain.decision.admission import REASONS as BAD_VALUES
 from tilbud.domain.decision.eligibility import NOBODY, CustomerFacts, Eligibility
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import DecideRequest, Question
 from tilbud.domain.decision.situation import Situation
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import CustomersReading
 
 _MINUTE_US = 60_000_000
 
 
-class Asking(NamedTuple):
+class RequestContext(NamedTuple):
     """The one who asks, as far as it may be known, and the situation they are in."""
 
     key: CustomerKey  # ANONYMOUS without consent
@@ -43,69 +41,79 @@ class Asking(NamedTuple):
     refused: bool  # the campaign requires consent, and there is none
     consented: bool  # what was said of them may be used, and kept
     situation: Situation
-    facts: CustomerFacts
+    channel: str  # the call's own word: a contact policy may name one that the campaign does not declare
+    rules_see: CustomerFacts
 
 
-class Asked(NamedTuple):
-    """A question with all that is known before caps and the draw."""
+class Resolved(NamedTuple):
+    """A request with all that is known before caps and the draw."""
 
-    asking: Asking
+    context: RequestContext
     eligibility: Eligibility
     encoded: EncodedContext
     question: Question  # as it may be kept
 
 
-class Askers:
-    """Finds out who asks, and what they may see."""
+class ContextResolver:
+    """Says what a request needs to know, and with that who asks, and what they may see."""
 
-    def __init__(self, *, customers: CustomersReading, ledger_key: bytes, limits: Limits) -> None:
-        self._customers = customers
+    def __init__(self, *, ledger_key: bytes, limits: Limits) -> None:
         self._key = ledger_key
         self._limits = limits
 
-    def known(
-        self, request: DecideRequest, served: ServedCampaign, now_us: int, off: frozenset[str]
-    ) -> Asked | None:
-        """Return what was found when somebody asked the same in the same minute, None where nobody did.
+    def look_up(self, request: DecideRequest, served: ServedCampaign | None) -> LookUp:
+        """Return what the ledger is asked; of a campaign that is not served only for an earlier decision."""
+        decision_id = "" if request.dry_run else request.decision_id
+        if served is None or not request.customer_id:
+            return LookUp(request.campaign, decision_id)
+        return LookUp(
+            request.campaign,
+            decision_id,
+            customer_keys(request.customer_id, self._key),
+            served.situations.needs_history,
+            served.caps.counted(request.context.channel),
+            bool(served.campaign.sticky_us),
+            request.defer_activation,
+        )
 
-        `now_us` is the server's wall clock.
+    def resolve(
+        self, request: DecideRequest, served: ServedCampaign, facts: Facts, now: Now, off: frozenset[str]
+    ) -> Resolved:
+        """Return who asks and what the rules leave them; `off` are the offers that are paused.
+
+        What somebody else asked in the same minute is known already. Raises InvalidField.
         """
         if _is_own(request):
-            return None
-        return _within_the_minute(served, now_us).get(_question(request, off))
+            return self._resolve(request, served, facts, now, off)
+        known, asked = _within_the_minute(served, now.wall_us), _question(request, off)
+        resolved = known.get(asked)
+        if resolved is None:
+            resolved = self._resolve(request, served, facts, now, off)
+            if BAD_VALUES.isdisjoint(resolved.context.situation.dropped.values()) and (
+                len(known) < self._limits.context_cache_entries_max
+            ):
+                known[asked] = resolved
+        return resolved
 
-    def ask(
-        self,
-        request: DecideRequest,
-        served: ServedCampaign,
-        now: Now,
-        off: frozenset[str],
-    ) -> Asked:
-        """Return who asks and what the rules leave them; `off` are the switches that are off.
-
-        Raises InvalidField.
-        """
-        asking = _noting(request, served, self.read(request, served, now))
-        context = asking.situation.context
+    def _resolve(
+        self, request: DecideRequest, served: ServedCampaign, facts: Facts, now: Now, off: frozenset[str]
+    ) -> Resolved:
+        context = _noting(request, served, self.context(request, served, facts, now))
         eligibility = served.rules.check(
-            context, request.include_offers, request.exclude_offers, off, asking.facts
+            context.situation.context, request.include_offers, request.exclude_offers, off, context.rules_see
         )
-        question = request.question(self._key, consented=asking.consented)
-        asked = Asked(asking, eligibility, served.encode(context), question)
-        if not _is_own(request) and BAD_VALUES.isdisjoint(asking.situation.dropped.values()):
-            known = _within_the_minute(served, now.wall_us)
-            if len(known) < self._limits.context_cache_entries_max:
-                known[_question(request, off)] = asked
-        return asked
+        question = request.question(self._key, consented=context.consented)
+        return Resolved(context, eligibility, served.encode(context.situation.context), question)
 
-    def read(self, request: DecideRequest, served: ServedCampaign, now: Now) -> Asking:
+    def context(
+        self, request: DecideRequest, served: ServedCampaign, facts: Facts, now: Now
+    ) -> RequestContext:
         """Return who asks; raises InvalidField. How long ago things were is judged by the steady clock."""
-        key = kept_under(request.customer_id, self._key, self._customers)
-        customer = self._customers.customer(key) if key else UNKNOWN_CUSTOMER
+        key, customer, channel = facts.key, facts.customer, request.context.channel
         consent = resolve_consent(request.consent, customer)
         refused = served.campaign.consent == "required" and consent is not Consent.GRANTED
         consented = not refused and consent is not Consent.DENIED
-        happened = self._happened(customer, served) if consented else NOTHING_HAPPENED
+        happened = facts.happened if consented else NOTHING_HAPPENED
         situation = served.situations.read(
             request.context,
             customer,
@@ -115,27 +123,25 @@ class Askers:
             consented=consented,
             customer_said=bool(key),
         )
-        facts = NOBODY
+        rules_see = NOBODY
         if key and not refused:  # the fallback is answered: what they forbade would be kept, and not heeded
             preferences = customer.profile.preferences
-            channel = request.context.channel
-            facts = CustomerFacts(preferences, situation.quiet, consented, happened, now.steady_us, channel)
-        return Asking(key if consented else ANONYMOUS, customer, refused, consented, situation, facts)
-
-    def _happened(self, customer: Customer, served: ServedCampaign) -> Happened:
-        if not customer.number or not served.situations.needs_history:
-            return NOTHING_HAPPENED
-        return self._customers.happened(customer.number, served.id)
+            rules_see = CustomerFacts(
+                preferences, situation.quiet, consented, happened, now.steady_us, channel
+            )
+        return RequestContext(
+            key if consented else ANONYMOUS, customer, refused, consented, situation, channel, rules_see
+        )
 
 
-def _noting(request: DecideRequest, served: ServedCampaign, asking: Asking) -> Asking:
-    """Return the asking with a note of lists that name an offer the campaign does not have."""
+def _noting(request: DecideRequest, served: ServedCampaign, context: RequestContext) -> RequestContext:
+    """Return the context with a note of lists that name an offer the campaign does not have."""
     lists = zip(OFFER_LISTS, (request.include_offers, request.exclude_offers), strict=True)
     unknown = {name: UNKNOWN_OFFER for name, ids in lists if ids and not served.rules.has(ids)}
     if not unknown:
-        return asking
-    dropped = dict(sorted({**asking.situation.dropped, **unknown}.items()))
-    return asking._replace(situation=asking.situation._replace(dropped=dropped))
+        return context
+    dropped = dict(sorted({**context.situation.dropped, **unknown}.items()))
+    return context._replace(situation=context.situation._replace(dropped=dropped))
 
 
 def _within_the_minute(served: ServedCampaign, now_us: int) -> dict[Hashable, Any]:

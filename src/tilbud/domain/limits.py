@@ -45,6 +45,7 @@ class Limits:
     export_page_bytes_max: int = 128 * 1024  # a row that is larger comes alone; it takes the loop some 10 ms
     erasures_of_strangers_at_once: int = 1_000  # each leaves a tombstone, for good
     erasures_of_strangers_per_s: float = 5.0
+    look_up_at_once: int = 64  # decisions, of one batch
     decide_tries_max: int = 20  # where a customer changed while it was decided
     pause_reason_chars_max: int = 500
 

@@ -35,6 +35,7 @@ from tilbud.domain.customer.customer import (
     Profile,
 )
 from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText, Repeat, Settlement
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import (
@@ -153,6 +154,45 @@ ReceiveResult = OutcomeStatus | Showed | UnknownDecision | IdReused | InvalidFie
 ActivateResult = Activated | UnknownDecision | DecisionExpired
 
 
+class Decisions(Protocol):
+    """What deciding needs of a ledger: one look before, one record after."""
+
+    async def look_up(self, looks: Sequence[LookUp]) -> Sequence[Facts]:
+        """Return what decisions need to know, for each look-up, as it is at one moment.
+
+        Of a repeat `earlier` is the decision it stands for, with the repeat's fingerprint and payload. A
+        sticky decision is neither void nor expired. What is newer than the customer's version is caught when
+        the decision is recorded.
+        """
+        ...
+
+    async def record(
+        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[ExposureEffect | None] = ()
+    ) -> list[Decision | None]:
+        """Store decisions; for each return the stored one: itself, or the earlier one of that id.
+
+        `contacts` (none, or one for each decision) says what a decision of a customer means for them. Where
+        the customer's version is no longer the contact's, or they are erased, nothing of that decision is
+        stored and None is returned: decide again. A contact makes the customer known, and its exposures count
+        from now; one that is `counted` changes the version. One that is not has no rivals among the decisions
+        of its own call. Those of a deferred decision are reserved: they count
+        whatever the time until its activation, then from that, and are released where it expires or is
+        void. An id that stands for an earlier decision (see `repeat`) is taken. All of one call are one
+        transaction.
+        """
+        ...
+
+    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
+        """Let ids stand for earlier decisions; return what `find` returns for each from now on.
+
+        Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
+        that is gone, void or expired, or where the customer's version is not the contact's: decide again.
+        The scopes of the contact count once more; only then the version changes. Whose id is new is answered
+        with its own fingerprint, that very object; where the id was known, with what was kept under it.
+        """
+        ...
+
+
 class LedgerReading(Protocol):
     """What can be read of the record, also beside the service that writes it."""
 
@@ -215,7 +255,7 @@ class LedgerReading(Protocol):
         ...
 
 
-class Ledger(LedgerReading, Protocol):
+class Ledger(LedgerReading, Decisions, Protocol):
     """The durable record of decisions, outcomes and settlements."""
 
     async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
@@ -228,31 +268,6 @@ class Ledger(LedgerReading, Protocol):
 
     async def close(self) -> None:
         """Commit what was handed over, then close. Safe to call twice."""
-        ...
-
-    async def record(
-        self, decisions: Sequence[Decision], now: Now, contacts: Sequence[ExposureEffect | None] = ()
-    ) -> list[Decision | None]:
-        """Store decisions; for each return the stored one: itself, or the earlier one of that id.
-
-        `contacts` (none, or one for each decision) says what a decision of a customer means for them. Where
-        the customer's version is no longer the contact's, or they are erased, nothing of that decision is
-        stored and None is returned: decide again. A contact makes the customer known and changes its
-        version, and its exposures count from now. Those of a deferred decision are reserved: they count
-        whatever the time until its activation, then from that, and are released where it expires or is
-        void. An id that stands for an earlier decision (see `repeat`) is taken. All of one call are one
-        transaction.
-        """
-        ...
-
-    async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
-        """Let ids stand for earlier decisions; return what `find` returns for each from now on.
-
-        Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
-        that is gone, void or expired, or where the customer's version is not the contact's: decide again.
-        The scopes of the contact count once more; only then the version changes. Whose id is new is answered
-        with its own fingerprint, that very object; where the id was known, with what was kept under it.
-        """
         ...
 
     async def pause(self, pause: Pause, now: Now) -> None:

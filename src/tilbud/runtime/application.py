@@ -272,7 +272,6 @@ class Application:
         decide = DecideService(
             catalog=catalog,
             ledger=ledger,
-            customers=ledger,
             clock=clock,
             draw_key=settings.draw_key or info.draw_key,
             ledger_key=info.draw_key,  # so that retries and customers outlive another draw key

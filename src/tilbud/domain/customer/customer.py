@@ -41,6 +41,15 @@ def older_key(customer_id: str, key: bytes) -> CustomerKey:
     return _keyed(decomposed, key)
 
 
+def customer_keys(customer_id: str, key: bytes) -> tuple[CustomerKey, ...]:
+    """Return every key that a customer may be kept under: the one of today first; (): anonymous."""
+    if not customer_id:
+        return ()
+    today = customer_key(customer_id, key)
+    older = ANONYMOUS if customer_id.isascii() else older_key(customer_id, key)
+    return (today, older) if older else (today,)
+
+
 def _keyed(text: str, key: bytes) -> CustomerKey:
     written = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(written, digest_size=_KEY_BYTES, key=key, person=_PERSON).digest()
@@ -92,8 +101,8 @@ NO_PROFILE = Profile()
 class Customer:
     """A customer as the ledger knows them at one moment.
 
-    `version` changes with whatever a decision must not miss (exposures, profile, erasure): a decision
-    is recorded only while it is still the one that was decided on. 0: nothing is known.
+    `version` changes with whatever a decision must not miss (exposures that a rule counts, profile, erasure):
+    a decision is recorded only while it is still the one that was decided on.
     """
 
     number: int = 0  # the ledger's own, for further reads

@@ -65,6 +65,18 @@ class Caps:
         )
         self._free = not any(self._of_group.values()) and not any(self._of_offer)
         self._compiled: dict[tuple[tuple[int, ...], str], _Compiled] = {}
+        self._counted: dict[str, tuple[str, ...]] = {}  # by channel, of which few are declared
+
+    def counted(self, channel: str) -> tuple[str, ...]:
+        """Return every scope under which something counts in a channel; () where nothing does."""
+        channel = self._channel(channel)
+        counted = self._counted.get(channel)
+        if counted is None:
+            limits = [*self._of_channel.get(channel, ())]
+            for of in (*self._of_group.values(), *self._of_offer):
+                limits += of
+            counted = self._counted[channel] = tuple(dict.fromkeys(limit.scope for limit in limits))
+        return counted
 
     def lookups(self, eligibility: Eligibility, channel: str, now_us: int) -> tuple[Lookup, ...]:
         """Return what must be counted to judge the offers still eligible, each once; () where nothing caps.

@@ -276,6 +276,7 @@ class ExposureEffect:
     version: int  # of the customer, as it was decided on
     scopes: tuple[str, ...]  # what the exposure is counted under; () where nothing was chosen
     sticky: bool  # it may be served again
+    counted: bool = True  # a rule counts it, or follows it: the customer's next decision must know of it
 
 
 @dataclass(frozen=True, slots=True)

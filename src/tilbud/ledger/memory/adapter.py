@@ -7,11 +7,13 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from tilbud.domain.clock import Clocks, Now
+from tilbud.domain.customer.customer import NOTHING_HAPPENED, CustomerKey
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import (
     NO_RULES,
     Decision,
@@ -80,15 +82,26 @@ class MemoryLedger(MemoryCustomers):
         if self._decisions + len(decisions) > self._decisions_max:
             raise Overloaded("the ledger in memory", self._limits.retry_after_s)
         self._commit(now)
-        return [self._record(each, contact, now) for each, contact in zip(decisions, contacts, strict=True)]
+        before = {decision.customer: self.customer(decision.customer).version for decision in decisions}
+        return [
+            self._record(decision, contact, before, now)
+            for decision, contact in zip(decisions, contacts, strict=True)
+        ]
 
-    def _record(self, decision: Decision, contact: ExposureEffect | None, now: Now) -> Decision | None:
+    def _record(
+        self,
+        decision: Decision,
+        contact: ExposureEffect | None,
+        before: Mapping[CustomerKey, int],
+        now: Now,
+    ) -> Decision | None:
         earlier = self.find(decision.campaign, decision.decision_id)
         if earlier is not None:
             return earlier
         if contact is not None:
             customer = self.customer(decision.customer)
-            if customer.erased or customer.version != contact.version:
+            version = customer.version if contact.counted else before[decision.customer]
+            if customer.erased or contact.version != version:
                 return None
         campaign = self._campaigns.setdefault(decision.campaign, Campaign())
         clocks = self._clocks(campaign, now)
@@ -106,8 +119,9 @@ class MemoryLedger(MemoryCustomers):
     def _expose(self, entry: Entry, contact: ExposureEffect, now: Now) -> None:
         """Remember what a decision means for its customer."""
         decision = entry.decision
+        customer = self.customer(decision.customer)
         kept = entry.customer = self._known(decision.customer, now)
-        kept.version = contact.version + 1
+        kept.version = customer.version + contact.counted
         self._see(kept, now)
         kept.entries[entry.number] = entry
         time_us = RESERVED_US if decision.deferred else now.steady_us
@@ -115,6 +129,28 @@ class MemoryLedger(MemoryCustomers):
         if contact.sticky and decision.drawn >= 0:
             kept.sticky[decision.campaign] = entry
             kept.remember(sticky_mark(decision.campaign), now.steady_us)
+
+    async def look_up(self, looks: Sequence[LookUp]) -> list[Facts]:
+        """Return what decisions need to know."""
+        return [self._look_up(look) for look in looks]
+
+    def _look_up(self, look: LookUp) -> Facts:
+        earlier = self.find(look.campaign, look.decision_id) if look.decision_id else None
+        facts = Facts(self.pauses(look.campaign), earlier)
+        if not look.keys:
+            return facts
+        key = next((key for key in look.keys if key in self._kept), look.keys[0])
+        customer = self.customer(key)
+        facts = facts._replace(key=key, customer=customer)
+        if not customer.number:
+            return facts
+        return facts._replace(
+            happened=self.happened(customer.number, look.campaign) if look.history else NOTHING_HAPPENED,
+            exposures=self._kept[key].times() if look.scopes else {},
+            sticky=self.last_sticky(customer.number, look.campaign, pending=look.pending)
+            if look.sticky
+            else None,
+        )
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what each stands for."""

@@ -218,6 +218,13 @@ class Kept:
         time_us = self.exposures[exposure]
         return self.entries[exposure[0]].decision.decided_us if time_us == RESERVED_US else time_us
 
+    def times(self) -> dict[str, list[int]]:
+        """Return when they were exposed, by scope."""
+        times: dict[str, list[int]] = {}
+        for (_, scope, _), time_us in self.exposures.items():
+            times.setdefault(scope, []).append(time_us)
+        return times
+
     def again(self, entry: Entry, scope: str, now: Now) -> None:
         """Count a decision once more under a scope."""
         times = [again for number, of, again in self.exposures if (number, of) == (entry.number, scope)]

@@ -135,6 +135,9 @@ class SqliteCustomersReading(ReadingFile):
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         with self._reads() as (reading, _):
             row = reading.execute(CUSTOMER, (key,)).fetchone()
+        return self._customer_of(row)
+
+    def _customer_of(self, row: Sequence[Any] | None) -> Customer:
         if row is None:
             return UNKNOWN_CUSTOMER
         number, version, erased_us, text = row

@@ -28,9 +28,9 @@ from tilbud.ledger.sqlite.customers import CustomerStatements
 from tilbud.ledger.sqlite.exposures import Admission, Exposures
 from tilbud.ledger.sqlite.interned import InternedTexts
 from tilbud.ledger.sqlite.lease import Leases
-from tilbud.ledger.sqlite.reader import FIND, found_decision
+from tilbud.ledger.sqlite.reader import FIND
 from tilbud.ledger.sqlite.retention import Keeping
-from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, insert_decisions
+from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, insert_decisions, recorded_decision
 
 T = TypeVar("T")
 
@@ -246,7 +246,7 @@ class Statements:
 
     def _find(self, campaign: str, decision_id: str) -> Decision | None:
         found = self._connection.execute(FIND, 2 * (campaign, decision_id)).fetchone()
-        return found_decision(self._reading, campaign, found) if found else None
+        return recorded_decision(self._reading, campaign, found) if found else None
 
     def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Answer with earlier decisions again; return what each question is answered with."""

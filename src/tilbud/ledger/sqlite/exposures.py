@@ -1,7 +1,8 @@
 """What recording a decision means for its customer, within the writer's transaction.
 
 What holds: a decision of a customer is stored only while the customer's version is the one it was decided
-on, and changes it: of rivals one is stored. Exposures are there for stored decisions alone, and go with
+on, and where a rule counts it, changes it: of rivals one is stored. Others have no rivals but what changes a
+profile. Exposures are there for stored decisions alone, and go with
 those that were never shown; those of a decision that waits for its activation count whatever the time.
 However many decisions a batch has, their contacts are a few statements. When things last happened is kept
 as long as exposures are: what is older goes when the customer is seen.
@@ -70,6 +71,7 @@ class _CustomerState:
     version: int = 0
     seen_us: int = 0
     erased: bool = False
+    met: bool = False  # by a decision that is stored
 
 
 class Exposures:
@@ -102,15 +104,18 @@ class Exposures:
                 customer = customers[decision.customer]
                 if place in taken or identity in ids:
                     admission = Admission.KNOWN
-                elif customer.erased or customer.version != contact.version:
+                elif customer.erased or contact.version != (
+                    customer.version if contact.counted else customer.found_version
+                ):
                     admission = Admission.STALE
                 else:
-                    customer.version += 1
+                    customer.version += contact.counted
+                    customer.met = True
             if admission is Admission.NEW:
                 ids.add(identity)
             admissions.append(admission)
             met.append(customer)
-        self._write([each for each in customers.values() if each.version != each.found_version], now)
+        self._write([customer for customer in customers.values() if customer.met], now)
         return admissions, [None if customer is None else customer.no for customer in met]
 
     def store(
@@ -163,26 +168,27 @@ class Exposures:
                 met[key] = _CustomerState(key, no, version, version, seen_us, erased_us is not None)
         return met
 
-    def _write(self, changed: Sequence[_CustomerState], now: Now) -> None:
+    def _write(self, met: Sequence[_CustomerState], now: Now) -> None:
         """Store customers with their new version; those that are not there yet get their number."""
-        new = [each for each in changed if not each.no]
+        new = [customer for customer in met if not customer.no]
+        known = [customer for customer in met if customer.no]
         if new:
             [last] = self._connection.execute("SELECT coalesce(max(no), 0) FROM customers").fetchone()
-            for no, each in enumerate(new, last + 1):
-                each.no = no
+            for no, customer in enumerate(new, last + 1):
+                customer.no = no
         insert(
             self._connection,
             _INTO_CUSTOMERS,
-            [(each.no, each.key, each.version, now.steady_us) for each in new],
+            [(customer.no, customer.key, customer.version, now.steady_us) for customer in new],
         )
-        versions = [(each.no, each.version) for each in changed if each.found_version]
+        versions = [
+            (customer.no, customer.version)
+            for customer in known
+            if customer.version != customer.found_version
+        ]
         if versions:
             self._connection.execute(_SET_VERSIONS, (json.dumps(versions),))
-        long_ago = [
-            each.no
-            for each in changed
-            if each.found_version and now.steady_us - each.seen_us >= SEEN_EVERY_US
-        ]
+        long_ago = [customer.no for customer in known if now.steady_us - customer.seen_us >= SEEN_EVERY_US]
         if long_ago:
             self._connection.execute(_SET_SEEN, (now.steady_us, json.dumps(long_ago)))
             self._forget(long_ago, now)

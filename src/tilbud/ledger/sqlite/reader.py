@@ -6,18 +6,22 @@ What holds: nothing here can change the file; every read is of one moment and se
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from tilbud.domain.clock import Absence, Clocks, Now
+from tilbud.domain.customer.customer import ANONYMOUS, NOTHING_HAPPENED
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, InternedText, Reason, Settlement
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
+from tilbud.ledger.sqlite import look_up as answers
 from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading
 from tilbud.ledger.sqlite.lease import LEASED_UNTIL
 from tilbud.ledger.sqlite.pause_cache import PauseCache
-from tilbud.ledger.sqlite.rows import SETTLEMENT_COLUMNS, STORED_DECISION, Reading, Row
+from tilbud.ledger.sqlite.rows import SETTLEMENT_COLUMNS, STORED_DECISION, recorded_decision
 from tilbud.ledger.sqlite.schema import connect
 
 _CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
@@ -58,15 +62,6 @@ _EVERY_PAUSE = (
 )
 
 
-def found_decision(records: Reading, campaign: str, row: Row) -> Decision:
-    """Return the decision of a row of FIND; of a repeat with the repeat's fingerprint and payload."""
-    decision, (fingerprint, payload) = records.decision(campaign, row[:-2]), row[-2:]
-    if fingerprint is None:
-        return decision
-    shown = decision.payload if payload is None else records.text(payload)
-    return decision._replace(fingerprint=fingerprint, payload=shown)
-
-
 class SqliteReading(SqliteCustomersReading):
     """Reads the file at `path`; `open_reading` first, for one thread."""
 
@@ -78,7 +73,33 @@ class SqliteReading(SqliteCustomersReading):
         """Return the recorded decision, or the earlier one that a repeat stands for."""
         with self._reads() as (reading, records):
             row = reading.execute(FIND, 2 * (campaign, decision_id)).fetchone()
-            return found_decision(records, campaign, row) if row else None
+            return recorded_decision(records, campaign, row) if row else None
+
+    async def look_up(self, looks: Sequence[LookUp]) -> list[Facts]:
+        """Return what decisions need to know, as it is at one moment; it does not suspend."""
+        pauses = {campaign: self._pause_cache.of(campaign) for campaign in {look.campaign for look in looks}}
+        with self._reads_one_moment() as (reading, records):
+            earlier = answers.earlier(reading, records, looks)
+            if answers.no_customer(looks):
+                return [Facts(pauses[look.campaign], earlier.get(place)) for place, look in enumerate(looks)]
+            stored = answers.customers(reading, list({key: None for look in looks for key in look.keys}))
+            keys = [answers.known_as(look, stored) if look.keys else ANONYMOUS for look in looks]
+            numbers = [stored[key][0] if key in stored else 0 for key in keys]
+            happened = answers.happened(reading, looks, numbers)
+            exposures = answers.exposures(reading, looks, numbers, self._limits)
+            sticky = answers.sticky(reading, records, looks, numbers)
+        return [
+            Facts(
+                pauses[look.campaign],
+                earlier.get(place),
+                key,
+                self._customer_of(stored.get(key)),
+                happened.get(place, NOTHING_HAPPENED),
+                exposures.get(place, {}),
+                sticky.get(place),
+            )
+            for place, (look, key) in enumerate(zip(looks, keys, strict=True))
+        ]
 
     def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
         """Return settlements with sequence > `after`, in order."""

@@ -236,3 +236,12 @@ def _make_room(cache: dict[Any, Any], entries_max: int) -> None:
     """Drop the oldest entry of a full cache."""
     if cache and len(cache) >= entries_max:
         del cache[next(iter(cache))]
+
+
+def recorded_decision(records: Reading, campaign: str, row: Row) -> Decision:
+    """Return the decision of a row, as a repeat answers it where the row ends with one's fingerprint."""
+    decision, (fingerprint, payload) = records.decision(campaign, row[:-2]), row[-2:]
+    if fingerprint is None:
+        return decision
+    shown = decision.payload if payload is None else records.text(payload)
+    return decision._replace(fingerprint=fingerprint, payload=shown)

@@ -74,7 +74,7 @@ class DecisionHandlers:
 
     async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
         deadline_s = _deadline_s(context)
-        if not message.customer_id:
+        if not (message.customer_id and self._decide.counts(message.campaign, message.context.channel)):
             return await self._deciding.submit(context.peer(), (message, deadline_s))
         async with self._decide.locks.holding(message.customer_id):  # or it would hold the others' batch up
             return await self._deciding.submit(context.peer(), (message, deadline_s))

@@ -1,0 +1,53 @@
+"""What a decision asks of the ledger, and what it is told: one question and one answer for each.
+
+What holds: a question is asked before anything is decided, so it asks for all that the rules of its campaign
+may need; what may be used of the answer is decided later, by consent. Both are plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tilbud.domain.customer.customer import (
+    ANONYMOUS,
+    NOTHING_HAPPENED,
+    UNKNOWN_CUSTOMER,
+    Customer,
+    CustomerKey,
+    Happened,
+)
+from tilbud.domain.decision.records import Decision
+from tilbud.domain.pauses import Pause
+
+
+class LookUp(NamedTuple):
+    """What one decision needs to know; what it does not need is not read."""
+
+    campaign: str
+    decision_id: str = ""  # under which an earlier decision may stand; "": none can
+    keys: tuple[CustomerKey, ...] = ()  # under which the customer may be kept, the one of today first
+    history: bool = False  # when what last happened to the customer
+    scopes: tuple[str, ...] = ()  # under which the customer's exposures count
+    sticky: bool = False  # the decision that may be served again
+    pending: bool = False  # also one that waits for its activation
+
+
+class Facts(NamedTuple):
+    """What the ledger knew at one moment."""
+
+    pauses: tuple[Pause, ...] = ()  # of the campaign, also those whose time is over
+    earlier: Decision | None = None  # under the decision's id
+    key: CustomerKey = ANONYMOUS  # under which the customer is kept, or will be
+    customer: Customer = UNKNOWN_CUSTOMER
+    happened: Happened = NOTHING_HAPPENED
+    exposures: Mapping[str, Sequence[int]] = {}  # when, by scope: the newest `limits.cap_times_max` at least
+    sticky: Decision | None = None
+
+
+def counts(exposures: Mapping[str, Sequence[int]], scopes: Sequence[tuple[str, int]]) -> list[int]:
+    """Return how often the customer was exposed under each (scope, since: steady clock, µs, exclusive)."""
+    return [
+        sum([time_us > since_us for time_us in exposures[scope]]) if scope in exposures else 0
+        for scope, since_us in scopes
+    ]

@@ -1,0 +1,167 @@
+"""What decisions ask of a ledger's file: a few statements for a batch of them, whatever they ask.
+
+What holds: the answers are of one moment; a statement that nothing of the batch needs is not made; each
+costs the same whatever a customer's history, since exposures of one who has many are read scope by scope, as
+many as a cap can ask for. Nothing waits in here: the answers are there when `look_up` returns.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from tilbud.domain.customer.customer import CustomerKey, Happened
+from tilbud.domain.decision.facts import LookUp
+from tilbud.domain.decision.records import Decision, State
+from tilbud.domain.limits import Limits
+from tilbud.ledger.customer_rows import EVENT, OUTCOME, span, sticky_mark
+from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, recorded_decision
+
+Stored = tuple[int, int, int | None, str | None]  # a customer's number, version, erased_us, profile
+
+_CUSTOMERS = "SELECT key, no, version, erased_us, profile FROM customers WHERE key IN ({asked})"
+_EARLIER = (
+    "WITH asked(place, campaign, id) AS ({asked}) "  # noqa: S608 - only constants, here and below
+    f"SELECT a.place, a.campaign, {STORED_DECISION}, NULL, NULL FROM asked a "
+    "CROSS JOIN campaigns c ON c.id = a.campaign "
+    "CROSS JOIN decisions d ON d.campaign_no = c.no AND d.decision_id = a.id "
+    f"UNION ALL SELECT a.place, a.campaign, {STORED_DECISION}, r.fingerprint, r.payload FROM asked a "
+    "CROSS JOIN campaigns c ON c.id = a.campaign "
+    "CROSS JOIN repeats r ON r.campaign_no = c.no AND r.decision_id = a.id "
+    "CROSS JOIN decisions d ON d.no = r.decision_no"
+)
+_HAPPENED = (
+    "WITH asked(place, customer_no, low, high) AS ({asked}) "
+    "SELECT a.place, l.what, l.time_us FROM asked a CROSS JOIN latest l ON l.customer_no = a.customer_no "
+    "AND l.what >= a.low AND l.what < a.high"
+)
+_EXPOSURES_FEW = 256
+_EXPOSURES = (
+    "WITH asked(place, customer_no) AS ({asked}), "  # noqa: S608
+    "counted AS MATERIALIZED (SELECT place, customer_no, "
+    "(SELECT count(*) FROM (SELECT 1 FROM exposures e WHERE e.customer_no = a.customer_no "
+    f"LIMIT {_EXPOSURES_FEW + 1})) AS many FROM asked a) "
+    "SELECT c.place, e.scope, e.time_us FROM counted c CROSS JOIN exposures e "
+    f"ON e.customer_no = c.customer_no WHERE c.many <= {_EXPOSURES_FEW} "
+    f"UNION ALL SELECT c.place, NULL, 0 FROM counted c WHERE c.many > {_EXPOSURES_FEW}"
+)
+_NEWEST = "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? ORDER BY time_us DESC LIMIT ?"
+_STICKY = (
+    "WITH asked(place, campaign, customer_no, mark, pending) AS ({asked}) "  # noqa: S608
+    f"SELECT a.place, a.campaign, {STORED_DECISION}, NULL, NULL FROM asked a "
+    "CROSS JOIN latest l ON l.customer_no = a.customer_no AND l.what = a.mark "
+    "CROSS JOIN decisions d ON d.no = l.decision_no CROSS JOIN windows w ON w.decision_no = d.no "
+    f"WHERE w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR a.pending)"
+)
+_AT_ONCE = 64  # of a statement; the numbers of them are powers of two, so that few statements are compiled
+
+
+def customers(connection: sqlite3.Connection, keys: Sequence[CustomerKey]) -> dict[CustomerKey, Stored]:
+    """Return what is stored of those who are known."""
+    rows = _ask(connection, _CUSTOMERS, [(key,) for key in keys], single=True)
+    return {key: (no, version, erased_us, profile) for key, no, version, erased_us, profile in rows}
+
+
+def earlier(connection: sqlite3.Connection, records: Reading, looks: Sequence[LookUp]) -> dict[int, Decision]:
+    """Return the decisions that stand under the ids asked for, by place; of a repeat as it is answered."""
+    asked = [(place, look.campaign, look.decision_id) for place, look in enumerate(looks) if look.decision_id]
+    return _decisions(_ask(connection, _EARLIER, asked), records)
+
+
+def happened(
+    connection: sqlite3.Connection, looks: Sequence[LookUp], numbers: Sequence[int]
+) -> dict[int, Happened]:
+    """Return when what last happened, by place; `numbers` are the customers'."""
+    events: dict[int, dict[str, int]] = defaultdict(dict)
+    outcomes: dict[int, dict[tuple[str, str], int]] = defaultdict(dict)
+    asked: list[tuple[Any, ...]] = []
+    for place, (look, number) in enumerate(zip(looks, numbers, strict=True)):
+        if look.history and number:
+            asked += (
+                (place, number, *span(EVENT)),
+                (place, number, *span(f"{OUTCOME}{look.campaign}:")),
+            )
+    for place, what, time_us in _ask(connection, _HAPPENED, asked):
+        if what.startswith(EVENT):
+            events[place][what[len(EVENT) :]] = time_us
+        else:
+            offer_id, _, outcome = what[len(OUTCOME) + len(looks[place].campaign) + 1 :].partition(":")
+            outcomes[place][offer_id, outcome] = time_us
+    return {
+        place: Happened(events.get(place, {}), outcomes.get(place, {}))
+        for place in events.keys() | outcomes.keys()
+    }
+
+
+def exposures(
+    connection: sqlite3.Connection, looks: Sequence[LookUp], numbers: Sequence[int], limits: Limits
+) -> dict[int, dict[str, list[int]]]:
+    """Return when customers were exposed under which scope, by place."""
+    times: dict[int, dict[str, list[int]]] = {}
+    asked = [
+        (place, number)
+        for place, (look, number) in enumerate(zip(looks, numbers, strict=True))
+        if look.scopes and number
+    ]
+    for place, scope, time_us in _ask(connection, _EXPOSURES, asked):
+        if scope is None:
+            times[place] = {
+                each: [
+                    newest for (newest,) in connection.execute(
+                        _NEWEST, (numbers[place], each, limits.cap_times_max)
+                    )
+                ]
+                for each in looks[place].scopes
+            }  # fmt: skip
+        else:
+            times.setdefault(place, {}).setdefault(scope, []).append(time_us)
+    return times
+
+
+def sticky(
+    connection: sqlite3.Connection, records: Reading, looks: Sequence[LookUp], numbers: Sequence[int]
+) -> dict[int, Decision]:
+    """Return the decisions that may be served again, by place."""
+    asked = [
+        (place, look.campaign, number, sticky_mark(look.campaign), look.pending)
+        for place, (look, number) in enumerate(zip(looks, numbers, strict=True))
+        if look.sticky and number
+    ]
+    return _decisions(_ask(connection, _STICKY, asked), records)
+
+
+def no_customer(looks: Sequence[LookUp]) -> bool:
+    """Say whether no look-up names a customer."""
+    return not any(look.keys for look in looks)
+
+
+def known_as(look: LookUp, stored: dict[CustomerKey, Stored]) -> CustomerKey:
+    """Return the key a customer is kept under, or will be: an older one only where that alone is there."""
+    return next((key for key in look.keys if key in stored), look.keys[0])
+
+
+def _decisions(rows: Iterator[Row], records: Reading) -> dict[int, Decision]:
+    return {row[0]: recorded_decision(records, row[1], row[2:]) for row in rows}
+
+
+def _ask(
+    connection: sqlite3.Connection, statement: str, asked: Sequence[tuple[Any, ...]], *, single: bool = False
+) -> Iterator[Row]:
+    """Return the rows of a statement for all that is asked, a few hundred values at a time."""
+    for start in range(0, len(asked), _AT_ONCE):
+        some = asked[start : start + _AT_ONCE]
+        width, rows = len(some[0]), 1 << (len(some) - 1).bit_length()
+        values = [value for row in some for value in row] + [None] * (width * (rows - len(some)))
+        yield from connection.execute(_filled(statement, rows, width, single=single), values).fetchall()
+
+
+@lru_cache(maxsize=64)
+def _filled(statement: str, rows: int, width: int, *, single: bool) -> str:
+    """Return the statement for so many rows of values; rows without values meet nothing."""
+    row = ", ".join(width * "?")
+    return statement.format(
+        asked=", ".join(rows * row) if single else f"VALUES {', '.join(rows * [f'({row})'])}"
+    )
