@@ -77,7 +77,7 @@ class ServedCampaign:
 
     def counts(self, channel: str) -> bool:
         """Say whether any rule reads what customers were shown, so that their decisions follow each other."""
-        return bool(self.campaign.sticky_us or self.caps.counted(channel))
+        return bool(self.campaign.sticky_us or self.caps.counted(channel).names)
 
     def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""

@@ -21,6 +21,16 @@ from tilbud.domain.decision.records import Decision
 from tilbud.domain.pauses import Pause
 
 
+class Scopes(NamedTuple):
+    """Under what exposures count, and the ranges [low, high) in which all of that lies."""
+
+    names: tuple[str, ...] = ()
+    ranges: tuple[tuple[str, str], ...] = ()
+
+
+NO_SCOPES = Scopes()
+
+
 class LookUp(NamedTuple):
     """What one decision needs to know; what it does not need is not read."""
 
@@ -28,7 +38,7 @@ class LookUp(NamedTuple):
     decision_id: str = ""  # under which an earlier decision may stand; "": none can
     keys: tuple[CustomerKey, ...] = ()  # under which the customer may be kept, the one of today first
     history: bool = False  # when what last happened to the customer
-    scopes: tuple[str, ...] = ()  # under which the customer's exposures count
+    scopes: Scopes = NO_SCOPES  # under which the customer's exposures count
     sticky: bool = False  # the decision that may be served again
     pending: bool = False  # also one that waits for its activation
 
@@ -41,7 +51,7 @@ class Facts(NamedTuple):
     key: CustomerKey = ANONYMOUS  # under which the customer is kept, or will be
     customer: Customer = UNKNOWN_CUSTOMER
     happened: Happened = NOTHING_HAPPENED
-    exposures: Mapping[str, Sequence[int]] = {}  # when, by scope: the newest `limits.cap_times_max` at least
+    exposures: Mapping[str, Sequence[int]] = {}  # when, by scope: at least the newest `limits.cap_times_max`
     sticky: Decision | None = None
 
 

@@ -17,8 +17,10 @@ from tilbud.domain.campaign.fields import Cap
 from tilbud.domain.context import OTHER, UNKNOWN
 from tilbud.domain.customer.customer import channel_scope, group_scope, offer_scope
 from tilbud.domain.decision.eligibility import CAPS, CONTACT_POLICY, GROUP_CAPS, Eligibility
+from tilbud.domain.decision.facts import NO_SCOPES, Scopes
 
 _COMPILED_MAX = 2_000  # sets of eligible offers
+_BEHIND = ";"  # the character that comes after the colon at the end of a scope's beginning
 
 
 class Lookup(NamedTuple):
@@ -49,7 +51,7 @@ class Caps:
     """The caps that hold in one campaign under a contact policy, compiled once."""
 
     def __init__(self, campaign: Campaign, policy: ContactPolicy) -> None:
-        name = campaign.campaign
+        self._campaign = name = campaign.campaign
         self._channels = frozenset({*campaign.context.channels, *policy.channels, OTHER, UNKNOWN})
         self._of_channel: Mapping[str, tuple[_Limit, ...]] = {
             channel: _limits(channel_scope(channel), rule.caps) for channel, rule in policy.channels.items()
@@ -65,18 +67,27 @@ class Caps:
         )
         self._free = not any(self._of_group.values()) and not any(self._of_offer)
         self._compiled: dict[tuple[tuple[int, ...], str], _Compiled] = {}
-        self._counted: dict[str, tuple[str, ...]] = {}  # by channel, of which few are declared
+        self._counted: dict[str, Scopes] = {}  # by channel, of which few are declared
 
-    def counted(self, channel: str) -> tuple[str, ...]:
-        """Return every scope under which something counts in a channel; () where nothing does."""
+    def counted(self, channel: str) -> Scopes:
+        """Return every scope under which something counts in a channel; NO_SCOPES where nothing does."""
         channel = self._channel(channel)
         counted = self._counted.get(channel)
         if counted is None:
-            limits = [*self._of_channel.get(channel, ())]
-            for of in (*self._of_group.values(), *self._of_offer):
-                limits += of
-            counted = self._counted[channel] = tuple(dict.fromkeys(limit.scope for limit in limits))
+            counted = self._counted[channel] = self._scopes_of(channel)
         return counted
+
+    def _scopes_of(self, channel: str) -> Scopes:
+        of_channel = self._of_channel.get(channel, ())
+        of_groups = [limit for limits in self._of_group.values() for limit in limits]
+        of_offers = [limit for limits in self._of_offer for limit in limits]
+        ranges = [(limit.scope, f"{limit.scope}\0") for limit in of_channel[:1]]
+        for limits, scope in ((of_groups, group_scope), (of_offers, offer_scope)):
+            if limits:
+                below = scope(self._campaign, "")
+                ranges.append((below, below[:-1] + _BEHIND))
+        names = dict.fromkeys(limit.scope for limit in (*of_channel, *of_groups, *of_offers))
+        return Scopes(tuple(names), tuple(ranges)) if names else NO_SCOPES
 
     def lookups(self, eligibility: Eligibility, channel: str, now_us: int) -> tuple[Lookup, ...]:
         """Return what must be counted to judge the offers still eligible, each once; () where nothing caps.

@@ -146,7 +146,7 @@ class MemoryLedger(MemoryCustomers):
             return facts
         return facts._replace(
             happened=self.happened(customer.number, look.campaign) if look.history else NOTHING_HAPPENED,
-            exposures=self._kept[key].times() if look.scopes else {},
+            exposures=self._kept[key].times(look.scopes.names) if look.scopes.names else {},
             sticky=self.last_sticky(customer.number, look.campaign, pending=look.pending)
             if look.sticky
             else None,

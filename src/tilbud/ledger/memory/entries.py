@@ -7,6 +7,7 @@ one of them alone are here.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from tilbud.domain.clock import SERVED, Absence, Now
@@ -218,11 +219,12 @@ class Kept:
         time_us = self.exposures[exposure]
         return self.entries[exposure[0]].decision.decided_us if time_us == RESERVED_US else time_us
 
-    def times(self) -> dict[str, list[int]]:
-        """Return when they were exposed, by scope."""
+    def times(self, scopes: Collection[str]) -> dict[str, list[int]]:
+        """Return when they were exposed under these scopes."""
         times: dict[str, list[int]] = {}
         for (_, scope, _), time_us in self.exposures.items():
-            times.setdefault(scope, []).append(time_us)
+            if scope in scopes:
+                times.setdefault(scope, []).append(time_us)
         return times
 
     def again(self, entry: Entry, scope: str, now: Now) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,14 +38,15 @@ _HAPPENED = (
     "SELECT a.place, l.what, l.time_us FROM asked a CROSS JOIN latest l ON l.customer_no = a.customer_no "
     "AND l.what >= a.low AND l.what < a.high"
 )
-_EXPOSURES_FEW = 256
+_EXPOSURES_FEW = 256  # of a customer in a range, beyond which scopes are read one by one
 _EXPOSURES = (
-    "WITH asked(place, customer_no) AS ({asked}), "  # noqa: S608
-    "counted AS MATERIALIZED (SELECT place, customer_no, "
-    "(SELECT count(*) FROM (SELECT 1 FROM exposures e WHERE e.customer_no = a.customer_no "
+    "WITH asked(place, customer_no, low, high) AS ({asked}), "  # noqa: S608
+    "counted AS MATERIALIZED (SELECT place, customer_no, low, high, (SELECT count(*) FROM (SELECT 1 "
+    "FROM exposures e WHERE e.customer_no = a.customer_no AND e.scope >= a.low AND e.scope < a.high "
     f"LIMIT {_EXPOSURES_FEW + 1})) AS many FROM asked a) "
     "SELECT c.place, e.scope, e.time_us FROM counted c CROSS JOIN exposures e "
-    f"ON e.customer_no = c.customer_no WHERE c.many <= {_EXPOSURES_FEW} "
+    "ON e.customer_no = c.customer_no AND e.scope >= c.low AND e.scope < c.high "
+    f"WHERE c.many <= {_EXPOSURES_FEW} "
     f"UNION ALL SELECT c.place, NULL, 0 FROM counted c WHERE c.many > {_EXPOSURES_FEW}"
 )
 _NEWEST = "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? ORDER BY time_us DESC LIMIT ?"
@@ -100,24 +101,27 @@ def exposures(
     connection: sqlite3.Connection, looks: Sequence[LookUp], numbers: Sequence[int], limits: Limits
 ) -> dict[int, dict[str, list[int]]]:
     """Return when customers were exposed under which scope, by place."""
+    asked: list[tuple[Any, ...]] = []
+    for place, (look, number) in enumerate(zip(looks, numbers, strict=True)):
+        if number and look.scopes.ranges:
+            asked += [(place, number, low, high) for low, high in look.scopes.ranges]
     times: dict[int, dict[str, list[int]]] = {}
-    asked = [
-        (place, number)
-        for place, (look, number) in enumerate(zip(looks, numbers, strict=True))
-        if look.scopes and number
-    ]
+    often = set()
     for place, scope, time_us in _ask(connection, _EXPOSURES, asked):
         if scope is None:
-            times[place] = {
-                each: [
-                    newest for (newest,) in connection.execute(
-                        _NEWEST, (numbers[place], each, limits.cap_times_max)
-                    )
-                ]
-                for each in looks[place].scopes
-            }  # fmt: skip
+            often.add(place)
+        elif place not in times:
+            times[place] = {scope: [time_us]}
+        elif scope not in times[place]:
+            times[place][scope] = [time_us]
         else:
-            times.setdefault(place, {}).setdefault(scope, []).append(time_us)
+            times[place][scope].append(time_us)
+    for place in often:
+        newest = {
+            scope: connection.execute(_NEWEST, (numbers[place], scope, limits.cap_times_max)).fetchall()
+            for scope in looks[place].scopes.names
+        }
+        times[place] = {scope: [time_us for (time_us,) in rows] for scope, rows in newest.items()}
     return times
 
 
@@ -143,19 +147,21 @@ def known_as(look: LookUp, stored: dict[CustomerKey, Stored]) -> CustomerKey:
     return next((key for key in look.keys if key in stored), look.keys[0])
 
 
-def _decisions(rows: Iterator[Row], records: Reading) -> dict[int, Decision]:
+def _decisions(rows: Sequence[Row], records: Reading) -> dict[int, Decision]:
     return {row[0]: recorded_decision(records, row[1], row[2:]) for row in rows}
 
 
 def _ask(
     connection: sqlite3.Connection, statement: str, asked: Sequence[tuple[Any, ...]], *, single: bool = False
-) -> Iterator[Row]:
+) -> list[Row]:
     """Return the rows of a statement for all that is asked, a few hundred values at a time."""
+    found: list[Row] = []
     for start in range(0, len(asked), _AT_ONCE):
         some = asked[start : start + _AT_ONCE]
         width, rows = len(some[0]), 1 << (len(some) - 1).bit_length()
         values = [value for row in some for value in row] + [None] * (width * (rows - len(some)))
-        yield from connection.execute(_filled(statement, rows, width, single=single), values).fetchall()
+        found += connection.execute(_filled(statement, rows, width, single=single), values).fetchall()
+    return found
 
 
 @lru_cache(maxsize=64)
