@@ -154,7 +154,12 @@ def rules(rewards: RewardRules = RULES, **said: Any) -> DecisionRules:
 def contact(version: int = 0, campaign: str = CAMPAIGN, **said: Any) -> ExposureEffect:
     """Return what a decision for the second offer, on the web, means for a customer of that version."""
     scopes = (offer_scope(campaign, "ten-off"), channel_scope("web"))
-    return ExposureEffect(version, said.get("scopes", scopes), sticky=said.get("sticky", False))
+    return ExposureEffect(
+        version,
+        said.get("scopes", scopes),
+        sticky=said.get("sticky", False),
+        counted=said.get("counted", True),
+    )
 
 
 def event(

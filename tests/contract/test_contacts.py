@@ -107,6 +107,39 @@ async def test_of_two_contacts_in_one_call_the_first_is_stored(ledger):
     assert exposed(ledger) == [1, 1]
 
 
+async def test_what_no_rule_counts_has_no_rivals(ledger):
+    """Of decisions made on one version all are stored; the version stays, and later rules can count them."""
+    first = ledger.customer(CUSTOMER).version
+    for ids in (("d1", "d2"), ("d3", "d4")):
+        met = await ledger.record(list(map(theirs, ids)), at(), 2 * [contact(first, counted=False)])
+        assert met == list(map(theirs, ids))
+    assert ledger.customer(CUSTOMER).version == first
+    assert ledger.customer(CUSTOMER).number
+    assert exposed(ledger) == [4, 4]
+
+
+async def test_what_no_rule_counts_still_follows_the_profile(ledger):
+    """Made before a change of the profile, or an erasure, it is stale; after it, it is stored."""
+    uncounted = contact(ledger.customer(CUSTOMER).version, counted=False)
+    await ledger.update_customer(CUSTOMER, lambda _: profile(consent=DENIED), at())
+    assert await ledger.record([theirs()], at(), [uncounted]) == [None]
+    version = ledger.customer(CUSTOMER).version
+    assert await ledger.record([theirs()], at(), [contact(version, counted=False)]) == [theirs()]
+    await ledger.erase(CUSTOMER, at())
+    assert await ledger.record([theirs("d2")], at(), [contact(version, counted=False)]) == [None]
+
+
+async def test_what_is_counted_is_stale_for_what_is_not_only_later(ledger):
+    """In one call the uncounted is stored beside the counted, in whichever order; in the next it is stale."""
+    counted, uncounted = contact(0), contact(0, counted=False)
+    met = await ledger.record(
+        [theirs("d1"), theirs("d2"), theirs("d3")], at(), [uncounted, counted, uncounted]
+    )
+    assert [each and each.decision_id for each in met] == ["d1", "d2", "d3"]
+    assert await ledger.record([theirs("d4")], at(), [uncounted]) == [None]
+    assert exposed(ledger) == [3, 3]
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_of_64_rivals_one_is_stored(ledger, known):
     """Recorded at once on one version, one is stored, 63 are told to decide again, one exposure counts."""

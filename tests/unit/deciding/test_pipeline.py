@@ -160,3 +160,37 @@ async def test_the_ranking_is_what_the_draw_used(wired: Wired) -> None:
     assert decision.offers.ids == ("a", "b")
     assert decision.probability == dict(decision.ranking())[decision.offer_id]
     assert sum(decision.probabilities) == pytest.approx(1.0)
+
+
+async def test_a_customer_of_whom_no_rule_counts_anything_waits_for_nobody(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask at once for one customer, known or not: one record, nothing decided again."""
+    recordings = []
+    record = wired.ledger.record
+
+    async def counting(decisions, now, contacts=()):
+        recordings.append(len(decisions))
+        return await record(decisions, now, contacts)
+
+    monkeypatch.setattr(wired.ledger, "record", counting)
+    guests = [DecideRequest("c", customer_id="guest", consent=Consent.GRANTED) for _ in range(40)]
+    answers = await wired.decide.decide_many(guests, [None] * len(guests))
+    assert {answer.recorded for answer in answers if isinstance(answer, Answer)} == {True}
+    assert recordings == [len(guests)]
+
+
+async def test_a_batch_looks_up_once(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known customers, strangers and retries together are one question to the ledger, and one record."""
+    looked_up = []
+    look_up = wired.ledger.look_up
+
+    async def counting(looks):
+        looked_up.append(len(looks))
+        return await look_up(looks)
+
+    monkeypatch.setattr(wired.ledger, "look_up", counting)
+    requests = [DecideRequest("c", f"d{n}", f"u{n % 7}" if n % 3 else "") for n in range(60)]
+    first = await wired.decide.decide_many(requests, [None] * len(requests))
+    assert await wired.decide.decide_many(requests, [None] * len(requests)) == first
+    assert looked_up == [60, 60]

@@ -13,6 +13,7 @@ from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.campaign.contact_policy import NO_CONTACT_POLICY, ContactPolicy
 from tilbud.domain.customer.customer import channel_scope, group_scope, offer_scope
 from tilbud.domain.decision.eligibility import Eligibility
+from tilbud.domain.decision.facts import NO_SCOPES
 from tilbud.domain.decision.frequency_caps import Caps, Lookup
 
 DAY_US = 86_400_000_000
@@ -54,6 +55,26 @@ def test_what_is_looked_up_is_what_can_matter():
     assert (set(found), len(found)) == (wanted, len(wanted))
     assert set(caps.lookups(ALL, "push", NOON_US)) == wanted | {Lookup(PUSH, day)}
     assert set(caps.lookups(Eligibility((1,), ((0, "when"),)), "web", NOON_US)) == {Lookup(G, week)}
+
+
+def test_what_counts_at_all_is_known_before_anything_is_decided():
+    """Every scope that a lookup can name, in ranges that leave out what counts elsewhere."""
+    caps = Caps(HOME, POLICY)
+    for channel, also in (("web", set()), ("push", {PUSH})):
+        counted = caps.counted(channel)
+        looked_up = {lookup.scope for lookup in caps.lookups(ALL, channel, NOON_US)}
+        assert looked_up == {A, C, G} | also
+        assert looked_up <= set(counted.names)
+        for name in counted.names:
+            assert any(low <= name < high for low, high in counted.ranges)
+        others = (
+            offer_scope("c2", "a"),
+            offer_scope("b", "a"),
+            channel_scope("push-2"),
+            channel_scope("web"),
+        )
+        assert not [name for name in others for low, high in counted.ranges if low <= name < high]
+    assert Caps(campaign({"id": "a"}, {"id": "b"}), NO_CONTACT_POLICY).counted("web") == NO_SCOPES
 
 
 @pytest.mark.parametrize(
