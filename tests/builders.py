@@ -18,6 +18,7 @@ from tilbud.domain.customer.customer import (
     customer_key,
     offer_scope,
 )
+from tilbud.domain.decision.activation import Activation
 from tilbud.domain.decision.decision_rules import DecisionRules
 from tilbud.domain.decision.records import (
     NO_OFFERS,
@@ -31,7 +32,7 @@ from tilbud.domain.decision.records import (
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.durations import Hours
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import Activation, Ledger, Settled
+from tilbud.ledger.ports import Ledger, Settled
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

@@ -21,9 +21,10 @@ from tests.builders import (
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.customer.customer import channel_scope
+from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import DecisionExpired
-from tilbud.ledger.ports import Activated, Ledger, Settled
+from tilbud.ledger.ports import Ledger, Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6

@@ -36,10 +36,11 @@ from tilbud.domain.customer.customer import (
     channel_scope,
     without_personal,
 )
+from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import ConsentMissing, CustomerErased, IdReused, InvalidField
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Activated, Settled
+from tilbud.ledger.ports import Settled
 
 ACCEPTED, DUPLICATE, NO_CONSENT = CustomerEventStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

@@ -19,11 +19,12 @@ from tests.builders import (
     settle_due,
 )
 
+from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.decision_rules import DecisionRules
 from tilbud.domain.decision.records import NO_RULES
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, InvalidField, UnknownDecision
-from tilbud.ledger.ports import Activated, Ledger, Settled, Showed
+from tilbud.ledger.ports import Ledger, Settled, Showed
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

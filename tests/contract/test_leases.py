@@ -10,8 +10,9 @@ import pytest
 from tests.builders import CAMPAIGN, GRACE_US, RULES, WINDOW_US, activation, at, decision, outcome
 from tests.contract.adapters import ADAPTERS, Adapter, ignore_commit, make
 
+from tilbud.domain.decision.activation import Activated
 from tilbud.domain.errors import LeaseLost
-from tilbud.ledger.ports import Activated, Ledger, Settled
+from tilbud.ledger.ports import Ledger, Settled
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 

@@ -27,6 +27,7 @@ from tests.builders import (
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.clock import Now
+from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.draw import choose
 from tilbud.domain.decision.records import InternedText, OfferSet, Reason, Removed, Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
@@ -39,7 +40,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.ledger.customer_rows import when
-from tilbud.ledger.ports import Activated, Ledger, Settled
+from tilbud.ledger.ports import Ledger, Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6

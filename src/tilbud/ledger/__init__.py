@@ -2,5 +2,5 @@
 
 ports.py     what an adapter must do; tests/contract holds every adapter to it
 sqlite/      in one file               memory/            in memory, for tests
-lifecycle.py the life of a decision    customer_rows.py   customers as rows, and as an export
+customer_rows.py   customers as rows, and as an export
 """

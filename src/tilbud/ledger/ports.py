@@ -34,7 +34,7 @@ from tilbud.domain.customer.customer import (
     Happened,
     Profile,
 )
-from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText, Repeat, Settlement
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
@@ -80,28 +80,6 @@ class Durability(StrEnum):
 
     PROCESS = "process"
     POWER = "power"
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """A deferred decision's offer was shown."""
-
-    campaign: str
-    decision_id: str
-    shown_offer_id: str  # "": the decision's own
-    rules: DecisionRules | None  # the served campaign's, for a decision without its own; None: not served
-
-
-@dataclass(frozen=True, slots=True)
-class Activated:
-    """The decision's window; `deadline_us` is wall time, None where the decision is void.
-
-    `held` is how many held outcomes count from now on; 0 when the activation was a repeat.
-    """
-
-    deadline_us: int | None
-    repeated: bool
-    held: int
 
 
 @dataclass(frozen=True, slots=True)

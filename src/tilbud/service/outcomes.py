@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, check_number
+from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.records import check_id
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus
 from tilbud.domain.errors import (
@@ -28,15 +29,7 @@ from tilbud.domain.errors import (
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import (
-    Activated,
-    ActivateResult,
-    Activation,
-    Ledger,
-    ReceiveResult,
-    Showed,
-    or_later,
-)
+from tilbud.ledger.ports import ActivateResult, Ledger, ReceiveResult, Showed, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _STATUS = {status: status.name.lower() for status in OutcomeStatus}

@@ -13,7 +13,10 @@ from itertools import islice
 
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.customer.customer import NOTHING_HAPPENED, CustomerKey
+from tilbud.domain.decision import lifecycle
+from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.facts import Facts, LookUp
+from tilbud.domain.decision.lifecycle import Window, check_decision, is_old
 from tilbud.domain.decision.records import (
     NO_RULES,
     Decision,
@@ -35,20 +38,10 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger import lifecycle
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
-from tilbud.ledger.lifecycle import Window, check_decision, is_old
 from tilbud.ledger.memory.customers import MemoryCustomers
 from tilbud.ledger.memory.entries import OPEN, Campaign, Entry, Lease
-from tilbud.ledger.ports import (
-    Activated,
-    ActivateResult,
-    Activation,
-    LedgerInfo,
-    ReceiveResult,
-    Settled,
-    Showed,
-)
+from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed
 
 
 class MemoryLedger(MemoryCustomers):

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from tilbud.domain.clock import SERVED, Absence, Now
 from tilbud.domain.customer.customer import NO_PROFILE, Customer, CustomerKey, Profile
 from tilbud.domain.decision.decision_rules import DecisionRules, parse_rules
+from tilbud.domain.decision.lifecycle import Window
 from tilbud.domain.decision.records import Decision, Repeat, Settlement, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import LeaseLost
 from tilbud.ledger.customer_rows import RESERVED_US, STICKY
-from tilbud.ledger.lifecycle import Window
 
 OPEN = (State.PENDING, State.ACTIVE)
 SEEN_EVERY_US = 86_400_000_000

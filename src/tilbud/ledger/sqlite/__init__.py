@@ -10,6 +10,7 @@ lease.py        who settles                      interned.py        texts that m
 rows.py, packing.py    decisions as rows
 
 Reading, on the loop
+look_up.py      all that a batch of decisions needs
 reader.py, customers_reader.py on reading_file.py          pause_cache.py     who is paused, without a read
 
 The file

@@ -19,15 +19,15 @@ from typing import Any
 
 from tilbud.domain.clock import Now
 from tilbud.domain.customer.customer import Customer, CustomerEvent, CustomerKey, Profile
+from tilbud.domain.decision.activation import Activation
+from tilbud.domain.decision.lifecycle import check_decision
 from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText, Repeat
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.lifecycle import check_decision
 from tilbud.ledger.ports import (
     ActivateResult,
-    Activation,
     Durability,
     Erased,
     EventResult,

@@ -15,15 +15,16 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from tilbud.domain.clock import Absence, Clocks, Now
+from tilbud.domain.decision import lifecycle
+from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.decision_rules import DecisionRules
+from tilbud.domain.decision.lifecycle import Window
 from tilbud.domain.decision.records import Decision, ExposureEffect, Repeat, State
 from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger import lifecycle
-from tilbud.ledger.lifecycle import Window
-from tilbud.ledger.ports import Activated, ActivateResult, Activation, ReceiveResult, Settled, Showed
+from tilbud.ledger.ports import ActivateResult, ReceiveResult, Settled, Showed
 from tilbud.ledger.sqlite.customers import CustomerStatements
 from tilbud.ledger.sqlite.exposures import Admission, Exposures
 from tilbud.ledger.sqlite.interned import InternedTexts

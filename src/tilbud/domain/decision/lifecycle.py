@@ -12,11 +12,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tilbud.domain.clock import Clocks, Now
+from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.decision_rules import DecisionRules
 from tilbud.domain.decision.records import Decision, ExposureEffect, State
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, receive
 from tilbud.domain.errors import DecisionExpired
-from tilbud.ledger.ports import Activated, Activation
 
 
 @dataclass(frozen=True, slots=True)
