@@ -28,7 +28,7 @@ from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
 from tilbud.campaigns.loader import CampaignLoader
 from tilbud.campaigns.served import Catalog
-from tilbud.deciding.ids import Uuid7
+from tilbud.deciding.ids import uuid7
 from tilbud.deciding.pipeline import DecideService
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.clock import Now, SteadyClock
@@ -277,7 +277,7 @@ class Application:
             ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
             metrics=metrics,
             limits=limits,
-            new_id=Uuid7(),
+            new_id=uuid7,
         )
         report = ReportService(
             catalog=catalog,
