@@ -40,7 +40,7 @@ from tilbud.bandit.model import Model
 from tilbud.bandit.vw import VW_VERSION
 from tilbud.domain.campaign.campaign import Campaign, Preset
 from tilbud.domain.context import ContextInput, read_context
-from tilbud.domain.decision.draw import Choice, choose, choose_evenly
+from tilbud.domain.decision.draw import Choice, draw
 from tilbud.domain.decision.records import OfferSet, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.simulator.logged import read_logged
@@ -111,7 +111,7 @@ class Learner:
         return encode_context(read_context(said, self.vocabulary, 0, LIMITS))
 
     def choose(self, features: str, u: float) -> Choice:
-        return choose(self._model.predict(features, self.offers), len(self.offers.ids), self._discovery, u)
+        return draw(self._model.predict(features, self.offers), len(self.offers.ids), self._discovery, u)
 
     def learn(self, features: str, choice: Choice, reward: float) -> None:
         self._model.learn(
@@ -206,7 +206,7 @@ def run_preset(cell: Cell, seed: int, options: argparse.Namespace, preset: str) 
     for visitor, row, control, u in visits(cell, seed, options.decisions):
         features = learner.encode(said(visitor))
         if control:
-            choice = choose_evenly(len(row), u)
+            choice = draw([1.0] * len(row), len(row), 0.0, u)
         else:
             choice = learner.choose(features, u)
             shares.add(math.fsum(p * q for p, q in zip(choice.probabilities, row, strict=True)), row)

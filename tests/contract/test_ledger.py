@@ -28,7 +28,7 @@ from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.activation import Activated
-from tilbud.domain.decision.draw import choose
+from tilbud.domain.decision.draw import draw
 from tilbud.domain.decision.records import InternedText, OfferSet, Reason, Removed, Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import (
@@ -177,7 +177,7 @@ async def test_a_decision_among_some_of_the_offers_is_kept_as_it_was(ledger):
     offers = whole.only(tuple(range(0, 60, 2)))
     rules = tuple((number, "caps" if number % 3 else "hours") for number in range(1, 60, 2))
     scores = [0.25 + number / 64 for number in range(30)]
-    choice = choose(scores, 30, 0.02, 0.5)
+    choice = draw(scores, 30, 0.02, 0.5)
     made = decision(
         "some", offers=offers, probabilities=choice.probabilities, drawn=choice.drawn, scores=choice.scores,
         offer_id=offers.ids[choice.drawn], probability=choice.probability, removed=Removed(ids, rules),

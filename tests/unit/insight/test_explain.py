@@ -19,7 +19,7 @@ from tilbud.bandit.features import encode_context, without
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, UNKNOWN, Context
-from tilbud.domain.decision.draw import choose
+from tilbud.domain.decision.draw import draw
 from tilbud.domain.decision.records import Decision, InternedText, Reason
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.insight.explain import (
@@ -64,7 +64,7 @@ def decided(known: Context, asked: Model, offers: int = 5, drawn: int = 2, **sai
         **{
             "campaign": "shop",
             "offers": chosen,
-            "probabilities": choose(scores, offers, 0.02, 0.0).probabilities,
+            "probabilities": draw(scores, offers, 0.02, 0.0).probabilities,
             "drawn": drawn,
             "lineage": asked.lineage,
             "features": encode_context(known),
@@ -219,7 +219,7 @@ def test_an_effect_is_the_probability_with_minus_without():
     told = decided(known, asked, discovery=0.1)
 
     def probability(of: Context) -> float:
-        return choose(asked.predict(encode_context(of), told.offers), 5, 0.1, 0.0).probabilities[2]
+        return draw(asked.predict(encode_context(of), told.offers), 5, 0.1, 0.0).probabilities[2]
 
     effects = {factor.name: factor.effect for factor in story(told, asked).factors}
     assert effects["device"] > 0.1
@@ -257,7 +257,7 @@ def test_factors_are_the_strongest_of_what_was_used(known, seed, offers):
         assert sum(factor.effect * way > 0 for factor in factors) <= FACTORS_EACH_WAY_MAX
     effects = {
         name: told.probabilities[0]
-        - choose(
+        - draw(
             asked.predict(encode_context(without_value(known, name)), told.offers), offers, 0.02, 0.0
         ).probabilities[0]
         for name in known.features

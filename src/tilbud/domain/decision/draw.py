@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 NO_CHOICE = Choice(-1, ())  # the fallback, for certain
 
 
-def choose(scores: Sequence[float], eligible: int, discovery: float, u: float) -> Choice:
+def draw(scores: Sequence[float], eligible: int, discovery: float, u: float) -> Choice:
     """Draw one of `eligible` offers from `scores` (≥ 0, not all 0) mixed with an even share.
 
     p = (1 − discovery) · score / Σ scores + discovery / k; `u` in [0, 1) picks by the cumulated sum. Of many
@@ -54,7 +54,7 @@ def choose(scores: Sequence[float], eligible: int, discovery: float, u: float) -
 
 
 def mixed(scores: Sequence[float], discovery: float) -> tuple[float, ...]:
-    """Return the probabilities that scores give; raises ModelUnavailable as `choose` does."""
+    """Return the probabilities that scores give; raises ModelUnavailable as `draw` does."""
     try:
         total = math.fsum(scores)
     except (OverflowError, ValueError):  # beyond float64, or infinities of both signs
@@ -82,17 +82,6 @@ def rounded(scores: Sequence[float]) -> Sequence[float]:
     # is left of a sum with something so much larger has this many digits, rounded to the nearest.
     larger = 2.0 ** (_SIGNIFICANT_BITS - digits) + 1.0
     return [larger * score - (larger * score - score) for score in scores]
-
-
-def choose_evenly(eligible: int, u: float) -> Choice:
-    """Draw one of `eligible` offers, each as likely as any other."""
-    probabilities = (1.0 / eligible,) * eligible
-    return Choice(_pick(probabilities, u), probabilities)
-
-
-def choose_always(index: int, eligible: int) -> Choice:
-    """Take one offer for certain."""
-    return Choice(index, tuple(float(each == index) for each in range(eligible)))
 
 
 def _pick(probabilities: tuple[float, ...], u: float) -> int:

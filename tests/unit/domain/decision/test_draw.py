@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from tilbud.domain.decision.draw import (
     NO_CHOICE,
-    choose,
-    choose_always,
-    choose_evenly,
+    draw,
     keyed_uniform,
     mixed,
 )
@@ -32,7 +30,7 @@ UNIT = st.floats(min_value=0, max_value=1, exclude_max=True)
 @given(SCORES, SHARE, UNIT)
 def test_probabilities_sum_to_one(scores, discovery, u):
     """Whatever the scores' size, probabilities lie in [0, 1] and sum to 1 within float64."""
-    choice = choose(scores, len(scores), discovery, u)
+    choice = draw(scores, len(scores), discovery, u)
     assert len(choice.probabilities) == len(scores)
     assert all(0 <= each <= 1 for each in choice.probabilities)
     assert math.fsum(choice.probabilities) == pytest.approx(1, abs=1e-12)
@@ -41,14 +39,14 @@ def test_probabilities_sum_to_one(scores, discovery, u):
 @given(SCORES, SHARE, UNIT)
 def test_discovery_is_a_floor(scores, discovery, u):
     """No offer is less probable than its even share of the discovery."""
-    choice = choose(scores, len(scores), discovery, u)
+    choice = draw(scores, len(scores), discovery, u)
     assert min(choice.probabilities) >= discovery / len(scores)
 
 
 @given(SCORES, SHARE, UNIT)
 def test_the_drawn_offer_is_where_the_sum_passes_u(scores, discovery, u):
     """The drawn offer is the first at which the cumulated probabilities pass u, and it was possible."""
-    choice = choose(scores, len(scores), discovery, u)
+    choice = draw(scores, len(scores), discovery, u)
     assert choice.probability == choice.probabilities[choice.drawn] > 0
     reached = list(accumulate(choice.probabilities))
     before = reached[choice.drawn - 1] if choice.drawn else 0.0
@@ -59,13 +57,13 @@ def test_the_drawn_offer_is_where_the_sum_passes_u(scores, discovery, u):
 @given(SCORES, SHARE)
 def test_a_u_next_to_one_still_draws_what_is_possible(scores, discovery):
     """The largest u below 1 draws an offer with a probability, however the sum was rounded."""
-    assert choose(scores, len(scores), discovery, math.nextafter(1, 0)).probability > 0
+    assert draw(scores, len(scores), discovery, math.nextafter(1, 0)).probability > 0
 
 
 @given(SCORES)
 def test_order_of_scores_is_order_of_probabilities(scores):
     """An offer with a higher score is never less probable."""
-    choice = choose(scores, len(scores), 0.02, 0.5)
+    choice = draw(scores, len(scores), 0.02, 0.5)
     pairs = sorted(zip(scores, choice.probabilities, strict=True))
     assert [probability for _, probability in pairs] == sorted(choice.probabilities)
 
@@ -90,13 +88,13 @@ def test_order_of_scores_is_order_of_probabilities(scores):
 def test_bad_scores_are_refused(scores, eligible):
     """Scores that are not one finite number ≥ 0 for each offer, not all 0, raise ModelUnavailable."""
     with pytest.raises(ModelUnavailable):
-        choose(scores, eligible, 0.1, 0.5)
+        draw(scores, eligible, 0.1, 0.5)
 
 
 @pytest.mark.parametrize("scores", [[5e-324], [5e-324, 5e-324, 5e-324], [1e-320, 0.0]])
 def test_the_smallest_scores_still_make_probabilities(scores):
     """Scores too small to be inverted are shared out like any other."""
-    choice = choose(scores, len(scores), 0.0, 0.5)
+    choice = draw(scores, len(scores), 0.0, 0.5)
     assert math.fsum(choice.probabilities) == pytest.approx(1)
 
 
@@ -107,7 +105,7 @@ def test_the_smallest_scores_still_make_probabilities(scores):
 )
 def test_scores_of_many_offers_are_rounded_before_the_draw(scores, discovery, u):
     """By a hair, so that their order stays; the probabilities are of what they were rounded to."""
-    choice = choose(scores, len(scores), discovery, u)
+    choice = draw(scores, len(scores), discovery, u)
     assert choice.probabilities == mixed(choice.scores, discovery)
     most = 2.0**-7 if len(scores) <= 512 else 2.0**-6
     assert all(abs(was - now) <= most * was for was, now in zip(scores, choice.scores, strict=True))
@@ -120,12 +118,12 @@ def test_scores_of_many_offers_are_rounded_before_the_draw(scores, discovery, u)
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=128))
 def test_scores_of_few_offers_are_left_alone(scores):
     """Up to 128 offers nothing is rounded."""
-    assert choose(scores, len(scores), 0.02, 0.5).scores == tuple(scores)
+    assert draw(scores, len(scores), 0.02, 0.5).scores == tuple(scores)
 
 
 def test_squarecb_like_ties_are_normalised():
     """A vector of ones, as some explorers give on ties, becomes an even draw."""
-    assert choose([1.0, 1.0, 1.0, 1.0], 4, 0.02, 0.0).probabilities == pytest.approx([0.25] * 4)
+    assert draw([1.0, 1.0, 1.0, 1.0], 4, 0.02, 0.0).probabilities == pytest.approx([0.25] * 4)
 
 
 @given(st.lists(POSITIVE.filter(lambda score: score < 1e100), min_size=2, max_size=8), SHARE)
@@ -134,9 +132,9 @@ def test_frequencies_over_a_grid_are_the_probabilities(scores, discovery):
     if not sum(scores):
         return
     steps = 500
-    draws = [choose(scores, len(scores), discovery, (step + 0.5) / steps) for step in range(steps)]
-    counts = Counter(draw.drawn for draw in draws)
-    for index, probability in enumerate(draws[0].probabilities):
+    choices = [draw(scores, len(scores), discovery, (step + 0.5) / steps) for step in range(steps)]
+    counts = Counter(choice.drawn for choice in choices)
+    for index, probability in enumerate(choices[0].probabilities):
         assert abs(counts[index] - steps * probability) <= 1.001
 
 
@@ -145,7 +143,7 @@ def test_keyed_draws_follow_the_probabilities():
     scores = [5.0, 0.0, 3.0, 1.0, 0.2]
     counts: Counter[int] = Counter()
     for decision_id in IDS:
-        choice = choose(scores, 5, 0.05, keyed_uniform(KEY, DRAW, "shop", decision_id))
+        choice = draw(scores, 5, 0.05, keyed_uniform(KEY, DRAW, "shop", decision_id))
         counts[choice.drawn] += 1
     expected = [len(IDS) * probability for probability in choice.probabilities]
     chi_square = sum((counts[index] - want) ** 2 / want for index, want in enumerate(expected))
@@ -155,15 +153,16 @@ def test_keyed_draws_follow_the_probabilities():
 @pytest.mark.parametrize("eligible", [1, 3, 10, 49, 1000])
 def test_an_even_draw_is_even(eligible):
     """An even draw gives every offer the same probability, and over a grid the same number of draws."""
-    draws = [choose_evenly(eligible, (step + 0.5) / (3 * eligible)) for step in range(3 * eligible)]
-    assert set(draws[0].probabilities) == {1 / eligible}
-    assert set(Counter(draw.drawn for draw in draws).values()) == {3}
-    assert 0 <= choose_evenly(eligible, math.nextafter(1, 0)).drawn < eligible
+    even = [1.0] * eligible
+    choices = [draw(even, eligible, 0.0, (step + 0.5) / (3 * eligible)) for step in range(3 * eligible)]
+    assert set(choices[0].probabilities) == {1 / eligible}
+    assert set(Counter(choice.drawn for choice in choices).values()) == {3}
+    assert 0 <= draw(even, eligible, 0.0, math.nextafter(1, 0)).drawn < eligible
 
 
 def test_a_certain_offer_is_certain():
     """An offer that is always taken has probability 1, the others 0."""
-    choice = choose_always(1, 3)
+    choice = draw([0.0, 1.0, 0.0], 3, 0.0, 0.5)
     assert (choice.drawn, choice.probability, choice.probabilities) == (1, 1.0, (0.0, 1.0, 0.0))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import decision, fallback
 
-from tilbud.domain.decision.draw import choose, choose_always, choose_evenly
+from tilbud.domain.decision.draw import draw
 from tilbud.domain.decision.eligibility import RULES
 from tilbud.domain.decision.records import NO_PAYLOAD, Decision, InternedText, OfferSet, Reason, Removed
 from tilbud.domain.errors import LedgerInvalid
@@ -36,7 +36,7 @@ def recorded(whole: OfferSet, rules: dict[int, str], **said: Any) -> Decision:
     eligible = tuple(index for index in range(len(whole.ids)) if index not in rules)
     offers = whole.only(eligible)
     removed = Removed(whole.ids, tuple(sorted(rules.items()))) if rules else NO_PAYLOAD
-    choice = choose_evenly(len(eligible), 0.0) if eligible else None
+    choice = draw([1.0] * len(eligible), len(eligible), 0.0, 0.0) if eligible else None
     if choice is None:
         return fallback(offers=offers, removed=removed, **said)
     return decision(
@@ -110,7 +110,7 @@ def unpack_floats(numbers: list[float]) -> list[float]:
 @given(st.integers(1, 1_000), st.integers(0, 9), st.sampled_from([0, 1, 4, 20]), st.floats(0.0, 1.0))
 def test_probabilities_come_back_bit_for_bit(count, seed, spread, discovery):
     """Of any number of offers, however far apart: what the draw used is what is read."""
-    choice = choose(scores_of(count, seed, spread), count, discovery, 0.3)
+    choice = draw(scores_of(count, seed, spread), count, discovery, 0.3)
     whole = catalogue(count)
     record = decision(
         offers=whole, probabilities=choice.probabilities, drawn=choice.drawn, scores=choice.scores,
@@ -124,7 +124,8 @@ def test_probabilities_of_the_control_group_come_back(count):
     """Even ones, and one offer for certain, take a byte; any others are kept as they are."""
     whole = catalogue(count)
     some = tuple([0.5 / count] * (count - 1) + [1.0 - 0.5 / count * (count - 1)])
-    for choice in (choose_evenly(count, 0.5), choose_always(count - 1, count)):
+    for scores in ([1.0] * count, [0.0] * (count - 1) + [1.0]):
+        choice = draw(scores, count, 0.0, 0.5)
         record = decision(
             offers=whole,
             probabilities=choice.probabilities,
@@ -157,7 +158,7 @@ def test_a_decision_among_a_thousand_takes_little():
     rules = dict.fromkeys(random.Random(1).sample(range(1_000), 500), "include_offers")
     assert len(pack_fates(recorded(whole, rules))) <= 140
     scores = [1.0 / (1_000 + 20_000 * each) for each in scores_of(1_000, 1, 1)]
-    choice = choose(unpack_floats(scores), 1_000, 0.02, 0.5)
+    choice = draw(unpack_floats(scores), 1_000, 0.02, 0.5)
     record = decision(
         offers=whole, probabilities=choice.probabilities, drawn=choice.drawn, scores=choice.scores,
         offer_id=whole.ids[choice.drawn],
