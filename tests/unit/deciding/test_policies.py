@@ -12,6 +12,7 @@ CAMPAIGN = """
 campaign: c
 offers: [{{id: a}}, {{id: b}}]
 fallback: {{id: none}}
+consent: not_required
 reward: {{outcomes: {{click: 1}}}}
 variants: {{control: {{share: 0.5, serves: {}}}}}
 """

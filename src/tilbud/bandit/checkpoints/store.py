@@ -8,8 +8,9 @@ What always holds:
  * A model is loaded only if its length, sha256, VW arguments, VW version, encoder and erasures are the
    manifest's and the caller's. VW itself would load a truncated file without a word.
  * A save that fails leaves every earlier checkpoint; what cannot be loaded is passed over, with a reason.
- * The newest `generations` of the lineage saved last stay, and of one lineage before it, so that a
-   campaign file can be taken back. None stays that knows of fewer erasures than the one saved last.
+ * The newest `generations` of the lineage saved last stay, of those beside it that are in use, and of one
+   lineage before them, so that a campaign file can be taken back. None stays that knows of fewer erasures
+   than the one saved last.
 
 `prepare` needs the model, so its thread; `commit` hashes, waits for the disk, and may run in another.
 Nothing is dropped between the two: see `Learner.between_turns`. Several processes may share the directory:
@@ -29,7 +30,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -114,9 +115,9 @@ class Checkpoints:
         self._numbers = count()
         self._in_use: set[str] = set()  # the temporary files of this process
 
-    def save(self, model: Model, saved_us: int) -> Manifest:
-        """Store the model as it is now; OSError where that fails."""
-        return self.commit(self.prepare(model), saved_us)
+    def save(self, model: Model, saved_us: int, beside: Collection[str] = ()) -> Manifest:
+        """Store the model as it is now; OSError where that fails. `beside`: see `commit`."""
+        return self.commit(self.prepare(model), saved_us, beside)
 
     def prepare(self, model: Model) -> Prepared:
         """Let VW write the model to a temporary file, which takes milliseconds; on the model's thread."""
@@ -133,8 +134,11 @@ class Checkpoints:
             model.campaign, model.lineage, model.sequence, model.arguments, model.erasures, temporary
         )
 
-    def commit(self, prepared: Prepared, saved_us: int) -> Manifest:
-        """Make a prepared model a checkpoint, then remove what is no longer kept; on any thread."""
+    def commit(self, prepared: Prepared, saved_us: int, beside: Collection[str] = ()) -> Manifest:
+        """Make a prepared model a checkpoint, then remove what is no longer kept; on any thread.
+
+        `beside` are the lineages of the campaign's other models that are in use: theirs stay.
+        """
         directory = prepared.temporary.parent
         try:
             content = prepared.temporary.read_bytes()
@@ -159,7 +163,7 @@ class Checkpoints:
                 prepared.temporary.rename(directory / manifest.name)
                 sync(directory)
                 with suppress(OSError):  # it is safe; what was not removed is removed after the next
-                    self._prune(directory, manifest)
+                    self._prune(directory, manifest, beside)
         finally:
             self._give_up(prepared.temporary)
         return manifest
@@ -319,7 +323,7 @@ class Checkpoints:
             if match[1] == lineage
         )
 
-    def _prune(self, directory: Path, newest: Manifest) -> None:
+    def _prune(self, directory: Path, newest: Manifest, beside: Collection[str]) -> None:
         saved_us: dict[str, int] = {}
         by_lineage: dict[str, list[tuple[int, Path]]] = {}
         for path, match in _manifests(directory):
@@ -329,9 +333,10 @@ class Checkpoints:
             by_lineage.setdefault(match[1], []).append((int(match[2]), path))
             if manifest is not None:
                 saved_us[match[1]] = max(saved_us.get(match[1], 0), manifest.saved_us)
-        others = sorted(set(saved_us) - {newest.lineage}, key=lambda lineage: saved_us[lineage])
+        in_use = {newest.lineage, *beside}
+        others = sorted(set(saved_us) - in_use, key=lambda lineage: saved_us[lineage])
         keep: set[str] = set()
-        for lineage in (newest.lineage, *others[-1:]):
+        for lineage in (*in_use, *others[-1:]):
             for _, path in sorted(by_lineage.get(lineage, ()))[-self._generations :]:
                 keep.add(path.name)
         keep.add(newest.name)

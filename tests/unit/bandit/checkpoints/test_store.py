@@ -233,6 +233,24 @@ def test_one_lineage_back_stays(checkpoints):
     assert found == [False, True, True]
 
 
+def test_every_lineage_in_use_stays(checkpoints):
+    """However many models a campaign has; once they are in use no more, the newest of them stays."""
+    presets = ("balanced", "cautious", "adventurous")
+    models = [model(campaign(exploration={"preset": preset})) for preset in presets]
+    lineages = {each.lineage for each in models}
+    for saved_us, taught in enumerate(models):
+        teach(taught, 10)
+        checkpoints.save(taught, saved_us, lineages - {taught.lineage})
+
+    def saved():
+        return {manifest.lineage for _, manifest in checkpoints.manifests(models[0].campaign)}
+
+    assert saved() == lineages
+    teach(models[0], 10)
+    checkpoints.save(models[0], 9)
+    assert saved() == {models[0].lineage, models[2].lineage}
+
+
 def test_prepared_model_is_the_one_of_that_moment(checkpoints):
     """Learning may go on between the fast and the slow half of a save."""
     taught = model()
