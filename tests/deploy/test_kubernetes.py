@@ -19,7 +19,7 @@ from tests.unit.test_house import PROJECT
 
 from tilbud.campaigns.source import load_campaigns
 from tilbud.domain.limits import Limits
-from tilbud.runtime.settings import SAMPLES, WORKERS_MAX
+from tilbud.runtime.settings import SAMPLES
 
 KUBERNETES = DEPLOY / "k8s"
 MANIFESTS = sorted(
@@ -158,7 +158,7 @@ def test_ports(rendered: Rendered):
     _, scrapes = rendered.find("NetworkPolicy")["spec"]["ingress"]
     [reached] = scrapes["ports"]
     assert reached["port"] == ports["http"]
-    assert reached["endPort"] == ports["http"] + WORKERS_MAX - 1
+    assert reached["endPort"] == ports["http"] + Limits.workers_max - 1
 
 
 def test_selectors(rendered: Rendered):

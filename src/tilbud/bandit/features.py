@@ -24,6 +24,7 @@ from hashlib import blake2b
 
 from tilbud.domain.campaign.campaign import Offer
 from tilbud.domain.context import UNKNOWN, Context, FeatureValue
+from tilbud.domain.limits import Limits
 
 ENCODER = "1"
 """Part of every lineage: raise it when an encoding changes, or what of a settlement is learned."""
@@ -47,8 +48,6 @@ OFFER_NAMESPACES = "oa"
 REDUCED = {"hour": "part_of_day", "weekday": "weekend"}
 """What a model does not read as it is, and what it reads instead."""
 
-_INDEXES_CACHED_MAX = 65_536
-_SITUATIONS_CACHED_MAX = 16_384
 _SQUASH = 4.0  # basket values and ages come out near 1, where the learner's steps fit
 _FEATURE = r"[0-9]{1,15}(?::-?[0-9]{1,2}\.[0-9]{6})?"
 _GROUP = rf"\|[{CONTEXT_NAMESPACES}{OFFER_NAMESPACES}](?: {_FEATURE})+"
@@ -105,13 +104,13 @@ def without(encoded: str, name: str, value: FeatureValue) -> str | None:
     return " ".join([f"|{' '.join(group)}" for group in groups if len(group) > 1]) or None
 
 
-@lru_cache(maxsize=_SITUATIONS_CACHED_MAX)
+@lru_cache(maxsize=Limits.feature_situations_cached_max)
 def is_encoding(text: str) -> bool:
     """Say whether `text` is one that could have been made here."""
     return _ENCODED.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=_SITUATIONS_CACHED_MAX)
+@lru_cache(maxsize=Limits.feature_situations_cached_max)
 def _situation(device: str, channel: str, journey_stage: str, part_of_day: str, weekend: bool) -> str:
     """Encode what every context has. The hour cost more to learn than it told (see loadtests)."""
     words = (("device", device), ("channel", channel), ("journey_stage", journey_stage))
@@ -134,7 +133,7 @@ def _feature(name: str, value: FeatureValue) -> str:
     return f" {_index(name, None)}:{squashed}" if float(squashed) else ""
 
 
-@lru_cache(maxsize=_INDEXES_CACHED_MAX, typed=True)
+@lru_cache(maxsize=Limits.feature_indexes_cached_max, typed=True)
 def _index(name: str, value: str | bool | None) -> int:
     """Return 48 bits that stand for a word or a flag, or for a number's name."""
     kind = "number" if value is None else type(value).__name__

@@ -35,10 +35,6 @@ from tilbud.learning.replica import catch_up
 from tilbud.ledger.ports import Ledger
 from tilbud.telemetry.metrics import Metrics
 
-_LOOK_EVERY_S = 1.0
-_AFTER_FAILURE_S = 30.0
-_TOLD_MAX = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -206,13 +202,13 @@ class CampaignLoader:
     async def run(self) -> None:
         """Relearn, until cancelled, what another process erased or purged and what was left unfinished."""
         while True:
-            pause_s = _LOOK_EVERY_S
+            pause_s = self._limits.files_look_every_s
             try:
                 if self._unfinished or self._learner.behind():
                     await self.relearn()
             except Exception as error:  # noqa: BLE001 - it outlives any surprise, and tries again
                 self._log.error("relearning_postponed", error=str(error), kind=type(error).__name__)
-                pause_s = _AFTER_FAILURE_S
+                pause_s = self._limits.files_look_after_failure_s
             await asyncio.sleep(pause_s)
 
     async def _relearn_all(self) -> tuple[str, ...]:
@@ -295,7 +291,7 @@ class CampaignLoader:
                 self._log.warning(
                     "rewards_not_converted",
                     campaign=served.id,
-                    changed=keys[:_TOLD_MAX],
+                    changed=keys[: self._limits.files_told_max],
                     settled=served.model.sequence,
                     remedy="a change of unit wants a new campaign id",
                 )
@@ -325,7 +321,7 @@ class CampaignLoader:
         """Say loudly which files are not served, and why: their callers hear of no such campaign."""
         self.refused = refused
         self._metrics.campaign_files_refused.set(self.files_refused)
-        for problem in refused[:_TOLD_MAX]:
+        for problem in refused[: self._limits.files_told_max]:
             self._log.error(
                 "campaign_file_refused",
                 file=problem.file, line=problem.line, key=problem.key, problem=problem.problem,

@@ -18,13 +18,11 @@ from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 from tilbud.domain.errors import CampaignInvalid, Problem
+from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 
 KeyPath = tuple[str | int, ...]
-_NODES_MAX = 200_000
-_DEPTH_MAX = 40
-_TOO_MUCH = f"more than {_NODES_MAX} values or {_DEPTH_MAX} levels; write less"
-_TOLD_BYTES_MAX = 128 * 1024  # of a file that is read again for PyYAML's own words, slowly
+_TOO_MUCH = f"more than {Limits.yaml_values_max} values or {Limits.yaml_levels_max} levels; write less"
 _MERGE = "<<"
 _REMEDIES = (  # by what PyYAML says; the first that fits
     ("'\\t'", "indent with spaces"),
@@ -60,7 +58,7 @@ class _Counted(Composer, SafeConstructor, Resolver):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Count a value; what is named again is counted where it is read."""
         self.composed += 1
-        if self.composed > 2 * _NODES_MAX:  # keys are nodes too
+        if self.composed > 2 * Limits.yaml_values_max:  # keys are nodes too
             raise _TooMuchError(self.peek_event().start_mark.line + 1)  # type: ignore[attr-defined]
         return super().compose_node(parent, index)
 
@@ -137,7 +135,7 @@ class Tree:
         try:
             return self._read(text, _quick)
         except CampaignInvalid:
-            if not self._unread or len(content) > _TOLD_BYTES_MAX:
+            if not self._unread or len(content) > Limits.yaml_explained_bytes_max:
                 raise
         self._unread, self._nodes, self._lines = False, 0, {(): 1}
         return self._read(text, _Loader)
@@ -192,7 +190,7 @@ class Tree:
     def _plain(self, loader: _Loader, node: yaml.Node, path: KeyPath) -> Any:
         self._lines.setdefault(path, node.start_mark.line + 1)
         self._nodes += 1
-        if self._nodes > _NODES_MAX or len(path) > _DEPTH_MAX:
+        if self._nodes > Limits.yaml_values_max or len(path) > Limits.yaml_levels_max:
             raise self._invalid(path, _TOO_MUCH)
         if node.tag not in _TAGS[type(node)]:
             raise self._invalid(path, f"has a tag, {node.tag.replace(_CORE, '!!'):.60}; remove it")

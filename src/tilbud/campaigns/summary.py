@@ -20,7 +20,6 @@ from tilbud.domain.durations import duration_text
 from tilbud.domain.language_tags import cased, nearest
 from tilbud.domain.limits import Limits
 
-DEFAULT = Limits()
 _NAMED_MAX = 8  # enough to recognise them
 _CONSENT = {
     "required": "without it the fallback is answered, and nothing personal is used or kept",
@@ -29,7 +28,7 @@ _CONSENT = {
 _OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
 
 
-def campaign_summary(campaign: Campaign, limits: Limits = DEFAULT) -> dict[str, str]:
+def campaign_summary(campaign: Campaign, limits: Limits) -> dict[str, str]:
     """Return what a campaign will do: a line of text for each subject."""
     return {**_choice(campaign), **_customer(campaign, limits), **_limits(campaign), **_learning(campaign)}
 

@@ -38,13 +38,14 @@ def check(
 
     if not paths:
         fail("name a campaign file or a directory of them: tilbud check campaigns/")
+    limits = Limits()
     try:
-        loaded = load_files(paths, Limits())
+        loaded = load_files(paths, limits)
     except CampaignInvalid as error:
         fail(*map(str, error.problems))
     console = Console(highlight=False)
     for file in loaded.campaigns:
-        _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign))
+        _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign, limits))
     if loaded.contact_file:
         told = contact_summary(loaded.contact, [file.campaign for file in loaded.campaigns])
         _describe(console, "contact policy", loaded.contact_file, told)

@@ -15,7 +15,7 @@ from tilbud.cli.errors import fail, finished
 from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
-from tilbud.runtime.settings import SAMPLES, WORKERS_MAX, Settings, host_and_port, split_address
+from tilbud.runtime.settings import SAMPLES, Settings, host_and_port, split_address
 
 
 def serve(
@@ -73,7 +73,7 @@ def serve(
         typer.Option(
             envvar="TILBUD_WORKERS",
             min=1,
-            max=WORKERS_MAX,
+            max=Limits.workers_max,
             help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
         ),
     ] = 1,

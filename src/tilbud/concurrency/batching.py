@@ -22,11 +22,10 @@ from typing import Generic, TypeVar
 
 from tilbud.concurrency.fair_queue import FairQueue
 from tilbud.domain.errors import Overloaded
+from tilbud.domain.limits import Limits
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
-_RETRY_AFTER_S = 0.25
-_TURN_S = 0.0002  # not worth a timer, which is good to a millisecond
 AnswerAll = Callable[[Sequence[Question]], Awaitable[Sequence[Reply | Exception]]]
 
 
@@ -42,11 +41,13 @@ class MicroBatcher(Generic[Question, Reply]):
         *,
         batch_max: int,
         waiting_max: int,
+        retry_after_s: float,
         every_s: float = 0.0,
     ) -> None:
         self._answer_all = answer_all
         self._batch_max = batch_max
         self._waiting_max = waiting_max
+        self._retry_after_s = retry_after_s
         self._every_s = every_s
         self._began_s = -math.inf
         self._waiting: FairQueue[tuple[Question, asyncio.Future[Reply]]] = FairQueue()
@@ -56,7 +57,7 @@ class MicroBatcher(Generic[Question, Reply]):
     def submit(self, connection: str, question: Question) -> asyncio.Future[Reply]:
         """Return the future answer to a connection's question; raises Overloaded where too many wait."""
         if len(self._waiting) >= self._waiting_max:
-            raise Overloaded("the queue of calls", _RETRY_AFTER_S)
+            raise Overloaded("the queue of calls", self._retry_after_s)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.put(connection, (question, future))
         if not self._busy:
@@ -67,7 +68,7 @@ class MicroBatcher(Generic[Question, Reply]):
     def _begin_soon(self) -> None:
         loop = asyncio.get_running_loop()
         left_s = self._began_s + self._every_s - perf_counter()
-        if left_s > _TURN_S:
+        if left_s > Limits.timer_min_s:
             loop.call_later(left_s, self._begin)
         else:
             loop.call_soon(self._begin)  # with all that comes in this turn of the loop

@@ -213,7 +213,7 @@ def read_context(
     )
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=Limits.moments_cached_max)
 def _moment_of_minute(minute: int, zone: tzinfo) -> Moment:
     local = (_EPOCH + timedelta(minutes=minute)).astimezone(zone)
     weekday = local.weekday()
@@ -227,7 +227,7 @@ def _moment_of_minute(minute: int, zone: tzinfo) -> Moment:
     )
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=Limits.moments_cached_max)
 def eve(moment: Moment) -> Moment:
     """Return the moment as one of the day before: the night that it belongs to began then."""
     day = moment.day - timedelta(days=1)
@@ -249,9 +249,9 @@ def check_text(name: str, text: str, limits: Limits) -> str:
     return text
 
 
-def check_number(name: str, number: float, limits: Limits) -> float:
+def check_number(name: str, number: float) -> float:
     """Return `number` if it is finite and within float32; raise InvalidField otherwise."""
-    if not abs(number) <= limits.number_abs_max:  # also true of NaN
+    if not abs(number) <= Limits.number_abs_max:  # also true of NaN
         raise InvalidField(name, "must be finite and within the range of a 32-bit float")
     return number
 
@@ -273,7 +273,7 @@ def _zone(name: str, limits: Limits) -> tzinfo:
         raise InvalidField("context.time_zone", str(error)) from None
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=Limits.time_zones_cached_max)
 def time_zone(name: str) -> tzinfo:
     """Return the IANA zone of that name; ValueError where there is none."""
     if not _is_zone(name):
@@ -281,7 +281,7 @@ def time_zone(name: str) -> tzinfo:
     return ZoneInfo(name)
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=Limits.time_zones_cached_max)
 def _is_zone(name: str) -> bool:
     """Say whether there is a zone; remembered, since to look for one in vain takes longer than to decide."""
     try:
@@ -315,7 +315,7 @@ def _feature(name: str, value: FeatureValue, declared: Mapping[str, str], limits
         return check_text(f"context.features[{name}]", value, limits)
     if isinstance(value, bool):
         return value
-    return check_number(f"context.features[{name}]", value, limits)
+    return check_number(f"context.features[{name}]", value)
 
 
 def kind_of(value: FeatureValue) -> str:

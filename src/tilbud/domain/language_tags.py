@@ -22,6 +22,8 @@ from langcodes import Language, language_distance
 from langcodes.data_dicts import MACROLANGUAGES
 from langcodes.tag_parser import LanguageTagError
 
+from tilbud.domain.limits import Limits
+
 _UNKNOWN = frozenset({"", "*", "c", "posix", "root", "und", "mul", "mis", "zxx"})
 _WRITTEN_OTHERWISE = {"no-no-ny": "nn-no", "zh-chs": "zh-hans", "zh-cht": "zh-hant"}  # Java's, .NET's
 _SCRIPTS = {"latin": "latn", "iqtelif": "latn", "cyrillic": "cyrl", "devanagari": "deva", "arabic": "arab"}
@@ -36,8 +38,6 @@ _ONE_LANGUAGE_MAX = 1  # CLDR's distance of nb and no, of es-mx and es-419
 _UNDERSTOOD_MAX = 10  # those who speak the one read the other: gsw and de
 _SIBLINGS_MAX = 20  # kinds of one language: nn and nb
 _LAST_RESORT = 1_000  # of the same name, in another script
-_CACHED_MAX = 8_192
-_LIBRARY_CACHED_MAX = 4_096
 
 
 class _Meant(NamedTuple):
@@ -50,7 +50,7 @@ class _Meant(NamedTuple):
     full: tuple[str, str, str]  # language, script and region, the likely ones where none is said
 
 
-@lru_cache(maxsize=_CACHED_MAX)
+@lru_cache(maxsize=Limits.language_tags_cached_max)
 def canonical(text: str) -> str:
     """Return the tag of a language, or of the first wanted one of an Accept-Language header.
 
@@ -81,7 +81,7 @@ def cased(tag: str) -> str:
     return "-".join([language, *(each.title() if _SCRIPT.fullmatch(each) else each for each in regions)])
 
 
-@lru_cache(maxsize=_CACHED_MAX)
+@lru_cache(maxsize=Limits.language_tags_cached_max)
 def covers(wider: str, tag: str) -> bool:
     """Say whether a language, as a rule names it, is that of `tag`; both canonical."""
     if tag == wider or tag.startswith(f"{wider}-"):
@@ -98,7 +98,7 @@ def covers(wider: str, tag: str) -> bool:
     return regions and range_.full[1] == said.full[1]
 
 
-@lru_cache(maxsize=_CACHED_MAX)
+@lru_cache(maxsize=Limits.language_tags_cached_max)
 def nearest(tag: str, languages: Sequence[str]) -> str | None:
     """Return the one of `languages` that a reader of `tag` reads best; None where they read none of them.
 
@@ -164,7 +164,7 @@ def _short(language: Language) -> str:
     return "-".join(filter(None, said)).lower()
 
 
-@lru_cache(maxsize=_CACHED_MAX)
+@lru_cache(maxsize=Limits.language_tags_cached_max)
 def _meant(tag: str) -> _Meant | None:
     language = _parsed(tag)
     if language is None or not language.language:
@@ -207,5 +207,5 @@ def _empty_the_librarys_caches() -> None:
     """Keep what callers write from filling the memory: langcodes remembers every tag it was ever asked of."""
     caches = (Language._INSTANCES, Language._PARSE_CACHE, language_distance._DISTANCE_CACHE)  # noqa: SLF001
     for cache in caches:
-        if len(cache) > _LIBRARY_CACHED_MAX:
+        if len(cache) > Limits.langcodes_cached_max:
             cache.clear()

@@ -23,9 +23,6 @@ from tilbud.ledger.ports import LedgerReading
 
 Progress = Callable[[int, int], None]
 _TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
-_PROBES = 100
-_ROWS = 256
-_OVERTAKEN_MAX = 2_000  # rows by which one may be recorded late
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ async def rebuild(
                 probes.append(decision)
             elif begin <= decision.sequence < model.sequence:
                 audit.passed_over += 1
-        del probes[:-_PROBES]
+        del probes[: -Limits.audit_probes]
         progress(model.sequence - begin, last - begin)
         await asyncio.sleep(0)
     _learn_to(model, last, ledger)
@@ -156,10 +153,10 @@ def _in_order(ledger: LedgerReading, campaign: str, lineage: str) -> Iterator[li
     """
     waiting: list[tuple[int, int, Decision]] = []
     place = 0
-    while drawn := ledger.drawn(campaign, lineage, place, _ROWS):
+    while drawn := ledger.drawn(campaign, lineage, place, Limits.audit_batch_rows):
         for place, decision in drawn:
             heapq.heappush(waiting, (decision.sequence, place, decision))
-        ready = max(0, len(waiting) - _OVERTAKEN_MAX)
+        ready = max(0, len(waiting) - Limits.audit_overtaken_rows_max)
         yield [heapq.heappop(waiting)[2] for _ in range(ready)]
     yield [heapq.heappop(waiting)[2] for _ in range(len(waiting))]
 
@@ -178,7 +175,9 @@ def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first:
 
 def _learn_to(model: Model, sequence: int, ledger: LedgerReading) -> None:
     while model.sequence < sequence:
-        rows = ledger.settlements(model.campaign, model.sequence, min(_ROWS, sequence - model.sequence))
+        rows = ledger.settlements(
+            model.campaign, model.sequence, min(Limits.audit_batch_rows, sequence - model.sequence)
+        )
         if not rows:
             raise CheckpointInvalid(f"settlement {model.sequence + 1} is gone from the ledger; run it again")
         for row in rows:

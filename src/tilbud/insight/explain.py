@@ -26,10 +26,8 @@ from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, FeatureValu
 from tilbud.domain.decision.draw import mixed
 from tilbud.domain.decision.records import Decision, Reason
 from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.limits import Limits
 
-VALUES_ASKED_MAX = 40  # each is one prediction, on the thread that decides
-FACTORS_EACH_WAY_MAX = 5
-FACTORS_NAMED_MAX = 3
 EFFECT_MIN = 1e-6  # below it, float32 speaks
 
 
@@ -75,8 +73,8 @@ async def explain(
 
     A campaign that is not served has neither, and so the story no factors and no sentence.
     The language of the customer's sentence is `language`, else the decision's own, else the campaign's
-    fallback. At most `VALUES_ASKED_MAX` values are asked about: built-in ones first, then by name. Each is a
-    prediction on the thread that decides (2 ms with 1,000 offers), so `give_way` is awaited between them.
+    fallback. At most `explained_values_max` values are asked about: built-in ones first, then by name. Each
+    is a prediction on the thread that decides (2 ms with 1,000 offers): `give_way` is awaited between.
     """
     known: dict[str, FeatureValue] = json.loads(decision.context)
     used = {name: value for name, value in known.items() if is_seen(name, value)}
@@ -125,7 +123,7 @@ async def _factors(
     effects = []
     try:
         given, as_of = _probability(decision, decision.features, model), model.sequence
-        for name, features in islice(_without_each(decision.features, used), VALUES_ASKED_MAX):
+        for name, features in islice(_without_each(decision.features, used), Limits.explained_values_max):
             await give_way()
             if model.sequence != as_of:  # it learned meanwhile: compare what one model says
                 given, as_of = _probability(decision, decision.features, model), model.sequence
@@ -151,8 +149,8 @@ def _probability(decision: Decision, features: str, model: Model) -> float:
 
 def _strongest(effects: list[Factor]) -> tuple[Factor, ...]:
     ranked = sorted((factor for factor in effects if abs(factor.effect) >= EFFECT_MIN), key=_strength)
-    spoken_for = [factor for factor in ranked if factor.effect > 0.0][:FACTORS_EACH_WAY_MAX]
-    against = [factor for factor in ranked if factor.effect < 0.0][:FACTORS_EACH_WAY_MAX]
+    spoken_for = [factor for factor in ranked if factor.effect > 0.0][: Limits.explained_factors_each_way_max]
+    against = [factor for factor in ranked if factor.effect < 0.0][: Limits.explained_factors_each_way_max]
     return tuple(sorted(spoken_for + against, key=_strength))
 
 
@@ -166,7 +164,7 @@ def _sentence(campaign: Campaign, language: str, names: list[str]) -> str:
     if texts is None:
         return ""
     phrases = dict.fromkeys(texts.factors[name] for name in names if name in texts.factors)
-    named = _joined(list(phrases)[:FACTORS_NAMED_MAX], texts.and_)
+    named = _joined(list(phrases)[: Limits.explained_factors_named_max], texts.and_)
     return texts.sentence.replace(FACTORS, named) if named else texts.otherwise
 
 

@@ -36,9 +36,6 @@ from tilbud.telemetry.metrics import Metrics
 
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")
 _LOCK = ".relearning"
-_LOOKED_EVERY_S = 0.1
-_LOOKS = 60  # in which a process says nothing, before it is taken to hang
-_LAST_WORDS = 20  # lines
 _STOPPING = "the service is stopping"
 
 
@@ -194,8 +191,10 @@ class Beside:
         Looks are counted and not the time, in which the service may have been frozen together with it.
         """
         looks = words = 0
-        while not talking.done() and looks < _LOOKS:
-            await asyncio.wait([talking], timeout=self._limits.relearn_silent_max_s / _LOOKS)
+        while not talking.done() and looks < self._limits.relearn_silent_looks:
+            await asyncio.wait(
+                [talking], timeout=self._limits.relearn_silent_max_s / self._limits.relearn_silent_looks
+            )
             looks, words = (looks + 1 if said.words == words else 0), said.words
         if not talking.done():
             said.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
@@ -225,7 +224,7 @@ class Beside:
             while not _locked(descriptor):
                 if self._stopped:
                     raise ModelUnavailable(_STOPPING)
-                await asyncio.sleep(_LOOKED_EVERY_S)
+                await asyncio.sleep(self._limits.relearn_look_every_s)
             yield
         finally:
             os.close(descriptor)
@@ -282,7 +281,7 @@ def _talk(
     """Tell a process its task, hear it to its end; return its status and what else it wrote last."""
     assert process.stdin is not None, "it was started with a pipe"
     assert process.stdout is not None, "it was started with a pipe"
-    last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+    last_words: deque[str] = deque(maxlen=Limits.relearn_last_words_lines)
     with contextlib.closing(process.stdin), process.stdout as lines:
         with contextlib.suppress(OSError):  # it ended before it heard all; its status says more
             process.stdin.write(task)

@@ -33,8 +33,6 @@ from tilbud.ledger.sqlite.reader import SqliteReading
 
 ORPHANED = 3  # the status where the process that started it is gone
 _NICE = 19  # next to nothing where there is not enough: decisions go first, and it ends all the same
-_ROWS = 256
-_TOLD_EVERY_S = 0.5
 
 Tell = Callable[[int, int], None]
 """Hears how many settlements were learned, and how many are left."""
@@ -86,12 +84,12 @@ def relearn(task: Task, *, ledger: LedgerReading, checkpoints: Checkpoints, tell
     left, before, learned = _left(model, ledger), sys.maxsize, 0
     told_s = saved_s = time.monotonic()
     tell(0, left)
-    while _ROWS < left <= before // 2:
+    while Limits.relearn_batch_rows < left <= before // 2:
         before, last = left, model.sequence + left
         while model.sequence < last:
             learned += _learn_some(model, name, ledger)
             now_s = time.monotonic()
-            if now_s >= told_s + _TOLD_EVERY_S:
+            if now_s >= told_s + Limits.relearn_told_every_s:
                 told_s = now_s
                 tell(learned, _left(model, ledger))
             if now_s >= saved_s + limits.checkpoint_every_s:
@@ -103,7 +101,7 @@ def relearn(task: Task, *, ledger: LedgerReading, checkpoints: Checkpoints, tell
 
 
 def _learn_some(model: Model, name: str, ledger: LedgerReading) -> int:
-    rows = ledger.settlements(name, model.sequence, _ROWS)
+    rows = ledger.settlements(name, model.sequence, Limits.relearn_batch_rows)
     if not rows or rows[0].sequence != model.sequence + 1:
         raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
     for row in rows:

@@ -27,7 +27,6 @@ from tilbud.ledger.ports import Ledger, LedgerReading
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]
-_ROWS = 64
 
 
 class Newest(NamedTuple):
@@ -179,7 +178,7 @@ async def catch_up(
     forgotten the next settlement: such a model has to be opened anew.
     """
     learned = 0
-    while rows := ledger.settlements(campaign, model.sequence, _ROWS):
+    while rows := ledger.settlements(campaign, model.sequence, limits.learn_batch_rows):
         if rows[0].sequence != model.sequence + 1:
             raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {campaign!r} is purged already")
         started = perf_counter()
@@ -191,7 +190,9 @@ async def catch_up(
             if spent >= limits.learn_slice_s:
                 if on_slice is not None:
                     on_slice(spent)
-                backlog = hurry or (not unhurried and learned + _ROWS > limits.learn_paced_rows)
+                backlog = hurry or (
+                    not unhurried and learned + limits.learn_batch_rows > limits.learn_paced_rows
+                )
                 await asyncio.sleep(0 if backlog else limits.learn_pause_s)
                 started = perf_counter()
         if on_slice is not None:

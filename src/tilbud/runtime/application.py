@@ -64,7 +64,6 @@ from tilbud.transport.http.metrics_server import HttpSide
 LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "serving.lock"
 CHECKPOINTS_DIRECTORY = "checkpoints"
-_YOUNG_OBJECTS_MAX = 10_000  # before they are collected: every 700, as by default, cost 4 % of a decision
 
 
 class SystemClock:
@@ -319,7 +318,7 @@ class Application:
         # short, where it would stall every call.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG_OBJECTS_MAX)
+        gc.set_threshold(self._settings.limits.young_objects_max)
         await server.start()
         self.grpc_port = split_address(listen)[1]
         self._watch(metrics)  # before the drain, to end after it: who drains does not hang

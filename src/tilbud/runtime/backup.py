@@ -20,11 +20,10 @@ from pathlib import Path
 from tilbud.bandit.checkpoints.copies import copy_checkpoints
 from tilbud.bandit.checkpoints.store import sync
 from tilbud.domain.errors import TilbudError
+from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.snapshot import Copied, Progress, at_this_moment, check_copy
 from tilbud.runtime.application import CHECKPOINTS_DIRECTORY, LEDGER_FILE, checkpoints_at
 from tilbud.runtime.settings import Settings
-
-_TRIES_MAX = 5
 
 
 class BackupRefused(TilbudError):
@@ -113,7 +112,7 @@ def _copy(data: Path, to: Path, progress: Progress) -> int:
         with at_this_moment(data / LEDGER_FILE) as ledger:
             try:
                 copied = copy_checkpoints(
-                    listed, directory, ledger.stands, pass_over_gone=tries == _TRIES_MAX
+                    listed, directory, ledger.stands, pass_over_gone=tries == Limits.backup_tries_max
                 )
             except FileNotFoundError:  # removed since it was listed, and the ledger may have gone on too
                 shutil.rmtree(directory, ignore_errors=True)

@@ -16,10 +16,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-LOOK_EVERY_S = 15.0
-_GROWN_BYTES = 64 * 1024 * 1024
-_HELPED = 0.9  # of what there was is left
-_LOOKS_MAX = 240  # an hour
+from tilbud.domain.limits import Limits
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -47,12 +45,12 @@ async def watch_memory(
     """Look now and then, until cancelled, and give back where there is much."""
     least, wait, looks = resident(), 1, 0
     while True:
-        await sleep(LOOK_EVERY_S)
+        await sleep(Limits.memory_look_every_s)
         before = resident()
         least, looks = min(least, before), looks + 1
-        if before < least + _GROWN_BYTES:
+        if before < least + Limits.memory_grown_bytes:
             wait, looks = 1, 0
         elif looks >= wait:
             await asyncio.to_thread(trim)
-            helped = resident() < before * _HELPED
-            wait, looks = 1 if helped else min(2 * wait, _LOOKS_MAX), 0
+            helped = resident() < before * Limits.memory_helped_ratio
+            wait, looks = 1 if helped else min(2 * wait, Limits.memory_looks_max), 0

@@ -9,8 +9,6 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-WORKERS_MAX = 64
-_HANGING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Settings:
     @property
     def shutdown_timeout_s(self) -> float:
         """How long a process may take to stop; past it something hangs, and it ends all the same."""
-        return self.drain_notice_s + 3 * self.drain_grace_s + _HANGING_S
+        return self.drain_notice_s + 3 * self.drain_grace_s + self.limits.shutdown_hanging_s
 
 
 @dataclass(frozen=True, slots=True)

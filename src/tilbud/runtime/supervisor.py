@@ -39,10 +39,6 @@ from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
 
-_PAUSE_MIN_S = 0.1
-_PAUSE_MAX_S = 5.0
-_SERVED_A_WHILE_S = 10.0
-_KILLED_AFTER_S = 2.0  # beyond the time after which a worker gives up by itself
 _PORT_MAX = 65_535
 
 
@@ -147,7 +143,7 @@ class Supervisor:
     @property
     def shutdown_timeout_s(self) -> float:
         """How long `stop` may take."""
-        return self._settings.shutdown_timeout_s + 2 * _KILLED_AFTER_S
+        return self._settings.shutdown_timeout_s + 2 * self._settings.limits.worker_killed_after_s
 
     @property
     def http_ports(self) -> list[int]:
@@ -222,7 +218,7 @@ class Supervisor:
 
     async def _keep(self, worker: Worker) -> None:
         """Start a worker, and start it again whenever it ends, until the stop."""
-        pause_s = _PAUSE_MIN_S
+        pause_s = self._settings.limits.worker_pause_min_s
         while not self._stopping.is_set():
             started_s = monotonic()
             try:
@@ -236,12 +232,12 @@ class Supervisor:
                 self._complete.set_exception(WorkerEnded(reason))
             if self._complete.exception():
                 return
-            if monotonic() - started_s >= _SERVED_A_WHILE_S:
-                pause_s = _PAUSE_MIN_S
+            if monotonic() - started_s >= self._settings.limits.worker_served_s:
+                pause_s = self._settings.limits.worker_pause_min_s
             self._log.error("worker_ended", worker=worker.number, reason=reason, again_in_s=pause_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
-            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+            pause_s = min(2 * pause_s, self._settings.limits.worker_pause_max_s)
 
     async def _live(self, worker: Worker) -> str:
         """Start a worker and wait for its end; return how it ended."""
@@ -298,7 +294,9 @@ class Supervisor:
         for worker in self._workers:
             worker.signal(signal.SIGTERM)
         if self._keeping:
-            shutdown_timeout_s = self._settings.shutdown_timeout_s + _KILLED_AFTER_S
+            shutdown_timeout_s = (
+                self._settings.shutdown_timeout_s + self._settings.limits.worker_killed_after_s
+            )
             _, hanging = await asyncio.wait(self._keeping, timeout=shutdown_timeout_s)
             if hanging:
                 for worker in self._workers:

@@ -176,7 +176,7 @@ class ReportService:
         try:
             check_id("decision_id", report.decision_id, limits, required=True)
             check_id("event_id", report.event_id, limits)
-            check_number("value", report.value, limits)
+            check_number("value", report.value)
             if report.time_us is not None and not 0 <= report.time_us < TIME_US_MAX:
                 raise InvalidField("time", "must lie in the years 1970 to 9998")
         except InvalidField:

@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from tilbud.domain.limits import Limits
+
 Child = TypeVar("Child")
 
 
@@ -201,7 +203,7 @@ def _line(name: str, labels: Sequence[str], more: str = "") -> str:
     return f"{name}{{{','.join(places)}}} %s\n"
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=Limits.escaped_labels_cached_max)
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 

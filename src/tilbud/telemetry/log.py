@@ -28,7 +28,6 @@ from tilbud.telemetry.log_lines import REASONS, Lines
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _STANDARD_ERROR = 2
-_LAST_WORDS_S = 1.0
 _lines: Lines | None = None  # of a process that serves
 
 
@@ -88,8 +87,8 @@ def serve_log(level: str = "info") -> None:
     _open_standard_streams()
     pretty = os.isatty(_STANDARD_ERROR)
     if _lines is None:
-        _lines = Lines(_STANDARD_ERROR, _told, Limits().log_lines_waiting_max)
-        atexit.register(_lines.wait, _LAST_WORDS_S)
+        _lines = Lines(_STANDARD_ERROR, _told, Limits.log_lines_waiting_max)
+        atexit.register(_lines.wait, Limits.log_last_words_s)
     configure(level, _lines, pretty=pretty)  # type: ignore[arg-type]  # has what is used of a TextIO
     if not pretty:
         sys.stderr = _StandardError()
@@ -105,7 +104,7 @@ def serve_log(level: str = "info") -> None:
 def last_words() -> None:
     """Wait a little until what was logged has left, before the process shows or ends something."""
     if _lines is not None:
-        _lines.wait(_LAST_WORDS_S)
+        _lines.wait(Limits.log_last_words_s)
 
 
 def lines_dropped() -> Mapping[str, int]:
@@ -126,7 +125,7 @@ class _Rendering:
         self._render: Any = (
             structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(sort_keys=True)
         )
-        self._chars_max = Limits().log_line_chars_max
+        self._chars_max = Limits.log_line_chars_max
 
     def __call__(self, bound: Any, name: str, event: structlog.typing.EventDict) -> str:
         try:
@@ -162,7 +161,7 @@ class _StandardError(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
-        self._begun.text = rest[: Limits().log_line_chars_max]
+        self._begun.text = rest[: Limits.log_line_chars_max]
         for line in lines:
             if line.strip():
                 logger("process").error("standard_error", text=line)

@@ -16,10 +16,11 @@ import threading
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
+from tilbud.domain.limits import Limits
+
 FULL, CLOSED, NO_SPACE, FAILED = "full", "closed", "no_space", "failed"
 REASONS = (FULL, CLOSED, NO_SPACE, FAILED)
 _REASON_OF = {errno.EPIPE: CLOSED, errno.EBADF: CLOSED, errno.ENOSPC: NO_SPACE, errno.EDQUOT: NO_SPACE}
-_LOOK_AGAIN_MS = 1_000
 
 
 class Lines:
@@ -99,7 +100,7 @@ class Lines:
                 try:
                     written = os.write(self._descriptor, left)
                 except BlockingIOError:  # somebody who shares the stream has made it so
-                    select.select([], [self._descriptor], [], _LOOK_AGAIN_MS / 1_000)
+                    select.select([], [self._descriptor], [], Limits.log_look_every_ms / 1_000)
                     continue
                 left = left[written:]
                 self._torn = bool(left)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-SLEEP_S = 0.01
+from tilbud.domain.limits import Limits
 
 
 async def watch_stalls(
@@ -20,8 +20,8 @@ async def watch_stalls(
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     clock: Callable[[], float] = monotonic,
 ) -> None:
-    """Sleep `SLEEP_S` at a time until cancelled, and `observe` each time how late it woke, in seconds."""
+    """Sleep shortly again and again until cancelled, and `observe` each time how late it woke, in seconds."""
     while True:
-        due = clock() + SLEEP_S
-        await sleep(SLEEP_S)
+        due = clock() + Limits.stall_sleep_s
+        await sleep(Limits.stall_sleep_s)
         observe(max(0.0, clock() - due))

@@ -76,7 +76,7 @@ def _loader(
         open_stand_in=open_stand_in,
         beside=beside,
         metrics=wired.metrics,
-        limits=wired.limits,
+        limits=replace(wired.limits, files_look_every_s=0.0, files_look_after_failure_s=0.0),
         log=logger("test"),
     )
 
@@ -536,7 +536,7 @@ async def test_a_model_that_cannot_be_relearned_holds_no_other_up_and_is_tried_a
         with pytest.raises(LedgerInvalid):
             await loader.relearn()
     assert wired.learner.behind() == ("a",)
-    await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)
+    await _running_until(loader, lambda: not wired.learner.behind())
     assert wired.catalog.get("a").model.erasures == 1
 
 
@@ -556,7 +556,7 @@ async def test_a_cancelled_relearning_is_begun_again(
         await relearning
     assert wired.learner.behind() == ("c",)
     await wired.decide.decide(DecideRequest("c", decision_id="meanwhile"))
-    await _running_until(loader, lambda: not loader._unfinished, monkeypatch)
+    await _running_until(loader, lambda: not loader._unfinished)
     assert _alike(wired, others)
     assert _saved_at(wired) == [wired.served.model.lineage]
 
@@ -577,7 +577,7 @@ async def test_files_that_cannot_be_removed_are_told_and_tried_again(
         with pytest.raises(OSError, match="for the test"):
             await loader.relearn()
     assert len(_saved_at(wired)) > 1
-    await _running_until(loader, lambda: not loader._unfinished, monkeypatch)
+    await _running_until(loader, lambda: not loader._unfinished)
     assert _saved_at(wired) == [wired.served.model.lineage]
 
 
@@ -597,16 +597,12 @@ async def test_running_outlives_any_surprise(
         return await real(campaign, erasures)
 
     monkeypatch.setattr(loader, "_open_model", surprise)
-    await _running_until(loader, lambda: not wired.learner.behind(), monkeypatch)
+    await _running_until(loader, lambda: not wired.learner.behind())
     assert surprises == 3
 
 
-async def _running_until(
-    loader: CampaignLoader, done: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let the loader run, without its pauses, until something is so."""
-    for pause in ("_LOOK_EVERY_S", "_AFTER_FAILURE_S"):
-        monkeypatch.setattr(f"tilbud.campaigns.loader.{pause}", 0.0)
+async def _running_until(loader: CampaignLoader, done: Callable[[], bool]) -> None:
+    """Let the loader run, which does not pause, until something is so."""
     running = asyncio.create_task(loader.run())
     async with asyncio.timeout(30):
         while not done():  # noqa: ASYNC110 - gives way
@@ -635,7 +631,7 @@ async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
         await replica.learner.turn()
     assert [each["event"] for each in logged] == ["learning_failed"]
     assert replica.learner.behind() == ("c",)
-    await _running_until(loader, lambda: not replica.learner.behind(), monkeypatch)
+    await _running_until(loader, lambda: not replica.learner.behind())
     await replica.learner.turn()
     assert replica.served.model.sequence == 60
     assert replica.metric("model_sequence", campaign="c") == 60

@@ -6,13 +6,19 @@ import pytest
 from tests.unit.campaigns.test_source import DESIGN, SMALL, parse
 
 from tilbud.campaigns.summary import campaign_summary, contact_summary
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.limits import Limits
 
 
+def summary(campaign: Campaign, retention_s: float = 90 * 86_400.0) -> dict[str, str]:
+    """What a service that keeps decisions for so long says of a campaign."""
+    return campaign_summary(campaign, Limits(retention_s=retention_s))
+
+
 def test_every_rule_has_its_line():
     """Each kind of rule that looks at the customer is told in words, with its offer and its time."""
-    told = campaign_summary(parse(DESIGN))
+    told = summary(parse(DESIGN))
     expected = {
         "rules": "channels, valid, hours, when",
         "languages": "da, en; en where no other fits",
@@ -37,17 +43,14 @@ def test_every_rule_has_its_line():
 def test_a_sticky_longer_than_decisions_are_kept_is_warned_of():
     """What is gone from the ledger is not shown again, so `check` says how long that is and the remedy."""
     longer = parse(DESIGN.replace("sticky: 24h", "sticky: 91d"))
-    assert (
-        "WARNING: decisions are kept 90d unless `serve --retention-days`"
-        in campaign_summary(longer)["sticky"]
-    )
-    assert "WARNING" not in campaign_summary(longer, Limits(retention_s=91 * 86_400.0))["sticky"]
-    assert "WARNING" not in campaign_summary(parse(DESIGN))["sticky"]
+    assert "WARNING: decisions are kept 90d unless `serve --retention-days`" in summary(longer)["sticky"]
+    assert "WARNING" not in summary(longer, retention_s=91 * 86_400.0)["sticky"]
+    assert "WARNING" not in summary(parse(DESIGN))["sticky"]
 
 
 def test_what_is_not_declared_has_no_line():
     """A campaign without rules that look at the customer is told in the seven lines every campaign has."""
-    assert list(campaign_summary(parse(SMALL))) == [
+    assert list(summary(parse(SMALL))) == [
         "offers", "rules", "reward", "exploration", "control", "consent", "wishes"
     ]  # fmt: skip
 
@@ -60,7 +63,7 @@ def test_a_language_that_is_lacking_is_told_with_its_offers():
             "  - {id: sale, payloads: {en: {a: 1}, de: {a: 1}, da: {a: 1}}}\n"
             "  - {id: british, payloads: {en: {a: 1}, en-GB: {a: 1}, da: {a: 1}}}", 1)
     )  # fmt: skip
-    assert campaign_summary(campaign)["languages"] == (
+    assert summary(campaign)["languages"] == (
         "da, de, en, en-GB; en where no other fits; deal lacks da; deal, british, welcome lack de"
     )
 
@@ -70,18 +73,18 @@ def test_a_fallback_without_a_name_can_lack_a_language():
     nameless = DESIGN.replace("fallback: {id: welcome, payloads: {en: {title: Welcome back}, da: {title: "
         "Velkommen tilbage}}}", "fallback: {payloads: {en: {}}}").replace(
         "payload: {title: Free shipping this week}", "payloads: {en: {}, da: {}}")  # fmt: skip
-    assert campaign_summary(parse(nameless))["languages"].endswith("; the fallback lacks da")
+    assert summary(parse(nameless))["languages"].endswith("; the fallback lacks da")
 
 
 def test_an_explanation_in_a_language_without_payloads_is_remarked():
     """`dk` is most likely a slip; a kind of a language that is there is none."""
     words = DESIGN[DESIGN.index("    sentence") : DESIGN.index("reward:")]
     slipped = DESIGN.replace("reward:\n", f"  dk:\n{words}  da-DK:\n{words}reward:\n", 1)
-    assert campaign_summary(parse(slipped))["explanations"] == (
+    assert summary(parse(slipped))["explanations"] == (
         "one sentence for the customer, in da-DK, dk, en (no payload is in dk)"
     )
     plain = slipped.replace("payloads: {en: {title: Welcome back}, da: {title: Velkommen tilbage}}", "")
-    assert "no payload" not in campaign_summary(parse(plain))["explanations"]
+    assert "no payload" not in summary(parse(plain))["explanations"]
 
 
 def test_a_contact_policy_is_told_in_words():
@@ -119,7 +122,7 @@ def test_hours_are_told_with_the_clocks_that_count():
     campaign = parse(
         SMALL.replace("- id: a", '- {id: a, hours: "22:00-04:00", valid: {until: 2026-12-24}}', 1)
     )
-    assert campaign_summary(campaign)["hours"] == (
+    assert summary(campaign)["hours"] == (
         "a: 22:00-04:00 on the customer's clock; `valid` counts days on the campaign's (UTC); "
         "a night belongs to the day on which it begins"
     )
@@ -135,12 +138,12 @@ def test_hours_are_told_with_the_clocks_that_count():
 )
 def test_the_summary_says_who_is_in_control(variants, told):
     """How many of whom, and whether a customer stays there."""
-    assert campaign_summary(parse(f"{SMALL}\nvariants: {variants}\n"))["control"].startswith(told)
+    assert summary(parse(f"{SMALL}\nvariants: {variants}\n"))["control"].startswith(told)
 
 
 def test_a_phrase_that_is_never_said_is_warned_of():
     """Of the hour a model reads the part of day: a phrase for the hour can be no reason."""
     never = DESIGN.replace("factors: {", "factors: {hour: the hour, ", 1)
     assert never != DESIGN
-    assert "WARNING: the phrase for hour is never said" in campaign_summary(parse(never))["explanations"]
-    assert "WARNING" not in campaign_summary(parse(DESIGN))["explanations"]
+    assert "WARNING: the phrase for hour is never said" in summary(parse(never))["explanations"]
+    assert "WARNING" not in summary(parse(DESIGN))["explanations"]

@@ -24,9 +24,6 @@ from tilbud.domain.decision.records import Decision, InternedText, Reason
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.insight.explain import (
     EFFECT_MIN,
-    FACTORS_EACH_WAY_MAX,
-    FACTORS_NAMED_MAX,
-    VALUES_ASKED_MAX,
     Explained,
     Factor,
     OfferFate,
@@ -254,7 +251,7 @@ def test_factors_are_the_strongest_of_what_was_used(known, seed, offers):
     assert all(known.known()[factor.name] == factor.value for factor in factors)
     assert {factor.name for factor in factors} <= {*ENCODED, *FREE}
     for way in (1, -1):
-        assert sum(factor.effect * way > 0 for factor in factors) <= FACTORS_EACH_WAY_MAX
+        assert sum(factor.effect * way > 0 for factor in factors) <= LIMITS.explained_factors_each_way_max
     effects = {
         name: told.probabilities[0]
         - draw(
@@ -269,7 +266,7 @@ def test_factors_are_the_strongest_of_what_was_used(known, seed, offers):
         else:  # too weak, or five others that way are as strong
             rivals = [each for each in shown.values() if each * effect > 0]
             assert abs(effect) < EFFECT_MIN or (
-                len(rivals) == FACTORS_EACH_WAY_MAX and min(map(abs, rivals)) >= abs(effect)
+                len(rivals) == LIMITS.explained_factors_each_way_max and min(map(abs, rivals)) >= abs(effect)
             )
 
 
@@ -296,7 +293,7 @@ def test_the_customer_is_told_only_what_was_used_and_spoke_for_the_offer(known, 
         assert explained.used[name] is not False, "a flag that is not set is no reason"
     sayable = {name for name in phrased - dropped.keys() if explained.used.get(name) is not False}
     could = [name for name, effect in effects.items() if effect > 0 and name in sayable]
-    assert sorted(named) == sorted(could[:FACTORS_NAMED_MAX])
+    assert sorted(named) == sorted(could[: LIMITS.explained_factors_named_max])
     if not named:
         assert explained.customer_explanation == OTHERWISE
 
@@ -465,8 +462,8 @@ def test_so_many_values_are_asked_about_and_others_run_between():
         steps.append(len(asked))
 
     asyncio.run(explain(told, campaign(), opinion, "", give_way))
-    assert steps == list(range(1, VALUES_ASKED_MAX + 1))
-    expected = ["device", "channel", "part_of_day", "weekend", *names][:VALUES_ASKED_MAX]
+    assert steps == list(range(1, LIMITS.explained_values_max + 1))
+    expected = ["device", "channel", "part_of_day", "weekend", *names][: LIMITS.explained_values_max]
     assert asked[1:] == [without(told.features, name, known.known()[name]) for name in expected]
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tilbud.domain.limits import Limits
 from tilbud.runtime.settings import Settings, WorkerSlot
 from tilbud.runtime.supervisor import StartWatchdog, Supervisor, Watchdog, WorkerEnded
 from tilbud.runtime.worker import Beat, Serving, Worker, WorkerMessage
@@ -78,7 +79,7 @@ class HandWorker:
 
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> list[HandWorker]:
-    """The workers of the supervisor, in order, which pauses shortly."""
+    """The workers of the supervisor, in order."""
     made: list[HandWorker] = []
 
     def worker(settings: Settings, place: WorkerSlot, heard: Heard) -> HandWorker:
@@ -86,18 +87,21 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[HandWorker]:
         return made[-1]
 
     monkeypatch.setattr("tilbud.runtime.supervisor.Worker", worker)
-    monkeypatch.setattr("tilbud.runtime.supervisor._PAUSE_MIN_S", 0.001)
-    monkeypatch.setattr("tilbud.runtime.supervisor._PAUSE_MAX_S", 0.004)
     return made
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Two workers, and a campaign."""
+    """Two workers, which are started again shortly, and a campaign."""
     file = tmp_path / "c.yaml"
     file.write_text(CAMPAIGN)
     return Settings(
-        campaigns=(file,), data=tmp_path / "data", listen="127.0.0.1:0", http="127.0.0.1:8080", workers=2
+        campaigns=(file,),
+        data=tmp_path / "data",
+        listen="127.0.0.1:0",
+        http="127.0.0.1:8080",
+        workers=2,
+        limits=Limits(worker_pause_min_s=0.001, worker_pause_max_s=0.004),
     )
 
 
@@ -111,12 +115,14 @@ async def test_a_worker_that_keeps_ending_is_started_again_ever_later(
     settings: Settings, workers: list[HandWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each pause is twice the last, up to the longest; one that served a while is started at once again."""
+    now_s = 0.0
+    monkeypatch.setattr("tilbud.runtime.supervisor.monotonic", lambda: now_s)
     supervisor = Supervisor(settings)
     await supervisor.start()
     with capture_logs() as logged:
         for starts in range(1, 6):
             if starts == 5:
-                monkeypatch.setattr("tilbud.runtime.supervisor._SERVED_A_WHILE_S", 0.0)
+                now_s += settings.limits.worker_served_s
             workers[1].end(-9)
             await _started_again(workers[1], starts + 1)
     ended = [each for each in logged if each["event"] == "worker_ended"]

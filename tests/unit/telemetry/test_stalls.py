@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tilbud.domain.limits import Limits
 from tilbud.telemetry.metrics import Metrics
-from tilbud.telemetry.stalls import SLEEP_S, watch_stalls
+from tilbud.telemetry.stalls import watch_stalls
 
 
 class _Loop:
@@ -44,7 +45,12 @@ def metrics() -> Metrics:
 
 async def test_each_sleep_is_observed_by_how_late_it_ended(metrics: Metrics) -> None:
     """Late by what else the loop did; one that ends early, as a timer may, is not late."""
-    assert await _watched(_Loop(0.0, 0.003, 0.25, -SLEEP_S / 2), metrics) == [0.0, 0.003, 0.25, 0.0]
+    assert await _watched(_Loop(0.0, 0.003, 0.25, -Limits.stall_sleep_s / 2), metrics) == [
+        0.0,
+        0.003,
+        0.25,
+        0.0,
+    ]
 
 
 async def test_the_largest_stall_stays_shown(metrics: Metrics) -> None:

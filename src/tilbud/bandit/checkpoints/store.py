@@ -48,9 +48,6 @@ _MANIFEST = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
 _TEMPORARY = re.compile(r"\.new-(([1-9][0-9]{0,8})-[0-9]+)-[0-9]+")
 _WRITING = ".writing"  # what VW adds to a name until it has written all
 _LOCK = ".lock"
-_LOCK_TRIES_MAX = 500
-_LOCK_RETRY_S = 0.002
-_MANIFEST_BYTES_MAX = 64 * 1024
 _BEGAN = 19  # of what /proc/PID/stat tells after the command: ticks since the machine began
 
 
@@ -402,7 +399,7 @@ def _lost(directory: Path, ledger: Callable[[], tuple[int, int]]) -> list[tuple[
 
 def _read(path: Path) -> Manifest:
     with path.open("rb") as file:
-        text = file.read(_MANIFEST_BYTES_MAX)
+        text = file.read(Limits.checkpoint_manifest_bytes_max)
     try:
         written = json.loads(text)
         manifest = Manifest(**written)
@@ -446,11 +443,11 @@ def _check(path: Path, manifest: Manifest, expected: tuple[str, str, str, int, i
 
 def _lock(descriptor: int) -> None:
     """Lock a file; TimeoutError, which is an OSError, where a process that hangs has it for long."""
-    for _ in range(_LOCK_TRIES_MAX):
+    for _ in range(Limits.checkpoint_lock_tries_max):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_LOCK_RETRY_S)
+            time.sleep(Limits.checkpoint_lock_retry_s)
         else:
             return
     raise TimeoutError("another process has held the lock of the checkpoints for too long")

@@ -14,8 +14,6 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from tilbud.domain.campaign.conditions import Condition, ConditionInvalid, Kind, parse_condition
 from tilbud.domain.campaign.fields import (
-    LABELS_MAX,
-    LIMITS,
     DurationUs,
     Given,
     Id,
@@ -57,6 +55,7 @@ from tilbud.domain.context import (
     time_zone,
 )
 from tilbud.domain.language_tags import cased
+from tilbud.domain.limits import Limits
 
 __all__ = [
     "BY_CUSTOMER",
@@ -90,17 +89,17 @@ class Campaign(Section):
     sticky_us: Annotated[DurationUs | None, Given] = Field(default=None, alias="sticky")
     context: ContextSection = Field(default_factory=ContextSection)
     journey: dict[Name, Word] = Field(default_factory=dict)
-    segments: Annotated[dict[Name, dict[str, Any]], Field(max_length=LABELS_MAX)] = Field(
+    segments: Annotated[dict[Name, dict[str, Any]], Field(max_length=Limits.labels_max)] = Field(
         default_factory=dict
     )
-    groups: Annotated[dict[Name, Group], Field(max_length=LABELS_MAX)] = Field(default_factory=dict)
+    groups: Annotated[dict[Name, Group], Field(max_length=Limits.labels_max)] = Field(default_factory=dict)
     offers: Annotated[
         tuple[Offer, ...],
         BeforeValidator(
             listed,
-            json_schema_input_type=Annotated[list[Offer], Field(min_length=1, max_length=LIMITS.offers_max)],
+            json_schema_input_type=Annotated[list[Offer], Field(min_length=1, max_length=Limits.offers_max)],
         ),
-        Field(min_length=1, max_length=LIMITS.offers_max),
+        Field(min_length=1, max_length=Limits.offers_max),
     ]
     fallback: Fallback = Field(default_factory=Fallback)
     explanations: ByLanguage[Explanation] = Field(default_factory=dict)

@@ -34,8 +34,6 @@ _ORDER: Mapping[str, Callable[[float, float], bool]] = {
 _OPERATORS = (*_ORDER, "eq", "in")
 Kind = str | tuple[str, ...]
 """category, number or flag; or the words that a category may have."""
-_DEPTH_MAX = 8
-_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +99,8 @@ def parse_condition(
     """
     if not isinstance(written, Mapping) or not written:
         raise ConditionInvalid(path, "write a condition such as {basket_value: {gt: 30}}")
-    if len(path) > _DEPTH_MAX * 2:
-        raise ConditionInvalid(path, f"conditions nest at most {_DEPTH_MAX} deep")
+    if len(path) > Limits.condition_levels_max * 2:
+        raise ConditionInvalid(path, f"conditions nest at most {Limits.condition_levels_max} deep")
     comparisons: list[Comparison] = []
     nested: dict[str, tuple[Condition, ...]] = {}
     for key, below in written.items():
@@ -181,7 +179,7 @@ def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> FeatureV
     if isinstance(written, str | bool):
         return written
     try:
-        return float(check_number("", written, _LIMITS))
+        return float(check_number("", written))
     except InvalidField as error:
         raise ConditionInvalid(path, error.problem) from None
 

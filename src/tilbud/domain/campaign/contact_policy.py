@@ -16,7 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from tilbud.domain.campaign.fields import LABELS_MAX, Caps, Given, Section, Word, Words, different
+from tilbud.domain.campaign.fields import Caps, Given, Section, Word, Words, different
+from tilbud.domain.limits import Limits
 
 
 class ChannelRule(Section):
@@ -28,7 +29,9 @@ class ChannelRule(Section):
 class ContactPolicy(Section):
     """What `contact.yaml` says."""
 
-    channels: Annotated[dict[Word, ChannelRule], Field(max_length=LABELS_MAX)] = Field(default_factory=dict)
+    channels: Annotated[dict[Word, ChannelRule], Field(max_length=Limits.labels_max)] = Field(
+        default_factory=dict
+    )
     quiet_channels: Annotated[Words | None, AfterValidator(different), Given] = None  # None: in every channel
 
 

@@ -30,11 +30,6 @@ from tilbud.domain.durations import DURATION_PATTERN, parse_duration_us
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import UNCLEAN, is_clean, nfc
 
-LIMITS = Limits()
-LABELS_MAX = 50  # labels multiply; this bounds them
-_CAPS_MAX = 10  # of one offer, group or channel: each is counted at every decision
-_SENTENCE_CHARS_MAX = 500
-_PAYLOAD_DEPTH_MAX = 16  # a level is up to three of the hundred that protobuf reads
 _NO_JSON = "must be plain JSON"
 _EXACT_INT_MAX = 2**53  # google.protobuf.Struct has no other number than a float64
 
@@ -80,7 +75,7 @@ def clean(text: str) -> str:
 
 def composed(value: object) -> object:
     """Return text in NFC, as calls are read, and anything else as it is."""
-    return nfc(value, _SENTENCE_CHARS_MAX) if isinstance(value, str) else value
+    return nfc(value, Limits.sentence_chars_max) if isinstance(value, str) else value
 
 
 def _at_most_400_days(duration_us: int) -> int:
@@ -122,16 +117,16 @@ def check_payload(payload: dict[str, Any]) -> dict[str, Any]:
     """Return a payload if it can be sent unchanged; Misplaced at what cannot, ValueError where it is much."""
     _check_json(payload, ())
     size = len(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
-    if size > LIMITS.payload_bytes_max:
-        raise ValueError(f"at most {LIMITS.payload_bytes_max} bytes of JSON, got {size}")
+    if size > Limits.payload_bytes_max:
+        raise ValueError(f"at most {Limits.payload_bytes_max} bytes of JSON, got {size}")
     return payload
 
 
 def _check_json(value: object, path: tuple[str | int, ...]) -> None:
     """Raise Misplaced at the first value that google.protobuf.Struct cannot send as it is."""
     if isinstance(value, dict | list):
-        if len(path) >= _PAYLOAD_DEPTH_MAX:
-            raise Misplaced(path, f"{_NO_JSON}, at most {_PAYLOAD_DEPTH_MAX} deep")
+        if len(path) >= Limits.payload_levels_max:
+            raise Misplaced(path, f"{_NO_JSON}, at most {Limits.payload_levels_max} deep")
         below = value.items() if isinstance(value, dict) else enumerate(value)
         for key, each in below:
             if isinstance(value, dict) and not isinstance(key, str):
@@ -166,9 +161,12 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=12
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 Word = Annotated[str, BeforeValidator(composed), Field(min_length=1, max_length=128), AfterValidator(clean)]
 Sentence = Annotated[
-    str, BeforeValidator(composed), Field(min_length=1, max_length=_SENTENCE_CHARS_MAX), AfterValidator(clean)
+    str,
+    BeforeValidator(composed),
+    Field(min_length=1, max_length=Limits.sentence_chars_max),
+    AfterValidator(clean),
 ]
-Finite = Annotated[float, Field(allow_inf_nan=False, ge=-LIMITS.number_abs_max, le=LIMITS.number_abs_max)]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-Limits.number_abs_max, le=Limits.number_abs_max)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(listed, json_schema_input_type=list[Word])]
 GraceUs = Annotated[
     int,
@@ -184,12 +182,12 @@ Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
 class Cap(Section):
     """At most so many exposures of one customer in any stretch of so long."""
 
-    times: Annotated[int, Field(ge=1, le=LIMITS.cap_times_max), BeforeValidator(_whole)]
+    times: Annotated[int, Field(ge=1, le=Limits.cap_times_in_files_max), BeforeValidator(_whole)]
     per_us: DurationUs = Field(alias="per")
 
 
 Caps = Annotated[
     tuple[Cap, ...],
-    BeforeValidator(listed, json_schema_input_type=Annotated[list[Cap], Field(max_length=_CAPS_MAX)]),
-    Field(max_length=_CAPS_MAX),
+    BeforeValidator(listed, json_schema_input_type=Annotated[list[Cap], Field(max_length=Limits.caps_max)]),
+    Field(max_length=Limits.caps_max),
 ]

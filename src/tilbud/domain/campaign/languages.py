@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tilbud.domain.campaign.fields import LABELS_MAX, Misplaced
+from tilbud.domain.campaign.fields import Misplaced
 from tilbud.domain.language_tags import canonical, nearest
+from tilbud.domain.limits import Limits
 
 T = TypeVar("T")
 
@@ -51,4 +52,6 @@ Language = Annotated[
     Field(pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$", max_length=64),
     AfterValidator(_some),
 ]
-ByLanguage = Annotated[dict[Language, T], Field(min_length=1, max_length=LABELS_MAX), BeforeValidator(_once)]
+ByLanguage = Annotated[
+    dict[Language, T], Field(min_length=1, max_length=Limits.labels_max), BeforeValidator(_once)
+]

@@ -15,8 +15,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from tilbud.domain.campaign.fields import (
-    LABELS_MAX,
-    LIMITS,
     Caps,
     DurationUs,
     Finite,
@@ -35,6 +33,7 @@ from tilbud.domain.campaign.fields import (
 from tilbud.domain.campaign.languages import ByLanguage
 from tilbud.domain.durations import HOURS_PATTERN, Hours, parse_hours
 from tilbud.domain.language_tags import canonical
+from tilbud.domain.limits import Limits
 
 
 def _day(written: object) -> object:
@@ -69,14 +68,14 @@ class Validity(Section):
 
 def _offer_feature(written: object) -> str | bool | float:
     written = composed(written)
-    if isinstance(written, str) and len(written) <= LIMITS.text_chars_max:
+    if isinstance(written, str) and len(written) <= Limits.text_chars_max:
         return clean(written)
     if isinstance(written, bool):
         return written
-    if isinstance(written, int | float) and abs(written) <= LIMITS.number_abs_max:
+    if isinstance(written, int | float) and abs(written) <= Limits.number_abs_max:
         return float(written)
     raise ValueError(
-        f"must be text of at most {LIMITS.text_chars_max} characters (put dates in quotes), "
+        f"must be text of at most {Limits.text_chars_max} characters (put dates in quotes), "
         "a finite number, true or false"
     )
 
@@ -85,11 +84,11 @@ OfferFeature = Annotated[
     str | bool | float,
     PlainValidator(
         _offer_feature,
-        json_schema_input_type=Annotated[str, Field(max_length=LIMITS.text_chars_max)] | bool | Finite,
+        json_schema_input_type=Annotated[str, Field(max_length=Limits.text_chars_max)] | bool | Finite,
     ),
 ]
 Payloads = Annotated[ByLanguage[Payload] | None, Given]
-Durations = Annotated[dict[Name, DurationUs], Field(max_length=LABELS_MAX)]
+Durations = Annotated[dict[Name, DurationUs], Field(max_length=Limits.labels_max)]
 
 
 class Shown(Section):
@@ -121,7 +120,7 @@ class Offer(Shown):
     group: Annotated[Name | None, Given] = None
     topics: Annotated[
         Words,
-        Field(max_length=LABELS_MAX, json_schema_extra={"maxItems": LABELS_MAX}),
+        Field(max_length=Limits.labels_max, json_schema_extra={"maxItems": Limits.labels_max}),
         AfterValidator(different),
     ] = ()
     sensitive_topic: Annotated[Word | None, Given] = None

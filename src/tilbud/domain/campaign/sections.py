@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tilbud.domain.campaign.fields import (
-    LABELS_MAX,
-    LIMITS,
     Caps,
     DurationUs,
     Finite,
@@ -30,6 +28,7 @@ from tilbud.domain.campaign.fields import (
     listed,
 )
 from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, OTHER, UNKNOWN
+from tilbud.domain.limits import Limits
 
 FeatureKind = Literal["category", "number", "flag"]
 CONTROL = "control"
@@ -66,7 +65,7 @@ def _trait_rule(written: object) -> object:
     return {"kind": written} if isinstance(written, str) else written
 
 
-_Labels = Annotated[Words, Field(json_schema_extra={"maxItems": LABELS_MAX})]
+_Labels = Annotated[Words, Field(json_schema_extra={"maxItems": Limits.labels_max})]
 
 
 class ContextSection(Section):
@@ -76,19 +75,21 @@ class ContextSection(Section):
     channels: _Labels = ("web", "app", "email", "push", "call_center")
     journey_stages: _Labels = ("awareness", "consideration", "purchase", "retention", "advocacy")
     features: dict[Name, FeatureKind] = Field(
-        default_factory=dict, json_schema_extra={"maxProperties": LIMITS.features_max}
+        default_factory=dict, json_schema_extra={"maxProperties": Limits.features_max}
     )
     traits: dict[
         Name,
         Annotated[TraitRule, BeforeValidator(_trait_rule, json_schema_input_type=TraitRule | FeatureKind)],
-    ] = Field(default_factory=dict, json_schema_extra={"maxProperties": LIMITS.traits_max})
+    ] = Field(default_factory=dict, json_schema_extra={"maxProperties": Limits.traits_max})
     max_age_us: DurationUs = Field(
         default=400 * 86_400_000_000, alias="max_age", json_schema_extra={"default": "400d"}
     )
     events: Annotated[
         tuple[Name, ...],
-        BeforeValidator(listed, json_schema_input_type=Annotated[list[Name], Field(max_length=LABELS_MAX)]),
-        Field(max_length=LABELS_MAX),
+        BeforeValidator(
+            listed, json_schema_input_type=Annotated[list[Name], Field(max_length=Limits.labels_max)]
+        ),
+        Field(max_length=Limits.labels_max),
         AfterValidator(different),
     ] = ()
 
@@ -98,24 +99,24 @@ class ContextSection(Section):
         different(words)
         if {OTHER, UNKNOWN} & set(words):
             raise ValueError(f"{OTHER!r} and {UNKNOWN!r} are there already; leave them out")
-        if len(words) > LABELS_MAX:
-            raise ValueError(f"at most {LABELS_MAX} words, since each becomes a metric label")
+        if len(words) > Limits.labels_max:
+            raise ValueError(f"at most {Limits.labels_max} words, since each becomes a metric label")
         return words
 
     @field_validator("features")
     @classmethod
     def _new_features(cls, features: dict[str, str]) -> dict[str, str]:
         new_names(features)
-        if len(features) > LIMITS.features_max:
-            raise ValueError(f"at most {LIMITS.features_max} features")
+        if len(features) > Limits.features_max:
+            raise ValueError(f"at most {Limits.features_max} features")
         return features
 
     @field_validator("traits")
     @classmethod
     def _new_traits(cls, traits: dict[str, TraitRule], info: ValidationInfo) -> dict[str, TraitRule]:
         new_names(traits, info.data.get("features", {}))
-        if len(traits) > LIMITS.traits_max:
-            raise ValueError(f"at most {LIMITS.traits_max} traits")
+        if len(traits) > Limits.traits_max:
+            raise ValueError(f"at most {Limits.traits_max} traits")
         return traits
 
     def kinds(self) -> dict[str, str]:
@@ -191,7 +192,7 @@ class RewardSection(Section):
     outcomes: dict[
         Name,
         Annotated[OutcomeRule, BeforeValidator(_outcome_rule, json_schema_input_type=OutcomeRule | Finite)],
-    ] = Field(min_length=1, max_length=LABELS_MAX)  # each becomes a metric label
+    ] = Field(min_length=1, max_length=Limits.labels_max)  # each becomes a metric label
     learn: Literal["at_deadline", "on_settlement"] = "at_deadline"
 
     def in_other_units(self, before: RewardSection) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def _check_trait(name: str, trait: TraitUpdate | None, limits: Limits) -> None:
             raise InvalidField(where, "is empty; leave out what is not known")
         check_text(where, trait.value, limits)
     else:
-        check_number(where, trait.value, limits)
+        check_number(where, trait.value)
     if trait.updated_us is not None and not 0 <= trait.updated_us < TIME_US_MAX:
         raise InvalidField(f"{where}.update_time", "must lie in the years 1970 to 9998")
 

@@ -15,8 +15,7 @@ from tilbud.domain.campaign.sections import RewardSection
 from tilbud.domain.decision.records import NO_RULES, InternedText
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.errors import LedgerInvalid, UndeclaredOutcome
-
-_RULES_KEPT_MAX = 2_000
+from tilbud.domain.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class DecisionRules:
         return outcome if outcome.weight is not None else UndeclaredOutcome(self.rewards.weights)
 
 
-@lru_cache(maxsize=_RULES_KEPT_MAX)
+@lru_cache(maxsize=Limits.decision_rules_cached_max)
 def parse_rules(text: InternedText) -> DecisionRules | None:
     """Return the rules of a text that `DecisionRules.text` made, None of NO_RULES; raises LedgerInvalid."""
     if text == NO_RULES:

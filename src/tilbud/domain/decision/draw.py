@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.limits import Limits
 
 _SCALE = 2.0**-53
 _SIGNIFICANT_BITS = 53
@@ -104,7 +105,7 @@ def keyed_uniform(key: bytes, domain: bytes, campaign: str, decision_id: str) ->
     return (int.from_bytes(keyed.digest(), "big") >> 11) * _SCALE
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=Limits.keyed_hashes_cached_max)
 def _keyed(key: bytes, domain: bytes) -> hashlib.blake2b:
     """Return the hash before anything was fed to it, to be copied: to make it takes longer than to use it."""
     return hashlib.blake2b(digest_size=8, key=key, person=domain)

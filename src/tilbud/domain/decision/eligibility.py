@@ -23,6 +23,7 @@ from tilbud.domain.customer.customer import NO_PREFERENCES, NOTHING_HAPPENED, Ha
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.language_tags import canonical, covers
+from tilbud.domain.limits import Limits
 
 CONTACT_POLICY = "contact_policy"
 GROUP_CAPS = "group_caps"
@@ -71,7 +72,6 @@ class Eligibility:
 
 _NONE: frozenset[str] = frozenset()
 _OF_DAYS = frozenset({"weekday", "weekend"})
-_LANGUAGES_KEPT_MAX = 1_024
 
 
 class CustomerFacts(NamedTuple):
@@ -170,7 +170,7 @@ class Rules:
             return _NONE
         spoken = self._spoken.get(language)
         if spoken is None:
-            if len(self._spoken) >= _LANGUAGES_KEPT_MAX:
+            if len(self._spoken) >= Limits.spoken_languages_cached_max:
                 self._spoken.clear()
             spoken = frozenset(each for each in self._languages if covers(each, language))
             self._spoken[language] = spoken

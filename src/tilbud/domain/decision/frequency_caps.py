@@ -18,8 +18,8 @@ from tilbud.domain.context import OTHER, UNKNOWN
 from tilbud.domain.customer.customer import channel_scope, group_scope, offer_scope
 from tilbud.domain.decision.eligibility import CAPS, CONTACT_POLICY, GROUP_CAPS, Eligibility
 from tilbud.domain.decision.facts import NO_SCOPES, Scopes
+from tilbud.domain.limits import Limits
 
-_COMPILED_MAX = 2_000  # sets of eligible offers
 _BEHIND = ";"  # the character that comes after the colon at the end of a scope's beginning
 
 
@@ -131,7 +131,7 @@ class Caps:
         """Return the caps of these offers in a channel, compiled; the same object for the same offers."""
         found = self._compiled.get((eligible, channel))
         if found is None:
-            if len(self._compiled) >= _COMPILED_MAX:
+            if len(self._compiled) >= Limits.frequency_caps_cached_max:
                 self._compiled.clear()
             found = self._compiled[eligible, channel] = self._compile(eligible, channel)
         return found

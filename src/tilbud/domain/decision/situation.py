@@ -44,7 +44,6 @@ from tilbud.domain.limits import Limits
 NO_CONSENT = "no_consent"
 TOO_OLD = "too_old"
 _NOTHING_DROPPED: Mapping[str, str] = {}
-_PLAIN_KEPT_MAX = 1_024
 _MINUTE_US = 60_000_000
 
 
@@ -122,7 +121,7 @@ class Situations:
         if found is None:
             context = read_context(said, self._vocabulary, now_us, limits)
             found = Situation(self._segmented(context), _NOTHING_DROPPED, quiet=False)
-            if len(self._plain_ones) >= _PLAIN_KEPT_MAX:
+            if len(self._plain_ones) >= Limits.plain_situations_cached_max:
                 self._plain_ones.clear()
             self._plain_ones[key] = found
         return found
@@ -216,7 +215,7 @@ class Situations:
         return hours.contains(moment_at(time_us, time_zone(zone)).minute_of_day)
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=Limits.time_zones_cached_max)
 def _zone_there_is(name: str) -> str:
     """Return the name of a time zone, or "" where there is none of that name any more."""
     try:

@@ -47,8 +47,6 @@ from tilbud.ledger.sqlite.transaction import Batches, Recording, Watched, Work
 from tilbud.ledger.sqlite.wal import WalKeeper
 from tilbud.ledger.sqlite.writer import Writer
 
-_EMPTIED_WITHIN_S = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
@@ -347,7 +345,7 @@ class SqliteLedger(SqliteReading):
         if (
             self._opened is not None and not erased.stranger
         ):  # else it was closed meanwhile, which empties the log
-            await self._opened.wal.empty(_EMPTIED_WITHIN_S)
+            await self._opened.wal.empty(self._limits.wal_emptied_within_s)
         return erased
 
     async def purge_customers(

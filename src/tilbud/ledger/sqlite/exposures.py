@@ -259,7 +259,7 @@ class Exposures:
         self._connection.execute(_FORGET, (now.steady_us - self._latest_kept_us, json.dumps(customer_nos)))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=Limits.key_texts_cached_max)
 def _by_keys(count: int) -> str:
     keys = ", ".join(count * "?")
     return f"SELECT key, no, version, seen_us, erased_us FROM customers WHERE key IN ({keys})"  # noqa: S608

@@ -17,12 +17,12 @@ from pathlib import Path
 from time import monotonic
 
 from tilbud.domain.errors import LedgerInvalid
+from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.acknowledged import SUFFIX, Acknowledged, beside, boot_id, read, unreadable
 from tilbud.ledger.sqlite.schema import connect
 
 ACKNOWLEDGED_LOST = "acknowledged_lost"  # as `tell` hears of it, with how many `commits`
-_INSTRUCTIONS_BETWEEN_LOOKS = 10_000
 _WAL_FRAME_HEADER_BYTES = 24  # https://sqlite.org/fileformat2.html, section 4.1
 Tell = Callable[[str, dict[str, object]], None]
 
@@ -53,7 +53,7 @@ def _looked_at(path: Path, check_s: float, tell: Tell) -> int:
                 f"the ledger {path} is damaged (cut short: {missing:,} pages are missing): restore a backup"
             )
         until_s = monotonic() + check_s
-        connection.set_progress_handler(lambda: monotonic() > until_s, _INSTRUCTIONS_BETWEEN_LOOKS)
+        connection.set_progress_handler(lambda: monotonic() > until_s, Limits.check_look_every_instructions)
         try:
             [fault] = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.OperationalError as error:

@@ -20,6 +20,7 @@ import numpy as np
 from tilbud.domain.decision.draw import mixed
 from tilbud.domain.decision.records import Decision, OfferSet, Removed
 from tilbud.domain.errors import LedgerInvalid, ModelUnavailable
+from tilbud.domain.limits import Limits
 
 # In the order of their numbers, from 2.
 NUMBERED = (
@@ -63,7 +64,7 @@ _RAW_DEFLATE = -15
 _FITS_NOT = "a recorded decision does not fit its offers: restore a backup"
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=Limits.packings_cached_max)
 def _floats(kind: str, count: int) -> struct.Struct:
     return struct.Struct(f"<{count}{kind}")
 

@@ -105,7 +105,7 @@ def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Row], confl
     return stored
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=Limits.insert_texts_cached_max)
 def _insert(into: str, conflict: str, columns: int, count: int) -> str:
     row = f"(?{', ?' * (columns - 1)})"
     return f"INSERT INTO {into} VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - only constants

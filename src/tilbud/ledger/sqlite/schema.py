@@ -34,15 +34,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tilbud.domain.errors import LedgerInvalid
+from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability, LedgerInfo
 
 APPLICATION_ID = 0x54494C42  # "TILB"
-BUSY_TIMEOUT_S = 5.0
 DRAW_KEY_BYTES = 32
-_CACHED_STATEMENTS = 256
-_CACHE_KIB = 32 * 1024
-_WAL_KEPT_BYTES = 64 * 1024 * 1024
-_OPENING_RETRY_S = 0.02
 
 Step = tuple[str, ...]
 
@@ -194,10 +190,10 @@ def connect(path: Path, *, read_only: bool = False, make: bool = True) -> sqlite
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=Limits.ledger_opening_wait_s,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=_CACHED_STATEMENTS,
+        cached_statements=Limits.statements_cached_max,
     )
 
 
@@ -215,8 +211,8 @@ def open_for_writing(
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability is Durability.POWER else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # ledger/wal.py sees to it
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit = {Limits.wal_kept_bytes}")
+        connection.execute(f"PRAGMA cache_size = -{Limits.ledger_cache_kib}")
         connection.execute("PRAGMA secure_delete = ON")
         migrate(connection, steps)
     except BaseException:
@@ -227,14 +223,14 @@ def open_for_writing(
 
 def _use_wal(connection: sqlite3.Connection) -> None:
     """Switch to WAL; SQLite does not wait by itself where two processes do so at once."""
-    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    give_up_s = time.monotonic() + Limits.ledger_opening_wait_s
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError:
             if time.monotonic() > give_up_s:
                 raise
-            time.sleep(_OPENING_RETRY_S)
+            time.sleep(Limits.ledger_opening_retry_s)
         else:
             return
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
+from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.schema import check_current, connect
 
 Progress = Callable[[int, int], None]
-_STEP_PAGES = 1_024  # of 4 KiB
-_HEARD_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,9 @@ class LedgerMoment:
         try:
             with closing(connect(path)) as copy:
                 self._connection.backup(
-                    copy, pages=_STEP_PAGES, progress=lambda _, left, pages: progress(pages - left, pages)
+                    copy,
+                    pages=Limits.backup_step_pages,
+                    progress=lambda _, left, pages: progress(pages - left, pages),
                 )
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the ledger cannot be copied: {error}") from error
@@ -71,7 +72,7 @@ def check_copy(path: Path) -> Copied:
             try:
                 checking = thread.submit(_check, copy)
                 # One that comes just before a wait would be heard when that ends: so it ends now and then.
-                while not wait([checking], _HEARD_EVERY_S).done:
+                while not wait([checking], Limits.backup_told_every_s).done:
                     pass
                 return checking.result()
             finally:

@@ -25,12 +25,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event, Thread
 
+from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.schema import connect
-
-_EVERY_S = 0.25
-_RETRY_S = 0.1
-_BUSY_TIMEOUT_MS = 20  # writers wait while the keeper waits for a reader
-GROWN_PAGES = 1_024  # of 4 KiB
 
 
 class WalKeeper:
@@ -74,15 +70,15 @@ class WalKeeper:
     def _run(self) -> None:
         shortened = 0
         with closing(connect(self._path)) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute(f"PRAGMA busy_timeout = {Limits.wal_lock_wait_ms}")
             while not self._stopping:
                 with suppress(OSError, sqlite3.Error):
                     if self._asked:
                         self._empty(connection)
                     pages = self.pages()
-                    if pages > GROWN_PAGES and pages != shortened:
+                    if pages > Limits.wal_grown_pages and pages != shortened:
                         shortened = shorten(connection)
-                self._woken.wait(_RETRY_S if self._asked else _EVERY_S)
+                self._woken.wait(Limits.wal_retry_s if self._asked else Limits.wal_look_every_s)
                 self._woken.clear()
             with suppress(sqlite3.Error):
                 self._empty(connection)

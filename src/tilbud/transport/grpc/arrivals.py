@@ -24,7 +24,6 @@ from tilbud.transport.grpc.status import status_of, trailers_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Ended = Callable[[str, str, float], None]  # method, code, seconds
-_SWEEP_EVERY_S = 0.5
 
 
 class Arrivals:
@@ -50,7 +49,9 @@ class Arrivals:
                 Overloaded("the room of calls without a message", self._limits.retry_after_s),
             )
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._end_overdue)
+            self._sweep = asyncio.get_running_loop().call_later(
+                self._limits.request_sweep_every_s, self._end_overdue
+            )
         try:
             message = await context.read()
         except BaseException:
@@ -71,7 +72,9 @@ class Arrivals:
                 break
             self._end(context, RequestMissing(f"none came within {self._limits.request_wait_s:g} s"))
         if self._waiting:
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._end_overdue)
+            self._sweep = asyncio.get_running_loop().call_later(
+                self._limits.request_sweep_every_s, self._end_overdue
+            )
 
     def _end(self, context: Context, error: TilbudError) -> None:
         since, method = self._waiting.pop(context)

@@ -17,11 +17,12 @@ from typing import TypeVar, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from tilbud.domain.limits import Limits
+
 M = TypeVar("M", bound=Message)
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
 _DEPTH_MAX = 100
-_FIELDS_MAX = 5_000  # walked before giving up, since a walk in Python holds everybody up
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def bad_text(descriptor: Descriptor, data: bytes) -> str | None:
 
     None where there is none, where the message is broken before it, or where it lies too far in.
     """
-    return _bad_text(descriptor, data, _DEPTH_MAX, iter(range(_FIELDS_MAX)))
+    return _bad_text(descriptor, data, _DEPTH_MAX, iter(range(Limits.text_walk_fields_max)))
 
 
 def _bad_text(descriptor: Descriptor, data: bytes, depth: int, budget: Iterator[int]) -> str | None:
@@ -119,7 +120,7 @@ def field(number: int, content: bytes) -> bytes:
     return _encoded_varint(number << 3 | _BYTES) + _encoded_varint(len(content)) + content
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=Limits.varints_cached_max)
 def _encoded_varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - seven bits a byte

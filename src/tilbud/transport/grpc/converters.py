@@ -26,7 +26,6 @@ from tilbud.service.outcomes import OutcomeReport
 from tilbud.transport.grpc.codec import field
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
-_LIMITS = Limits()
 _NANOS = 1_000_000_000
 _CONSENTS = {int(consent): consent for consent in Consent}
 _NUMBERS_BYTES = 100  # a DecideResponse without its texts: tags, lengths, probability, deadline, sequence
@@ -73,8 +72,8 @@ def _context(said: decisions_pb2.Context) -> ContextInput:
 
 
 def _features(said: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
-    if len(said) > _LIMITS.features_max:  # before each of them is read
-        raise InvalidField("context.features", f"at most {_LIMITS.features_max} features, got {len(said)}")
+    if len(said) > Limits.features_max:  # before each of them is read
+        raise InvalidField("context.features", f"at most {Limits.features_max} features, got {len(said)}")
     return {nfc(name): _said_value(value) for name, value in said.items()}
 
 
@@ -151,12 +150,12 @@ def answer_bytes(answer: Answer) -> int:
     return len(_payload(decision.payload)) + texts + ranking + _NUMBERS_BYTES
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=Limits.answer_parts_cached_max)
 def _ranking_bytes(offer_ids: tuple[str, ...]) -> int:
     return sum(len(offer_id) + _RANKED_BYTES for offer_id in offer_ids)
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=Limits.answer_parts_cached_max)
 def _shared(offer_id: str, reason: int, variant: str, model_version: str) -> bytes:
     """Return fields that many answers have in common, as they stand in a serialized DecideResponse."""
     message = decisions_pb2.DecideResponse(
@@ -168,7 +167,7 @@ def _shared(offer_id: str, reason: int, variant: str, model_version: str) -> byt
     return message.SerializeToString()
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=Limits.answer_parts_cached_max)
 def _payload(payload: InternedText) -> bytes:
     """Return the payload field as it stands in a serialized DecideResponse."""
     struct = json_format.ParseDict(json.loads(payload.body), struct_pb2.Struct())

@@ -36,7 +36,6 @@ from tilbud.v1 import decisions_pb2
 
 _Asked = tuple[decisions_pb2.DecideRequest, float | None]
 _FRAME_BYTES = 12  # around an answer in a batch: two tags and two lengths
-_GATHERED_MAX = 64  # about 3 ms of work
 Said = TypeVar("Said")
 Read = TypeVar("Read")
 Done = TypeVar("Done")
@@ -57,8 +56,9 @@ class DecisionHandlers:
     def _batcher(self, answer_all: AnswerAll[Question, Reply]) -> MicroBatcher[Question, Reply]:
         return MicroBatcher(
             answer_all,
-            batch_max=_GATHERED_MAX,
+            batch_max=self._limits.gathered_calls_max,
             waiting_max=self._limits.calls_in_flight_max,
+            retry_after_s=self._limits.retry_after_s,
             every_s=self._limits.gathered_every_s,
         )
 

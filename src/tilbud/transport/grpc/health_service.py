@@ -109,4 +109,4 @@ class HealthService:
 
 
 def _read(request: Any) -> Any:
-    return reader(request, Limits().text_chars_max * 8)
+    return reader(request, Limits.text_chars_max * 8)

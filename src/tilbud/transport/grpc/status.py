@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from tilbud.domain import errors
+from tilbud.domain.limits import Limits
 
 DOMAIN = "tilbud"
 CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
@@ -34,10 +35,7 @@ CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
     (errors.ModelUnavailable, StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
 )
 EXPECTED = tuple(kind for kind, _, _ in CODES)
-_RETRY_UNAVAILABLE_S = 0.1
 # A status travels in trailers, the details in base64; many clients refuse more than 8 KiB of them.
-_MESSAGE_BYTES_MAX = 800
-_VIOLATIONS_BYTES_MAX = 2_000
 
 
 def status_of(error: errors.TilbudError) -> tuple[StatusCode, status_pb2.Status]:
@@ -64,7 +62,7 @@ def unimplemented_status(method: str) -> tuple[StatusCode, status_pb2.Status]:
 
 
 def _status(code: StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=_cut(message, _MESSAGE_BYTES_MAX))
+    status = status_pb2.Status(code=code.value[0], message=_cut(message, Limits.status_message_bytes_max))
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
@@ -86,7 +84,7 @@ def _details(error: errors.TilbudError) -> list[Message]:
     if isinstance(error, errors.Overloaded):
         return [_retry_info(error.retry_after_s)]
     if isinstance(error, errors.LedgerUnavailable):
-        return [_retry_info(_RETRY_UNAVAILABLE_S)]
+        return [_retry_info(Limits.retry_unavailable_s)]
     return []
 
 
@@ -94,7 +92,7 @@ def _bad_request(*violations: tuple[str, str]) -> Message:
     bad_request = error_details_pb2.BadRequest()
     for field, problem in violations:
         bad_request.field_violations.add(field=_cut(field, 400), description=_cut(problem, 1_000))
-        if bad_request.ByteSize() > _VIOLATIONS_BYTES_MAX:
+        if bad_request.ByteSize() > Limits.status_violations_bytes_max:
             if len(bad_request.field_violations) > 1:
                 del bad_request.field_violations[-1]
             break

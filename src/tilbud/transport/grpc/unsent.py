@@ -15,8 +15,6 @@ import grpc
 from tilbud.domain.errors import Overloaded
 from tilbud.domain.limits import Limits
 
-_COUNTED_BYTES = 16 * 1024
-
 
 class Unsent:
     """What is on its way, by connection."""
@@ -38,7 +36,7 @@ class Unsent:
 
     def add(self, context: grpc.aio.ServicerContext[Any, Any], size: int) -> None:
         """Count an answer until its call is over."""
-        if size < _COUNTED_BYTES:
+        if size < self._limits.unsent_counted_bytes:
             return
         peer = context.peer()
         self._bytes[peer] += size

@@ -25,17 +25,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import gzip_accepted
 from prometheus_client.registry import Collector
 
+from tilbud.domain.limits import Limits
 from tilbud.telemetry.exposition import exposition
 
-_REQUEST_S = 5.0
-_ANSWER_S = 10.0
-_HEAD_BYTES_MAX = 16 * 1024
-_CONNECTIONS_MAX = 128
-_SCRAPES_MAX = 4  # being made, also those that hang
-_SPARE_DESCRIPTORS = 8
-_ACCEPTED_AT_ONCE = 32
-_PAUSE_S = 0.1  # where a connection cannot be had
-_TOLD_MAX = 10  # problems of campaign files
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 _METHODS = ("GET", "HEAD")
 _GZIP_LEVEL = 4  # a third of the time that the highest takes
@@ -76,7 +68,7 @@ class HttpSide:
     def stop(self) -> None:
         """Stop serving and free the port."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_ANSWER_S)
+        self._thread.join(Limits.http_answer_s)
 
     def _run(self) -> None:
         self._loop.set_exception_handler(lambda _loop, _context: None)  # a connection that broke is no news
@@ -100,7 +92,7 @@ class HttpSide:
         self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
+        for _ in range(Limits.http_accepted_at_once):
             try:
                 accepted, _address = self._listener.accept()
             except BlockingIOError:
@@ -111,9 +103,9 @@ class HttpSide:
                     continue
                 self._end_oldest()
                 self._loop.remove_reader(self._listener)  # else it would be asked again at once, for ever
-                self._loop.call_later(_PAUSE_S, self._listen)
+                self._loop.call_later(Limits.http_pause_s, self._listen)
                 return
-            if len(self._open) >= _CONNECTIONS_MAX:
+            if len(self._open) >= Limits.http_connections_max:
                 self._end_oldest()
             accepted.setblocking(False)
             self._open[accepted] = self._loop.create_task(self._serve(accepted))
@@ -125,15 +117,15 @@ class HttpSide:
 
     def _keep_spare(self) -> None:
         with contextlib.suppress(OSError):
-            while len(self._spare) < _SPARE_DESCRIPTORS:
+            while len(self._spare) < Limits.http_spare_descriptors:
                 self._spare.append(os.open(os.devnull, os.O_RDONLY))
 
     async def _serve(self, connection: socket.socket) -> None:
         try:
-            async with asyncio.timeout(_REQUEST_S):
+            async with asyncio.timeout(Limits.http_request_s):
                 head = await self._head(connection)
             response = await self._answer(head)
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(Limits.http_answer_s):
                 await self._loop.sock_sendall(connection, _written(head, response))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # whoever asked has left, or takes too long
@@ -146,9 +138,9 @@ class HttpSide:
         """Return a request up to its empty line."""
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
-            read = await self._loop.sock_recv(connection, _HEAD_BYTES_MAX)
+            read = await self._loop.sock_recv(connection, Limits.http_head_bytes_max)
             head += read
-            if not read or len(head) > _HEAD_BYTES_MAX:
+            if not read or len(head) > Limits.http_head_bytes_max:
                 raise asyncio.IncompleteReadError(head[:0], None)
         return head
 
@@ -175,7 +167,7 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_CONNECTIONS_MAX)
+        listener.listen(Limits.http_connections_max)
         listener.setblocking(False)
     except OSError:
         listener.close()
@@ -188,7 +180,7 @@ class _Scrapes:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._free = threading.BoundedSemaphore(_SCRAPES_MAX)
+        self._free = threading.BoundedSemaphore(Limits.http_scrapes_max)
 
     async def make(self, query: str, headers: dict[str, str]) -> _Response:
         if not self._free.acquire(blocking=False):
@@ -216,7 +208,7 @@ class _Scrapes:
             self._free.release()
             return _text("503 Service Unavailable", "no thread to scrape with; try again")
         try:
-            return await asyncio.wait_for(made, _ANSWER_S)
+            return await asyncio.wait_for(made, Limits.http_answer_s)
         except TimeoutError:
             return _text("503 Service Unavailable", "the metrics took too long to collect")
 
@@ -248,8 +240,10 @@ def _written(head: bytes, response: _Response) -> bytes:
 
 
 def _told(missing: Sequence[str]) -> list[str]:
-    told = [f"not served: {problem}" for problem in missing[:_TOLD_MAX]]
-    return told + [f"and {len(missing) - _TOLD_MAX} more"] * (len(missing) > _TOLD_MAX)
+    told = [f"not served: {problem}" for problem in missing[: Limits.http_problems_told_max]]
+    return told + [f"and {len(missing) - Limits.http_problems_told_max} more"] * (
+        len(missing) > Limits.http_problems_told_max
+    )
 
 
 def _text(status: str, text: str, headers: _Headers | None = None) -> _Response:

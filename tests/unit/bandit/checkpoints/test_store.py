@@ -15,6 +15,7 @@ from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_se
 from tilbud.bandit.checkpoints.store import Checkpoints, Loaded, _process
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.limits import Limits
 
 NOBODY = 999_999_999  # the number of no process, since Linux gives none above 2^22
 
@@ -327,7 +328,7 @@ def test_what_is_settled_and_saved_during_a_drop_is_not_lost(checkpoints, shop, 
 
 def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
     """While another process is at it nothing is renamed or removed; where it hangs, a save fails."""
-    monkeypatch.setattr("tilbud.bandit.checkpoints.store._LOCK_TRIES_MAX", 3)
+    monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     taught = saved_twice(checkpoints)
     before = set(shop.iterdir())
     with Checkpoints(shop.parent, generations=3)._alone():
@@ -342,7 +343,7 @@ def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
 
 def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, shop, monkeypatch):
     """Where another process holds the lock it returns, as long as every checkpoint knows of the erasures."""
-    monkeypatch.setattr("tilbud.bandit.checkpoints.store._LOCK_TRIES_MAX", 3)
+    monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     checkpoints.save(model(erasures=1), 1)
     with Checkpoints(shop.parent, generations=3)._alone():
         assert checkpoints.drop_erased("shop", 1) == 0
@@ -351,7 +352,7 @@ def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, shop, m
 
 def test_what_the_ledger_lost_is_dropped_while_another_process_holds_the_lock(checkpoints, shop, monkeypatch):
     """All processes of a service find it at their start, and none fails since another is at it."""
-    monkeypatch.setattr("tilbud.bandit.checkpoints.store._LOCK_TRIES_MAX", 3)
+    monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     saved_twice(checkpoints)
     with Checkpoints(shop.parent, generations=3)._alone():
         assert checkpoints.drop_lost("shop", lambda: (150, 0)) == 1

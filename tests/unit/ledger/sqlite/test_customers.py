@@ -30,7 +30,7 @@ from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make, opened, 
 from tilbud.domain.customer.customer import Trait, channel_scope
 from tilbud.domain.decision.records import Repeat
 from tilbud.domain.errors import LedgerInvalid
-from tilbud.ledger.sqlite import adapter as sqlite
+from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
 
@@ -133,10 +133,9 @@ async def test_after_an_erasure_no_byte_is_left(path):
     await ledger.close()
 
 
-async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path, monkeypatch):
+async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path):
     """It returns when its patience ends, the rows gone for all; the log is emptied once it is free."""
-    monkeypatch.setattr(sqlite, "_EMPTIED_WITHIN_S", 0.01)
-    ledger = make(path)
+    ledger = make(path, Limits(wal_emptied_within_s=0.01))
     await ledger.start(ignore_commit)
     await ledger.record([decision("d1", customer=CUSTOMER, features="features-of-ada")], at(), [contact()])
     reader = connect(path, read_only=True)
@@ -155,8 +154,7 @@ async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path,
 
 async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, monkeypatch):
     """However many there are, there are threads left for checkpoints, and for whatever else waits in one."""
-    monkeypatch.setattr(sqlite, "_EMPTIED_WITHIN_S", 60.0)
-    ledger = make(path)
+    ledger = make(path, Limits(wal_emptied_within_s=60.0))
     await ledger.start(ignore_commit)
     customers = [bytes([number]) * len(CUSTOMER) for number in range(40)]
     for customer in customers:

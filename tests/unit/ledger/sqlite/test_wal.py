@@ -12,7 +12,7 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
-from tilbud.ledger.sqlite.wal import GROWN_PAGES, shorten
+from tilbud.ledger.sqlite.wal import shorten
 
 
 async def test_a_shortened_log_is_started_anew(tmp_path: Path):
@@ -25,7 +25,7 @@ async def test_a_shortened_log_is_started_anew(tmp_path: Path):
     log.stop()  # the test is the keeper
     await ledger.record([decision(f"d{number}", features="x" * 9_000) for number in range(500)], at())
     grown = log.pages()
-    assert grown > GROWN_PAGES
+    assert grown > Limits.wal_grown_pages
     keeper = connect(path)
     assert shorten(keeper) >= grown
     keeper.close()
