@@ -18,6 +18,7 @@ from tests.builders import (
     rules,
     settle_due,
 )
+from tests.contract import reads
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.customer.customer import channel_scope
@@ -96,13 +97,12 @@ async def test_what_waits_for_its_activation_expires_in_time(ledger):
     """A reservation of a customer's does not outlive its deadline, whether the file comes back or not."""
     asked = [(channel_scope("web"), at(-1).wall_us)]
     await ledger.record([decision("p1", deferred=True, customer=CUSTOMER, rules=OWN)], at(), [contact()])
-    number = ledger.customer(CUSTOMER).number
-    before = ledger.exposures(number, asked)
+    before = await reads.exposures(ledger, CUSTOMER, asked)
     await ledger.serve(GONE, at(10))
     assert await _settle(ledger, WAITS_S - 1, served=False) == NOTHING
     assert await _settle(ledger, WAITS_S, served=False) == Settled(0, 1, more=False)
     assert ledger.waiting() == {}
-    assert (before, ledger.exposures(number, asked)) == ([1], [0])
+    assert (before, await reads.exposures(ledger, CUSTOMER, asked)) == ([1], [0])
     [refused] = await ledger.activate([activation("p1")], at(WAITS_S))
     assert isinstance(refused, DecisionExpired)
 

@@ -23,6 +23,7 @@ from tests.builders import (
     profile,
     settle_due,
 )
+from tests.contract import reads
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
 
 from tilbud.domain.context import Consent
@@ -62,14 +63,14 @@ async def record(ledger, decision_id, seconds=0.0, sticky=False, **said):
     assert stored == made
 
 
-def happened(ledger, campaign=CAMPAIGN):
-    """Return what last happened to CUSTOMER."""
-    return ledger.happened(ledger.customer(CUSTOMER).number, campaign)
+async def happened(ledger, key=CUSTOMER):
+    """Return what last happened to a customer."""
+    return await reads.happened(ledger, key)
 
 
-def exposed(ledger):
+async def exposed(ledger):
     """Return how often CUSTOMER was exposed on the web."""
-    return ledger.exposures(ledger.customer(CUSTOMER).number, [(WEB, 0)])
+    return await reads.exposures(ledger, CUSTOMER, [(WEB, 0)])
 
 
 # Profiles
@@ -176,12 +177,11 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
 
     await say(ledger, consent, DUE_S + 1)
     assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [2, 0]
-    assert exposed(ledger) == [2]
+    assert await exposed(ledger) == [2]
     void = [activation("shown"), activation("waiting", campaign="other")]
     assert await ledger.activate(void, at(DUE_S + 2)) == 2 * [Activated(None, repeated=True, held=0)]
-    number = ledger.customer(CUSTOMER).number
-    assert ledger.last_sticky(number, CAMPAIGN, pending=True) is None
-    assert ledger.last_sticky(number, "other", pending=True) is None
+    for campaign in (CAMPAIGN, "other"):
+        assert await reads.last_sticky(ledger, CUSTOMER, campaign) is None
     assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S * 3)) == Settled(2, 0, more=False)
     assert await settle_due(ledger, "other", RULES, 10, at(DUE_S * 9)) == Settled(0, 0, more=False)
     assert ledger.oldest_due_service_us("other") is None
@@ -195,16 +195,14 @@ async def test_taking_consent_back_forgets_what_happened(ledger):
     await record(ledger, "d1")
     await ledger.receive([outcome("d1")], at(1))
     await ledger.receive_events([event(), event(customer=SOMEONE_ELSE)], at(1))
-    assert happened(ledger) != NOTHING_HAPPENED
+    assert await happened(ledger) != NOTHING_HAPPENED
     after = await say(ledger, Consent.DENIED, 2)
     expected = replace(
         without_personal(before), consent=Consent.DENIED, updated_us=at(2).wall_us, changes=before.changes + 1
     )
     assert after == ledger.customer(CUSTOMER).profile == expected
-    assert happened(ledger) == NOTHING_HAPPENED
-    assert ledger.happened(ledger.customer(SOMEONE_ELSE).number, CAMPAIGN).events == {
-        "add_to_cart": at().wall_us
-    }
+    assert await happened(ledger) == NOTHING_HAPPENED
+    assert (await happened(ledger, SOMEONE_ELSE)).events == {"add_to_cart": at().wall_us}
 
 
 async def test_what_is_told_later_of_earlier_decisions_is_not_remembered(ledger):
@@ -213,13 +211,13 @@ async def test_what_is_told_later_of_earlier_decisions_is_not_remembered(ledger)
     await record(ledger, "before")
     await say(ledger, Consent.UNSPECIFIED, 1)
     assert await ledger.receive([outcome("before")], at(2)) == [OutcomeStatus.LATE]
-    assert happened(ledger) == NOTHING_HAPPENED
+    assert await happened(ledger) == NOTHING_HAPPENED
     await say(ledger, Consent.GRANTED, 3)
     await ledger.receive([outcome("before", "purchase")], at(4))
-    assert happened(ledger) == NOTHING_HAPPENED
+    assert await happened(ledger) == NOTHING_HAPPENED
     await record(ledger, "after", seconds=5)
     await ledger.receive([outcome("after")], at(6))
-    assert happened(ledger).outcomes == {("ten-off", "click"): at(6).wall_us}
+    assert (await happened(ledger)).outcomes == {("ten-off", "click"): at(6).wall_us}
 
 
 async def test_a_denial_by_someone_without_a_profile_voids_too(ledger):
@@ -229,7 +227,7 @@ async def test_a_denial_by_someone_without_a_profile_voids_too(ledger):
         CUSTOMER, lambda known: replace(known.profile, consent=Consent.DENIED), at(1)
     )
     assert ledger.pending(CAMPAIGN) == 0
-    assert exposed(ledger) == [1]
+    assert await exposed(ledger) == [1]
 
 
 async def test_taking_consent_back_and_giving_it_again_resets_no_cap(ledger):
@@ -240,12 +238,12 @@ async def test_taking_consent_back_and_giving_it_again_resets_no_cap(ledger):
     for number in range(3):
         await record(ledger, f"waiting-{number}", seconds=2, deferred=True)
         await say(ledger, Consent.DENIED, 3)
-        assert exposed(ledger) == [2]
+        assert await exposed(ledger) == [2]
         await say(ledger, Consent.GRANTED, 4)
-    assert exposed(ledger) == [2]
+    assert await exposed(ledger) == [2]
     another = [activation(each, shown_offer_id="bundle") for each in ("shown", "activated", "waiting-0")]
     assert await ledger.activate(another, at(5)) == 3 * [Activated(None, repeated=True, held=0)]
-    assert exposed(ledger) == [2]
+    assert await exposed(ledger) == [2]
 
 
 @pytest.mark.parametrize("consent", Consent)
@@ -257,12 +255,12 @@ async def test_a_change_that_takes_nothing_back_voids_nothing(ledger, consent):
     if consent is not Consent.UNSPECIFIED:
         await ledger.update_customer(CUSTOMER, lambda _: Profile(consent=Consent.GRANTED), at())
     pending = ledger.pending(CAMPAIGN)
-    was = happened(ledger)
+    was = await happened(ledger)
     said = Consent.GRANTED if consent is Consent.DENIED else consent
     for seconds in (1, 2):
         await say(ledger, said, seconds)
-    assert (ledger.pending(CAMPAIGN), happened(ledger)) == (pending, was)
-    assert exposed(ledger) == [1]
+    assert (ledger.pending(CAMPAIGN), await happened(ledger)) == (pending, was)
+    assert await exposed(ledger) == [1]
 
 
 # Events
@@ -272,11 +270,11 @@ async def test_an_event_is_known_at_once(ledger):
     """It makes the customer known, and the newest time of each event is what counts."""
     met = await ledger.receive_events([event(), event("purchase", "e2", at(5))], at(10))
     assert met == [ACCEPTED, ACCEPTED]
-    assert happened(ledger).events == {"add_to_cart": at().wall_us, "purchase": at(5).wall_us}
+    assert (await happened(ledger)).events == {"add_to_cart": at().wall_us, "purchase": at(5).wall_us}
     assert (ledger.customer(CUSTOMER).profile, ledger.customer(CUSTOMER).erased) == (NO_PROFILE, False)
     later, earlier = event(event_id="e3", now=at(7)), event(event_id="e4", now=at(3))
     assert await ledger.receive_events([later, earlier], at(10)) == [ACCEPTED, ACCEPTED]
-    assert happened(ledger).events["add_to_cart"] == at(7).wall_us
+    assert (await happened(ledger)).events["add_to_cart"] == at(7).wall_us
     assert await ledger.receive_events([], at()) == []
 
 
@@ -288,7 +286,7 @@ async def test_an_event_counts_once(ledger):
     again, reused, elsewhere = await ledger.receive_events([moved, other, theirs], at(9))
     assert (again, elsewhere) == (DUPLICATE, ACCEPTED)
     assert isinstance(reused, IdReused)
-    assert happened(ledger).events == {"add_to_cart": at().wall_us}
+    assert (await happened(ledger)).events == {"add_to_cart": at().wall_us}
 
 
 @pytest.mark.parametrize(
@@ -310,7 +308,7 @@ async def test_an_event_is_stored_with_consent_alone(ledger, known, said, met):
         await say(ledger, known)
     before = ledger.customer(CUSTOMER)
     assert await ledger.receive_events([event(consent=said)], at()) == [met]
-    assert bool(happened(ledger).events) == (met is ACCEPTED)
+    assert bool((await happened(ledger)).events) == (met is ACCEPTED)
     if met is NO_CONSENT:
         assert ledger.customer(CUSTOMER) == before
 
@@ -333,7 +331,7 @@ async def test_different_events_are_bounded(adapter, tmp_path):
     assert [met[each] for each in (0, 1, 3, 4)] == 4 * [ACCEPTED]
     assert isinstance(met[2], InvalidField)
     assert met[2].field == "event"
-    assert set(happened(ledger).events) == {"a", "b"}
+    assert set((await happened(ledger)).events) == {"a", "b"}
     assert await ledger.purge_customers(at(9).wall_us, 0, 10, at(9)) == 4
     [still] = await ledger.receive_events([event("c", "5")], at(9))
     assert isinstance(still, InvalidField)
@@ -353,8 +351,8 @@ async def test_old_events_and_exposures_go_in_bounded_turns(ledger):
     while gone := await ledger.purge_customers(at(4).wall_us, at(2).wall_us, 3, at(20)):
         removed.append(gone)
     assert removed == [3, 3, 2]
-    assert happened(ledger).events == {"add_to_cart": at(4).wall_us}
-    assert exposed(ledger) == [1]
+    assert (await happened(ledger)).events == {"add_to_cart": at(4).wall_us}
+    assert await exposed(ledger) == [1]
     again = [event(event_id="e3", now=at(20)), event(event_id="e4", now=at(20))]
     assert await ledger.receive_events(again, at(20)) == [ACCEPTED, DUPLICATE]
 
@@ -401,8 +399,8 @@ async def test_someone_who_went_can_come_again(ledger):
     later = at(500 * 86_400)
     assert await ledger.purge_customers(later.wall_us, later.wall_us, 10, later) == 2
     await record(ledger, "d1", seconds=500 * 86_400)
-    assert happened(ledger) == NOTHING_HAPPENED
-    assert exposed(ledger) == [1]
+    assert await happened(ledger) == NOTHING_HAPPENED
+    assert await exposed(ledger) == [1]
 
 
 # Erased customers come back by consent alone
@@ -439,4 +437,4 @@ async def test_an_erased_customer_has_no_events(ledger):
     await ledger.erase(CUSTOMER, at())
     met = await ledger.receive_events([event(consent=consent) for consent in Consent], at(1))
     assert [type(each) for each in met] == 3 * [CustomerErased]
-    assert happened(ledger) == NOTHING_HAPPENED
+    assert await happened(ledger) == NOTHING_HAPPENED

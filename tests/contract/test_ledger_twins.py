@@ -31,6 +31,7 @@ from tests.builders import (
     rules,
     settle_due,
 )
+from tests.contract import reads
 from tests.contract.adapters import ADAPTERS, Adapter, make
 
 from tilbud.domain.clock import Now
@@ -253,11 +254,11 @@ def told(answer: object) -> object:
     return (type(answer), str(answer)) if isinstance(answer, TilbudError) else answer
 
 
-def seen(ledger: Adapter) -> object:
+async def seen(ledger: Adapter) -> object:
     """Return all that reads can see."""
     return (
         [seen_of_campaign(ledger, campaign) for campaign in CAMPAIGNS],
-        [seen_of_customer(ledger, key) for key in KEYS],
+        [await seen_of_customer(ledger, key) for key in KEYS],
         ledger.campaigns(),
         ledger.every_pause(),
     )
@@ -279,10 +280,11 @@ def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
     )
 
 
-def seen_of_customer(ledger: Adapter, key: bytes) -> object:
+async def seen_of_customer(ledger: Adapter, key: bytes) -> object:
     """Return what can be read of a customer."""
     known = ledger.customer(key)
     scopes = [channel_scope("web"), *(offer_scope(campaign, "ten-off") for campaign in CAMPAIGNS)]
+    asked = [(scope, at(since).wall_us) for scope in scopes for since in SINCE_S]
     exported: list[object] = []
     after = ""
     while True:
@@ -293,13 +295,13 @@ def seen_of_customer(ledger: Adapter, key: bytes) -> object:
             break
     return (
         replace(known, number=0),
-        [ledger.happened(known.number, campaign) for campaign in CAMPAIGNS],
+        [await reads.happened(ledger, key, campaign) for campaign in CAMPAIGNS],
         [
-            ledger.last_sticky(known.number, campaign, pending=pending)
+            await reads.last_sticky(ledger, key, campaign, pending=pending)
             for campaign in CAMPAIGNS
             for pending in (True, False)
         ],
-        ledger.exposures(known.number, [(scope, at(since).wall_us) for scope in scopes for since in SINCE_S]),
+        await reads.exposures(ledger, key, asked, LIMITS),
         exported,
     )
 
@@ -319,7 +321,7 @@ def test_twins(story):
                 seconds += passed_s
                 in_memory, in_sqlite = [await take(twin, said, at(seconds)) for twin in twins]
                 assert in_memory == in_sqlite
-                assert seen(twins[0]) == seen(twins[1])
+                assert await seen(twins[0]) == await seen(twins[1])
         finally:
             for twin in twins:
                 await twin.close()

@@ -31,7 +31,6 @@ from tilbud.domain.customer.customer import (
     CustomerEvent,
     CustomerEventStatus,
     CustomerKey,
-    Happened,
     Profile,
 )
 from tilbud.domain.decision.activation import Activated, Activation
@@ -139,8 +138,10 @@ class Decisions(Protocol):
         """Return what decisions need to know, for each look-up, as it is at one moment.
 
         Of a repeat `earlier` is the decision it stands for, with the repeat's fingerprint and payload. A
-        sticky decision is neither void nor expired. What is newer than the customer's version is caught when
-        the decision is recorded.
+        customer is looked for under their first key, and under an older one where that alone is known. Of
+        each scope there are the newest `limits.cap_times_max` exposures at least. A sticky decision is the
+        last one, and neither void nor expired. What a look-up does not ask for is left out, and costs
+        nothing. What is newer than the customer's version is caught when the decision is recorded.
         """
         ...
 
@@ -337,31 +338,10 @@ class Ledger(LedgerReading, Decisions, Protocol):
 
 
 class CustomersReading(Protocol):
-    """What can be read of customers. Every read costs the same whatever a customer's history."""
+    """What can be read of a customer beside what decisions look up."""
 
     def customer(self, key: CustomerKey) -> Customer:
-        """Return what is known; UNKNOWN_CUSTOMER where nothing is.
-
-        Read it before the rest: what is newer than its version is caught when the decision is recorded.
-        """
-        ...
-
-    def happened(self, number: int, campaign: str) -> Happened:
-        """Return when each event last happened, and each outcome of an offer of the campaign."""
-        ...
-
-    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
-        """Return how often a customer was exposed under each (scope, since: wall clock, µs, exclusive).
-
-        Counted are at most `limits.cap_times_max` of a scope.
-        """
-        ...
-
-    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
-        """Return the customer's last sticky decision in the campaign that is neither void nor expired.
-
-        One that waits for its activation only where `pending` says so: nobody may ever activate it.
-        """
+        """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         ...
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:

@@ -105,7 +105,7 @@ class Customer:
     a decision is recorded only while it is still the one that was decided on.
     """
 
-    number: int = 0  # the ledger's own, for further reads
+    number: int = 0  # the ledger's own; 0: unknown
     version: int = 0
     erased: bool = False  # only the tombstone is left
     profile: Profile = NO_PROFILE

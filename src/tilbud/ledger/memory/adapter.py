@@ -133,16 +133,15 @@ class MemoryLedger(MemoryCustomers):
         if not look.keys:
             return facts
         key = next((key for key in look.keys if key in self._kept), look.keys[0])
-        customer = self.customer(key)
-        facts = facts._replace(key=key, customer=customer)
-        if not customer.number:
+        facts = facts._replace(key=key)
+        kept = self._kept.get(key)
+        if kept is None:
             return facts
         return facts._replace(
-            happened=self.happened(customer.number, look.campaign) if look.history else NOTHING_HAPPENED,
-            exposures=self._kept[key].times(look.scopes.names) if look.scopes.names else {},
-            sticky=self.last_sticky(customer.number, look.campaign, pending=look.pending)
-            if look.sticky
-            else None,
+            customer=kept.customer(),
+            happened=kept.happened(look.campaign) if look.history else NOTHING_HAPPENED,
+            exposures=kept.times(look.scopes.names) if look.scopes.names else {},
+            sticky=kept.last_sticky(look.campaign, pending=look.pending) if look.sticky else None,
         )
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:

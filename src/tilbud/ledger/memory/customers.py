@@ -18,17 +18,16 @@ from tilbud.domain.customer.customer import (
     CustomerEvent,
     CustomerEventStatus,
     CustomerKey,
-    Happened,
     Profile,
     resolve_consent,
     withdraws,
     without_personal,
 )
-from tilbud.domain.decision.records import Decision, Settlement, State
+from tilbud.domain.decision.records import Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import EVENT, OFFER, OUTCOME, RESERVED_US, ExportRow, Place
+from tilbud.ledger.customer_rows import EVENT, OFFER, RESERVED_US, ExportRow, Place
 from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
 from tilbud.ledger.ports import Erased, EventResult, ExportPage
 
@@ -53,36 +52,6 @@ class MemoryCustomers:
         kept = self._kept.get(key)
         return kept.customer() if kept else UNKNOWN_CUSTOMER
 
-    def happened(self, number: int, campaign: str) -> Happened:
-        """Return when each event last happened, and each outcome of an offer of the campaign."""
-        of_campaign = f"{OUTCOME}{campaign}:"
-        events: dict[str, int] = {}
-        outcomes: dict[tuple[str, str], int] = {}
-        for what, time_us in self._numbered(number).latest.items():
-            if what.startswith(EVENT):
-                events[what.removeprefix(EVENT)] = time_us
-            elif what.startswith(of_campaign):
-                offer_id, _, outcome = what.removeprefix(of_campaign).partition(":")
-                outcomes[offer_id, outcome] = time_us
-        return Happened(events, outcomes)
-
-    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
-        """Return how often a customer was exposed under each (scope, since), counted to the limit."""
-        exposures = self._numbered(number).exposures
-        counted = [
-            sum(scope == asked and time_us > since_us for (_, scope, _), time_us in exposures.items())
-            for asked, since_us in scopes
-        ]
-        return [min(each, self._limits.cap_times_max) for each in counted]
-
-    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
-        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
-        entry = self._numbered(number).sticky.get(campaign)
-        if entry is None or self._campaigns[campaign].entries.get(entry.decision.decision_id) is not entry:
-            return None
-        unseen = {State.VOID, State.EXPIRED} if pending else {State.VOID, State.EXPIRED, State.PENDING}
-        return None if entry.window.state in unseen else entry.decision
-
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
         kind, place = rows.parse_token(after) if after else ("", ())
@@ -99,9 +68,6 @@ class MemoryCustomers:
             limit,
             bytes_max,
         )
-
-    def _numbered(self, number: int) -> Kept:
-        return next((each for each in self._kept.values() if each.number == number), Kept(0, b"", 0))
 
     def _exported(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
         """Go through a customer's rows, with their kinds and places."""

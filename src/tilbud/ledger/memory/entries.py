@@ -11,13 +11,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from tilbud.domain.clock import SERVED, Absence, Now
-from tilbud.domain.customer.customer import NO_PROFILE, Customer, CustomerKey, Profile
+from tilbud.domain.customer.customer import NO_PROFILE, Customer, CustomerKey, Happened, Profile
 from tilbud.domain.decision.decision_rules import DecisionRules, parse_rules
 from tilbud.domain.decision.lifecycle import Window
 from tilbud.domain.decision.records import Decision, Repeat, Settlement, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import LeaseLost
-from tilbud.ledger.customer_rows import RESERVED_US, STICKY
+from tilbud.ledger.customer_rows import EVENT, OUTCOME, RESERVED_US, STICKY
 
 OPEN = (State.PENDING, State.ACTIVE)
 SEEN_EVERY_US = 86_400_000_000
@@ -218,6 +218,27 @@ class Kept:
         """Return the time an exposure is as old as: one that is reserved, its decision's."""
         time_us = self.exposures[exposure]
         return self.entries[exposure[0]].decision.decided_us if time_us == RESERVED_US else time_us
+
+    def happened(self, campaign: str) -> Happened:
+        """Return when each event last happened, and each outcome of an offer of the campaign."""
+        of_campaign = f"{OUTCOME}{campaign}:"
+        events: dict[str, int] = {}
+        outcomes: dict[tuple[str, str], int] = {}
+        for what, time_us in self.latest.items():
+            if what.startswith(EVENT):
+                events[what.removeprefix(EVENT)] = time_us
+            elif what.startswith(of_campaign):
+                offer_id, _, outcome = what.removeprefix(of_campaign).partition(":")
+                outcomes[offer_id, outcome] = time_us
+        return Happened(events, outcomes)
+
+    def last_sticky(self, campaign: str, *, pending: bool) -> Decision | None:
+        """Return their last sticky decision in the campaign that is neither void nor expired, nor purged."""
+        entry = self.sticky.get(campaign)
+        if entry is None or entry.number not in self.entries:
+            return None
+        unseen = {State.VOID, State.EXPIRED} if pending else {State.VOID, State.EXPIRED, State.PENDING}
+        return None if entry.window.state in unseen else entry.decision
 
     def times(self, scopes: Collection[str]) -> dict[str, list[int]]:
         """Return when they were exposed under these scopes."""

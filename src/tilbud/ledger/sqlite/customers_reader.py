@@ -1,7 +1,7 @@
 """What can be read of customers in a ledger's file.
 
-What holds: each read a decision needs is one statement, and costs the same whatever the customer's
-history: it looks for names and counts to a limit. An export reads as far as its page goes, at one moment.
+What holds: an export reads as far as its page goes, at one moment; a profile is parsed once for as long as
+it stays what it is. What decisions ask is in look_up.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,18 @@ from tilbud.domain.customer.customer import (
     UNKNOWN_CUSTOMER,
     Customer,
     CustomerKey,
-    Happened,
     Profile,
 )
-from tilbud.domain.decision.records import Decision, State
+from tilbud.domain.decision.records import State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import EVENT, OUTCOME, ExportRow, Place
+from tilbud.ledger.customer_rows import ExportRow, Place
 from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.sqlite.reading_file import ReadingFile
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
 
 CUSTOMER = "SELECT no, version, erased_us, profile FROM customers WHERE key = ?"
-_HAPPENED = (
-    "SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ? "
-    "UNION ALL SELECT what, time_us FROM latest WHERE customer_no = ? AND what >= ? AND what < ?"
-)
-_COUNTED = (
-    "(SELECT count(*) FROM (SELECT 1 FROM exposures WHERE customer_no = ? AND scope = ? AND time_us > ? "
-    "LIMIT ?))"
-)
-_EVERY_EXPOSURE = "SELECT scope, time_us FROM exposures WHERE customer_no = ? LIMIT ?"
-_SCOPES_AT_ONCE_MAX = 32
-_SCOPES_FEW = 8
-_EXPOSURES_FEW = 256
-_LAST_STICKY = (
-    f"SELECT {STORED_DECISION} FROM latest l JOIN decisions d ON d.no = l.decision_no "  # noqa: S608
-    "JOIN windows w ON w.decision_no = d.no WHERE l.customer_no = ? AND l.what = ? "
-    f"AND w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR ?)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,45 +138,6 @@ class SqliteCustomersReading(ReadingFile):
         self._profiles[number] = (text, profile)
         return profile
 
-    def happened(self, number: int, campaign: str) -> Happened:
-        """Return when each event last happened, and each outcome of an offer of the campaign."""
-        of_campaign = f"{OUTCOME}{campaign}:"
-        places = (number, *rows.span(EVENT), number, *rows.span(of_campaign))
-        events: dict[str, int] = {}
-        outcomes: dict[tuple[str, str], int] = {}
-        with self._reads() as (reading, _):
-            for what, time_us in reading.execute(_HAPPENED, places).fetchall():
-                if what.startswith(EVENT):
-                    events[what[len(EVENT) :]] = time_us
-                else:
-                    offer_id, _, outcome = what[len(of_campaign) :].partition(":")
-                    outcomes[offer_id, outcome] = time_us
-        return Happened(events, outcomes)
-
-    def exposures(self, number: int, scopes: Sequence[tuple[str, int]]) -> list[int]:
-        """Return how often a customer was exposed under each (scope, since), counted to the limit.
-
-        Under many, one who was exposed seldom is read whole: a hundred counts took a millisecond.
-        """
-        counts: list[int] = []
-        most = self._limits.cap_times_max
-        with self._reads() as (reading, _):
-            if len(scopes) > _SCOPES_FEW:
-                every = reading.execute(_EVERY_EXPOSURE, (number, _EXPOSURES_FEW + 1)).fetchall()
-                if len(every) <= _EXPOSURES_FEW:
-                    return _counted(every, scopes, self._limits.cap_times_max)
-            for start in range(0, len(scopes), _SCOPES_AT_ONCE_MAX):
-                some = scopes[start : start + _SCOPES_AT_ONCE_MAX]
-                asked = [value for scope, since_us in some for value in (number, scope, since_us, most)]
-                counts += reading.execute(_counting(len(some)), asked).fetchone()
-        return counts
-
-    def last_sticky(self, number: int, campaign: str, *, pending: bool) -> Decision | None:
-        """Return the customer's last sticky decision in the campaign that is neither void nor expired."""
-        with self._reads() as (reading, records):
-            row = reading.execute(_LAST_STICKY, (number, rows.sticky_mark(campaign), pending)).fetchone()
-            return records.decision(campaign, row) if row else None
-
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
         kind, place = rows.parse_token(after) if after else ("", ())
@@ -222,20 +164,3 @@ def _exported(
         with closing(reading.execute(exported.statement, (found[0], *start))) as stored:
             for row in stored:
                 yield each, row[:length], exported.row(row[length:], records)
-
-
-def _counted(exposures: Sequence[tuple[str, int]], scopes: Sequence[tuple[str, int]], most: int) -> list[int]:
-    """Return how many exposures there were under each (scope, since), of them all; at most `most`."""
-    times: dict[str, list[int]] = {}
-    for scope, time_us in exposures:
-        times.setdefault(scope, []).append(time_us)
-    return [
-        min(most, sum([time_us > since_us for time_us in times[scope]])) if scope in times else 0
-        for scope, since_us in scopes
-    ]
-
-
-@lru_cache(maxsize=_SCOPES_AT_ONCE_MAX)
-def _counting(scopes: int) -> str:
-    """Return the statement that counts under so many scopes: (number, scope, since, limit) of each."""
-    return f"SELECT {', '.join([_COUNTED] * scopes)}"

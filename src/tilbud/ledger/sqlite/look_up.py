@@ -22,54 +22,54 @@ from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, recorded_de
 
 Stored = tuple[int, int, int | None, str | None]  # a customer's number, version, erased_us, profile
 
-_CUSTOMERS = "SELECT key, no, version, erased_us, profile FROM customers WHERE key IN ({asked})"
-_EARLIER = (
+CUSTOMERS = "SELECT key, no, version, erased_us, profile FROM customers WHERE key IN ({asked})"
+EARLIER = (
     "WITH asked(place, campaign, id) AS ({asked}) "  # noqa: S608 - only constants, here and below
-    f"SELECT a.place, a.campaign, {STORED_DECISION}, NULL, NULL FROM asked a "
-    "CROSS JOIN campaigns c ON c.id = a.campaign "
-    "CROSS JOIN decisions d ON d.campaign_no = c.no AND d.decision_id = a.id "
-    f"UNION ALL SELECT a.place, a.campaign, {STORED_DECISION}, r.fingerprint, r.payload FROM asked a "
-    "CROSS JOIN campaigns c ON c.id = a.campaign "
-    "CROSS JOIN repeats r ON r.campaign_no = c.no AND r.decision_id = a.id "
+    f"SELECT asked.place, asked.campaign, {STORED_DECISION}, NULL, NULL FROM asked "
+    "CROSS JOIN campaigns c ON c.id = asked.campaign "
+    "CROSS JOIN decisions d ON d.campaign_no = c.no AND d.decision_id = asked.id "
+    f"UNION ALL SELECT asked.place, asked.campaign, {STORED_DECISION}, r.fingerprint, r.payload FROM asked "
+    "CROSS JOIN campaigns c ON c.id = asked.campaign "
+    "CROSS JOIN repeats r ON r.campaign_no = c.no AND r.decision_id = asked.id "
     "CROSS JOIN decisions d ON d.no = r.decision_no"
 )
-_HAPPENED = (
+HAPPENED = (
     "WITH asked(place, customer_no, low, high) AS ({asked}) "
-    "SELECT a.place, l.what, l.time_us FROM asked a CROSS JOIN latest l ON l.customer_no = a.customer_no "
-    "AND l.what >= a.low AND l.what < a.high"
+    "SELECT asked.place, l.what, l.time_us FROM asked CROSS JOIN latest l "
+    "ON l.customer_no = asked.customer_no AND l.what >= asked.low AND l.what < asked.high"
 )
 _EXPOSURES_FEW = 256  # of a customer in a range, beyond which scopes are read one by one
-_EXPOSURES = (
+EXPOSURES = (
     "WITH asked(place, customer_no, low, high) AS ({asked}), "  # noqa: S608
     "counted AS MATERIALIZED (SELECT place, customer_no, low, high, (SELECT count(*) FROM (SELECT 1 "
-    "FROM exposures e WHERE e.customer_no = a.customer_no AND e.scope >= a.low AND e.scope < a.high "
-    f"LIMIT {_EXPOSURES_FEW + 1})) AS many FROM asked a) "
-    "SELECT c.place, e.scope, e.time_us FROM counted c CROSS JOIN exposures e "
-    "ON e.customer_no = c.customer_no AND e.scope >= c.low AND e.scope < c.high "
-    f"WHERE c.many <= {_EXPOSURES_FEW} "
-    f"UNION ALL SELECT c.place, NULL, 0 FROM counted c WHERE c.many > {_EXPOSURES_FEW}"
+    "FROM exposures e WHERE e.customer_no = asked.customer_no "
+    f"AND e.scope >= asked.low AND e.scope < asked.high LIMIT {_EXPOSURES_FEW + 1})) AS many FROM asked) "
+    "SELECT counted.place, e.scope, e.time_us FROM counted CROSS JOIN exposures e "
+    "ON e.customer_no = counted.customer_no AND e.scope >= counted.low AND e.scope < counted.high "
+    f"WHERE counted.many <= {_EXPOSURES_FEW} "
+    f"UNION ALL SELECT counted.place, NULL, 0 FROM counted WHERE counted.many > {_EXPOSURES_FEW}"
 )
-_NEWEST = "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? ORDER BY time_us DESC LIMIT ?"
-_STICKY = (
+NEWEST = "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? ORDER BY time_us DESC LIMIT ?"
+STICKY = (
     "WITH asked(place, campaign, customer_no, mark, pending) AS ({asked}) "  # noqa: S608
-    f"SELECT a.place, a.campaign, {STORED_DECISION}, NULL, NULL FROM asked a "
-    "CROSS JOIN latest l ON l.customer_no = a.customer_no AND l.what = a.mark "
+    f"SELECT asked.place, asked.campaign, {STORED_DECISION}, NULL, NULL FROM asked "
+    "CROSS JOIN latest l ON l.customer_no = asked.customer_no AND l.what = asked.mark "
     "CROSS JOIN decisions d ON d.no = l.decision_no CROSS JOIN windows w ON w.decision_no = d.no "
-    f"WHERE w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR a.pending)"
+    f"WHERE w.state NOT IN ({State.VOID}, {State.EXPIRED}) AND (w.state <> {State.PENDING} OR asked.pending)"
 )
 _AT_ONCE = 64  # of a statement; the numbers of them are powers of two, so that few statements are compiled
 
 
 def customers(connection: sqlite3.Connection, keys: Sequence[CustomerKey]) -> dict[CustomerKey, Stored]:
     """Return what is stored of those who are known."""
-    rows = _ask(connection, _CUSTOMERS, [(key,) for key in keys], single=True)
+    rows = _ask(connection, CUSTOMERS, [(key,) for key in keys], single=True)
     return {key: (no, version, erased_us, profile) for key, no, version, erased_us, profile in rows}
 
 
 def earlier(connection: sqlite3.Connection, records: Reading, looks: Sequence[LookUp]) -> dict[int, Decision]:
     """Return the decisions that stand under the ids asked for, by place; of a repeat as it is answered."""
     asked = [(place, look.campaign, look.decision_id) for place, look in enumerate(looks) if look.decision_id]
-    return _decisions(_ask(connection, _EARLIER, asked), records)
+    return _decisions(_ask(connection, EARLIER, asked), records)
 
 
 def happened(
@@ -85,7 +85,7 @@ def happened(
                 (place, number, *span(EVENT)),
                 (place, number, *span(f"{OUTCOME}{look.campaign}:")),
             )
-    for place, what, time_us in _ask(connection, _HAPPENED, asked):
+    for place, what, time_us in _ask(connection, HAPPENED, asked):
         if what.startswith(EVENT):
             events[place][what[len(EVENT) :]] = time_us
         else:
@@ -107,7 +107,7 @@ def exposures(
             asked += [(place, number, low, high) for low, high in look.scopes.ranges]
     times: dict[int, dict[str, list[int]]] = {}
     often = set()
-    for place, scope, time_us in _ask(connection, _EXPOSURES, asked):
+    for place, scope, time_us in _ask(connection, EXPOSURES, asked):
         if scope is None:
             often.add(place)
         elif place not in times:
@@ -118,7 +118,7 @@ def exposures(
             times[place][scope].append(time_us)
     for place in often:
         newest = {
-            scope: connection.execute(_NEWEST, (numbers[place], scope, limits.cap_times_max)).fetchall()
+            scope: connection.execute(NEWEST, (numbers[place], scope, limits.cap_times_max)).fetchall()
             for scope in looks[place].scopes.names
         }
         times[place] = {scope: [time_us for (time_us,) in rows] for scope, rows in newest.items()}
@@ -134,7 +134,7 @@ def sticky(
         for place, (look, number) in enumerate(zip(looks, numbers, strict=True))
         if look.sticky and number
     ]
-    return _decisions(_ask(connection, _STICKY, asked), records)
+    return _decisions(_ask(connection, STICKY, asked), records)
 
 
 def no_customer(looks: Sequence[LookUp]) -> bool:
@@ -160,12 +160,12 @@ def _ask(
         some = asked[start : start + _AT_ONCE]
         width, rows = len(some[0]), 1 << (len(some) - 1).bit_length()
         values = [value for row in some for value in row] + [None] * (width * (rows - len(some)))
-        found += connection.execute(_filled(statement, rows, width, single=single), values).fetchall()
+        found += connection.execute(filled(statement, rows, width, single=single), values).fetchall()
     return found
 
 
 @lru_cache(maxsize=64)
-def _filled(statement: str, rows: int, width: int, *, single: bool) -> str:
+def filled(statement: str, rows: int, width: int, *, single: bool) -> str:
     """Return the statement for so many rows of values; rows without values meet nothing."""
     row = ", ".join(width * "?")
     return statement.format(

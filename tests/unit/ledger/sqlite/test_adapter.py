@@ -23,7 +23,15 @@ from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
-from tilbud.ledger.sqlite import customers, customers_reader, decisions, exposures, reader, retention
+from tilbud.ledger.sqlite import (
+    customers,
+    customers_reader,
+    decisions,
+    exposures,
+    look_up,
+    reader,
+    retention,
+)
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
 
@@ -365,12 +373,21 @@ STATEMENTS = {
     "forget": exposures._FORGET,
     "customers by keys": exposures._by_keys(2),
     "customer": customers_reader.CUSTOMER,
-    "happened": customers_reader._HAPPENED,
-    "exposures": customers_reader._counting(2),
-    "last sticky": customers_reader._LAST_STICKY,
     "open decisions": customers.OPEN_DECISIONS,
     "learned": customers.LEARNED,
     "learned before": customers.LEARNED_BEFORE,
+    "newest exposures": look_up.NEWEST,
+    **{
+        f"{name}, {rows} asked": look_up.filled(statement, rows, width, single=width == 1)
+        for rows in (1, 4)
+        for name, statement, width in (
+            ("known customers", look_up.CUSTOMERS, 1),
+            ("earlier", look_up.EARLIER, 3),
+            ("happened", look_up.HAPPENED, 4),
+            ("exposures", look_up.EXPOSURES, 4),
+            ("sticky", look_up.STICKY, 5),
+        )
+    },
 }
 
 
@@ -390,7 +407,7 @@ async def test_no_statement_reads_a_whole_table(ledger, statement):
     """
     plan = explained(reading_of(ledger), statement)
     scans = [line for line in plan.splitlines() if line.startswith("SCAN")]
-    ours = ("VIRTUAL TABLE", "CONSTANT ROW", "SCAN due", "SCAN (subquery")
+    ours = ("VIRTUAL TABLE", "CONSTANT ROW", "SCAN due", "SCAN (subquery", "SCAN asked", "SCAN counted")
     assert [line for line in scans if not any(each in line for each in ours)] == []
     assert "TEMP B-TREE" not in plan
 

@@ -25,6 +25,7 @@ from tests.builders import (
     profile,
     settle_due,
 )
+from tests.contract import reads
 from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make, opened, reading_of
 
 from tilbud.domain.customer.customer import Trait, channel_scope
@@ -50,23 +51,22 @@ async def test_customers_survive_a_restart(path):
     await before.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d1")], at(1))
     await before.pause(pause(), at(1))
 
-    def everything(ledger: SqliteLedger) -> object:
-        known = ledger.customer(CUSTOMER)
+    async def everything(ledger: SqliteLedger) -> object:
         return (
-            known,
-            ledger.happened(known.number, CAMPAIGN),
-            ledger.exposures(known.number, [(channel_scope("web"), 0)]),
-            ledger.last_sticky(known.number, CAMPAIGN, pending=True),
+            ledger.customer(CUSTOMER),
+            await reads.happened(ledger, CUSTOMER),
+            await reads.exposures(ledger, CUSTOMER, [(channel_scope("web"), 0)]),
+            await reads.last_sticky(ledger, CUSTOMER),
             ledger.find(CAMPAIGN, "again"),
             ledger.every_pause(),
             ledger.export(CUSTOMER, "", 100, 10**6),
         )
 
-    was = everything(before)
+    was = await everything(before)
     await before.close()
     after = make(path)
     await after.start(ignore_commit)
-    assert everything(after) == was
+    assert await everything(after) == was
     await after.close()
 
 
@@ -85,7 +85,7 @@ async def test_two_processes_share_one_customer(ledger, path):
             )
         )
         assert sorted(stored is None for [stored] in met) == [False, True]
-    assert other.exposures(other.customer(CUSTOMER).number, [(channel_scope("web"), 0)]) == [20]
+    assert await reads.exposures(other, CUSTOMER, [(channel_scope("web"), 0)]) == [20]
     await other.pause(pause(), at())
     assert ledger.pauses(CAMPAIGN) == (pause(),)
     await ledger.resume(CAMPAIGN, "ten-off", at())
