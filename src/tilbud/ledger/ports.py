@@ -337,8 +337,8 @@ class Ledger(LedgerReading, Decisions, Protocol):
         ...
 
 
-class CustomersReading(Protocol):
-    """What can be read of a customer beside what decisions look up."""
+class Customers(Protocol):
+    """The durable record of customers, beside the Ledger and in the same transactions."""
 
     def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
@@ -350,10 +350,6 @@ class CustomersReading(Protocol):
         `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
         """
         ...
-
-
-class Customers(CustomersReading, Protocol):
-    """The durable record of customers, beside the Ledger and in the same transactions."""
 
     async def update_customer(
         self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now

@@ -1,6 +1,7 @@
 """What is kept about customers, and their rights over it.
 
-What holds: a customer's id is hashed here and goes no further; nothing personal is stored without
+What holds: a customer's id is hashed here and goes no further; whoever was kept under another form of it,
+and no other, before ids were read in one form, stays who they were; nothing personal is stored without
 consent; an erasure returns when rows are gone and no served model has learned them. Each one is in the log,
 without the id; of people of whom nothing is kept there are so many a second, since each leaves a tombstone.
 gRPC is not known here.
@@ -16,11 +17,16 @@ from time import perf_counter
 
 import structlog
 
-from tilbud.deciding.person import all_kept_under, kept_under
 from tilbud.domain.allowance import Allowance
 from tilbud.domain.clock import Clock
 from tilbud.domain.context import TIME_US_MAX, Consent, check_text
-from tilbud.domain.customer.customer import CustomerEvent, CustomerEventStatus, CustomerKey, Profile
+from tilbud.domain.customer.customer import (
+    CustomerEvent,
+    CustomerEventStatus,
+    CustomerKey,
+    Profile,
+    customer_keys,
+)
 from tilbud.domain.customer.profile_update import ProfileUpdate
 from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownCustomer
@@ -145,8 +151,9 @@ class CustomerService:
         LedgerUnavailable.
         """
         started = perf_counter()
-        keys = all_kept_under(self._checked(customer_id, "customer_id"), self._key, self._customers)
-        if not any(self._customers.customer(key).number for key in keys):
+        today, *older = self._keys(customer_id, "customer_id")
+        keys = [today, *filter(self._is_known, older)]
+        if not any(map(self._is_known, keys)):
             self._admit_stranger()
         erased = [await self._customers.erase(key, self._clock.now()) for key in keys]
         rows, stranger = sum(each.rows for each in erased), all(each.stranger for each in erased)
@@ -171,9 +178,15 @@ class CustomerService:
             )
 
     def _customer(self, customer_id: str, field: str) -> CustomerKey:
-        return kept_under(self._checked(customer_id, field), self._key, self._customers)
+        """Return the key a customer is kept under, or will be: an older one where that alone is known."""
+        keys = self._keys(customer_id, field)
+        return keys[0] if len(keys) == 1 else next(filter(self._is_known, keys), keys[0])
 
-    def _checked(self, customer_id: str, field: str) -> str:
+    def _keys(self, customer_id: str, field: str) -> tuple[CustomerKey, ...]:
+        """Return every key a customer may be kept under: the one of today first."""
         if not customer_id:
             raise InvalidField(field, "is required")
-        return check_text(field, nfc(customer_id), self._limits)
+        return customer_keys(check_text(field, nfc(customer_id), self._limits), self._key)
+
+    def _is_known(self, key: CustomerKey) -> bool:
+        return bool(self._customers.customer(key).number)
