@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -13,6 +14,75 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "src" / "tilbud" / "v1"
+PACKAGE = GENERATED.parent
+NO_LIMITS = {
+    "sizes of a format, a protocol or a kind of number": (
+        "bandit/model.py _LINEAGE_BYTES _PROPENSITY_MIN",
+        "domain/campaign/fields.py _EXACT_INT_MAX",
+        "domain/customer/customer.py _KEY_BYTES",
+        "domain/decision/draw.py _SCALE _SIGNIFICANT_BITS",
+        "domain/decision/records.py _FINGERPRINT_BYTES",
+        "domain/text.py _NFC_SHORTENS_MAX",
+        "ledger/customer_rows.py _NUMBER_END",
+        "ledger/sqlite/acknowledged.py _LINE_BYTES",
+        "ledger/sqlite/opening_check.py _WAL_FRAME_HEADER_BYTES",
+        "ledger/sqlite/packing.py _RAW_DEFLATE",
+        "ledger/sqlite/same_file.py _WAL_HEADER_BYTES _FRAME_HEADER_BYTES",
+        "ledger/sqlite/schema.py APPLICATION_ID DRAW_KEY_BYTES",
+        "runtime/supervisor.py _PORT_MAX",
+        "transport/grpc/codec.py _VARINT_BYTES_MAX _DEPTH_MAX",
+    ),
+    "units of time": (
+        "deciding/request_context.py _MINUTE_US",
+        "domain/context.py _SATURDAY TIME_US_MAX",
+        "domain/decision/situation.py _MINUTE_US",
+        "domain/durations.py _DAY_MINUTES",
+        "ledger/memory/entries.py SEEN_EVERY_US",  # a day, by which the ledger forgets: both adapters alike
+        "ledger/sqlite/exposures.py SEEN_EVERY_US",
+        "ledger/sqlite/interned.py _DAY_US",
+        "ledger/sqlite/retention.py _DAY_US",
+        "transport/grpc/converters.py _NANOS",
+        "transport/grpc/server.py _MINUTE_MS",
+    ),
+    "what arithmetic, an algorithm or a measurement means": (
+        "bandit/features.py _SQUASH",
+        "bandit/model.py _PROPENSITY_MAX",
+        "deciding/frequency.py _CLOCKS_APART_US",
+        "domain/decision/draw.py _WHOLE_MAX",
+        "domain/decision/rewards.py _TINY",
+        "domain/language_tags.py _ONE_LANGUAGE_MAX _UNDERSTOOD_MAX _SIBLINGS_MAX _LAST_RESORT",
+        "insight/audit.py _TOLERANCE",
+        "insight/explain.py EFFECT_MIN",
+        "telemetry/metrics.py POLICY_EVERY",
+    ),
+    "numbers that stand for something else": (
+        "bandit/checkpoints/store.py _BEGAN",
+        "learning/learner.py _SERVED_NO_MORE",
+        "learning/relearning.py ORPHANED _NICE",
+        "ledger/customer_rows.py RESERVED_US",
+        "ledger/sqlite/condition.py _RESULT_CODE",
+        "telemetry/log.py _STANDARD_ERROR",
+        "transport/http/metrics_server.py _GZIP_LEVEL",
+    ),
+    "bytes that a message is reckoned to have": (
+        "deciding/answer_space.py _ERROR_BYTES",
+        "transport/grpc/campaigns.py _FRAME_BYTES",
+        "transport/grpc/converters.py _NUMBERS_BYTES _RANKED_BYTES",
+        "transport/grpc/decisions.py _FRAME_BYTES",
+    ),
+    "shapes of statements and of what they store": (
+        "ledger/sqlite/customers_reader.py _SCOPES_AT_ONCE_MAX _SCOPES_FEW _EXPOSURES_FEW",
+        "ledger/sqlite/exposures.py _KEYS_AT_ONCE_MAX",
+        "ledger/sqlite/look_up.py _AT_ONCE _EXPOSURES_FEW",
+        "ledger/sqlite/packing.py _PLAIN_MAX",
+        "ledger/sqlite/retention.py _ROWS_A_DECISION",
+        "ledger/sqlite/rows.py _ROWS_AT_ONCE_MAX _EVERY_NUMBER_UP_TO",
+    ),
+    "words of a text": ("campaigns/summary.py _NAMED_MAX",),
+    "limits that are to move": ("learning/learner.py _HEARTBEAT_S _UNSERVED_BATCHES_MAX _ROWS",),
+}
+"""Numbers that modules have beside `Limits`, by the reason why."""
+BOUNDS = {"maxlen", "maxsize", "timeout"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -109,6 +179,79 @@ def test_wheel(tmp_path):
         samples | {"tilbud/py.typed", "tilbud/v1/decisions_pb2.pyi", "tilbud/v1/service_config.json"}
         <= shipped
     )
+
+
+def is_number(value: ast.expr | None) -> bool:
+    """Say whether an expression is a number, perhaps reckoned from others."""
+    if isinstance(value, ast.BinOp):
+        return is_number(value.left) and is_number(value.right)
+    if isinstance(value, ast.UnaryOp):
+        return is_number(value.operand)
+    return isinstance(value, ast.Constant) and type(value.value) in {int, float}
+
+
+def numbers(source: str) -> list[str]:
+    """Name the numbers that a module states of its own: constants, bounds of caches and queues, waits."""
+    tree = ast.parse(source)
+    stated: list[str] = []
+    for line in tree.body:
+        if isinstance(line, ast.Assign | ast.AnnAssign) and is_number(line.value):
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+            stated += map(ast.unparse, targets)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            stated += [
+                ast.unparse(node) for key in node.keywords if key.arg in BOUNDS and is_number(key.value)
+            ]
+        elif isinstance(node, ast.FunctionDef):
+            unbounded = [each for each in map(ast.unparse, node.decorator_list) if each.endswith("cache")]
+            stated += [f"{each} of {node.name}" for each in unbounded]
+    return stated
+
+
+def modules() -> dict[str, str]:
+    """The source of every module of the service, by its path in the package."""
+    files = {file.relative_to(PACKAGE): file for file in PACKAGE.rglob("*.py")}
+    return {
+        path.as_posix(): file.read_text()
+        for path, file in files.items()
+        if path.parts[0] not in {"simulator", "v1"}
+    }
+
+
+def test_a_service_has_one_limits():
+    """Only settings and the command line make `Limits`; one that a room made would not hear of a change."""
+    makers = {module for module, source in modules().items() if re.search(r"\bLimits\(", source)}
+    assert [each for each in sorted(makers) if not each.startswith("cli/")] == []
+
+
+def test_every_limit_stands_in_limits():
+    """A number of a module outside `Limits` is no limit: the exceptions are named above, with the reason."""
+    allowed = {
+        f"{module} {name}"
+        for entries in NO_LIMITS.values()
+        for module, *names in map(str.split, entries)
+        for name in names
+    }
+    stated = {f"{module} {name}" for module, source in modules().items() for name in numbers(source)}
+    assert sorted(stated - allowed) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "stated"),
+    [
+        ("_MAX = 2 * 1_024", ["_MAX"]),
+        ("EVERY_S: float = -0.5", ["EVERY_S"]),
+        ("@lru_cache(maxsize=16)\ndef f(): ...", ["lru_cache(maxsize=16)"]),
+        ("@lru_cache\ndef f(): ...", ["lru_cache of f"]),
+        ("def f():\n    wait(timeout=5.0)", ["wait(timeout=5.0)"]),
+        ("@lru_cache(maxsize=Limits.texts_max)\ndef f(): ...", []),
+        ("NAME = 'text'\nON = True", []),
+    ],
+)
+def test_a_limit_of_a_module_of_its_own_is_seen(source, stated):
+    """Constants, bounds of caches and queues, and waits are seen; what is read from `Limits` is not."""
+    assert numbers(source) == stated
 
 
 @pytest.mark.parametrize("command", ["make run", "make test"])

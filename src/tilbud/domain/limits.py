@@ -161,6 +161,7 @@ class Limits:
     packings_cached_max: ClassVar[int] = 2_000
     insert_texts_cached_max: ClassVar[int] = 256
     key_texts_cached_max: ClassVar[int] = 16
+    filled_texts_cached_max: ClassVar[int] = 64
     statements_cached_max: ClassVar[int] = 256  # of a connection to the ledger
     ledger_cache_kib: ClassVar[int] = 32 * 1024  # likewise
 

@@ -164,7 +164,7 @@ def _ask(
     return found
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=Limits.filled_texts_cached_max)
 def filled(statement: str, rows: int, width: int, *, single: bool) -> str:
     """Return the statement for so many rows of values; rows without values meet nothing."""
     row = ", ".join(width * "?")
