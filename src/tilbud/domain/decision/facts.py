@@ -7,6 +7,7 @@ may need; what may be used of the answer is decided later, by consent. Both are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tilbud.domain.customer.customer import (
@@ -29,6 +30,7 @@ class Scopes(NamedTuple):
 
 
 NO_SCOPES = Scopes()
+NOTHING_SEEN: Mapping[str, Sequence[int]] = MappingProxyType({})
 
 
 class LookUp(NamedTuple):
@@ -51,7 +53,9 @@ class Facts(NamedTuple):
     key: CustomerKey = ANONYMOUS  # under which the customer is kept, or will be
     customer: Customer = UNKNOWN_CUSTOMER
     happened: Happened = NOTHING_HAPPENED
-    exposures: Mapping[str, Sequence[int]] = {}  # when, by scope: at least the newest `limits.cap_times_max`
+    exposures: Mapping[str, Sequence[int]] = (
+        NOTHING_SEEN  # times by scope, at least the newest that caps can count
+    )
     sticky: Decision | None = None
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from tilbud.domain.customer.customer import CustomerKey, Happened
+from tilbud.domain.customer.customer import ANONYMOUS, CustomerKey, Happened
 from tilbud.domain.decision.facts import LookUp
 from tilbud.domain.decision.records import Decision, State
 from tilbud.domain.limits import Limits
@@ -137,13 +137,15 @@ def sticky(
     return _decisions(_ask(connection, STICKY, asked), records)
 
 
-def no_customer(looks: Sequence[LookUp]) -> bool:
-    """Say whether no look-up names a customer."""
-    return not any(look.keys for look in looks)
+def asks_much(looks: Sequence[LookUp]) -> bool:
+    """Say whether more than the customers themselves, and earlier decisions, is asked for."""
+    return any(look.history or look.scopes.ranges or look.sticky for look in looks)
 
 
-def known_as(look: LookUp, stored: dict[CustomerKey, Stored]) -> CustomerKey:
+def known_as(look: LookUp, stored: Mapping[CustomerKey, Stored]) -> CustomerKey:
     """Return the key a customer is kept under, or will be: an older one only where that alone is there."""
+    if not look.keys:
+        return ANONYMOUS
     return next((key for key in look.keys if key in stored), look.keys[0])
 
 
