@@ -13,7 +13,7 @@ from tilbud.campaigns.served import ServedCampaign
 from tilbud.deciding.request_context import RequestContext
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.eligibility import Eligibility
-from tilbud.domain.decision.facts import Facts, counts
+from tilbud.domain.decision.facts import Facts
 from tilbud.domain.decision.records import Decision, ExposureEffect, InternedText
 
 _CLOCKS_APART_US = 60_000_000  # a decision that is dated later was dated by a clock that was wrong
@@ -41,8 +41,7 @@ def apply_caps(
     """
     if not (context.key and facts.exposures and eligibility.eligible):
         return eligibility
-    lookups = served.caps.lookups(eligibility, context.channel, now_us)
-    return served.caps.apply(eligibility, counts(facts.exposures, lookups), context.channel)
+    return served.caps.without_capped(eligibility, facts.exposures, context.channel, now_us)
 
 
 def sticky_answer(
@@ -62,10 +61,9 @@ def sticky_answer(
         return None
     if last.offer_id not in {served.offer_ids[index] for index in eligibility.eligible}:
         return None
-    contacts = served.caps.contacts(context.channel, now.steady_us)
-    if contacts and served.caps.enough(counts(facts.exposures, contacts), context.channel):
+    if served.caps.channel_is_full(facts.exposures, context.channel, now.steady_us):
         return None
-    scopes = tuple({contact.scope for contact in contacts})
+    scopes = served.caps.channel_scopes(context.channel)
     payload = served.payload(served.offer_ids.index(last.offer_id), context.situation.context.language)
     return StickyAnswer(last, ExposureEffect(context.customer.version, scopes, sticky=True), payload)
 

@@ -117,7 +117,8 @@ class Rules:
         self._spoken: dict[str, frozenset[str]] = {}
         self._left_out = tuple((number, "include_offers") for number in range(len(self._offers)))
         self._everything = Eligibility(tuple(range(len(self._offers))), ())
-        self._free = not any(rules.restricts for rules in self._offers)
+        self._binds = any(rules.binds for rules in self._offers)  # whatever happened to a customer
+        self._suppresses = any(rules.customer.suppresses for rules in self._offers)
 
     def check(
         self,
@@ -137,7 +138,8 @@ class Rules:
         if facts is not NOBODY:
             not_now = _not_now(context, facts)
             wishes = bool(not_now) or self._concerned(facts.preferences)
-        if self._free and not (include or exclude or paused or wishes):
+        free = not (self._binds or (self._suppresses and facts.happened is not NOTHING_HAPPENED))
+        if free and not (include or exclude or paused or wishes):
             return self._everything
         included = self._indexes("include_offers", include)
         excluded = self._indexes("exclude_offers", exclude)
@@ -147,7 +149,7 @@ class Rules:
         if include:
             asked = sorted(included)
             removed = [each for each in self._left_out if each[0] not in included]
-        if self._free and not (excluded or paused or wishes):
+        if free and not (excluded or paused or wishes):
             return Eligibility(tuple(asked), tuple(removed))
         eligible: list[int] = []
         for number in asked:
@@ -210,15 +212,14 @@ class _CustomerRules:
     def __init__(self, offer: Offer, *, outcomes: frozenset[str], events: frozenset[str]) -> None:
         self._offer_id = offer.id
         self.topics = frozenset(offer.topics) | ({offer.sensitive_topic} if offer.sensitive_topic else set())
-        self._sensitive = offer.sensitive_topic or ""
-        self._requires = tuple(offer.requires.items())
+        self.sensitive = offer.sensitive_topic or ""
+        self.requires = tuple(offer.requires.items())
         suppressing = offer.suppress_after.items()
         self._after_events = tuple((name, for_us) for name, for_us in suppressing if name in events)
         self._after_outcomes = tuple(
             ((offer.id, name), for_us) for name, for_us in suppressing if name in outcomes
         )
-        self.look_back = bool(self._requires or suppressing)
-        self.restrict = bool(self._sensitive or self.look_back)
+        self.suppresses = bool(suppressing)
 
     def unwanted(self, facts: CustomerFacts) -> str:
         """Return the customer's wish by which the offer is not to be shown, or ""."""
@@ -227,14 +228,14 @@ class _CustomerRules:
             return "blocked_offers"
         if not self.topics.isdisjoint(preferences.blocked_topics):
             return "blocked_topics"
-        if self._sensitive and not (facts.known and self._sensitive in preferences.opted_in_topics):
+        if self.sensitive and not (facts.known and self.sensitive in preferences.opted_in_topics):
             return "sensitive_topic"
         return ""
 
     def untimely(self, facts: CustomerFacts) -> str:
         """Return the rule by which what happened to the customer forbids the offer, or ""."""
         events, now_us = facts.happened.events, facts.now_us
-        for event, within_us in self._requires:
+        for event, within_us in self.requires:
             if not facts.known or not _within(events.get(event), within_us, now_us):
                 return "requires"
         if facts.known:
@@ -279,8 +280,8 @@ class _OfferRules:
         self._condition = condition
         self._segments_of_days = segments_of_days
         self.customer = customer
-        self._narrow = bool(self._lists or offer.valid or self._hours or condition)
-        self.restricts = self._narrow or customer.restrict
+        self.narrow = bool(self._lists or offer.valid or self._hours or condition)
+        self.binds = bool(self.narrow or customer.sensitive or customer.requires)
 
     def removed_by(
         self, context: Context, facts: CustomerFacts, spoken: frozenset[str], *, wishes: bool
@@ -291,10 +292,12 @@ class _OfferRules:
         nothing of this campaign.
         """
         customer = self.customer
-        rule = customer.unwanted(facts) if wishes or customer.restrict else ""
-        if not rule and self._narrow:
+        rule = customer.unwanted(facts) if wishes or customer.sensitive else ""
+        if not rule and self.narrow:
             rule = self._unfitting(context, spoken)
-        if not rule and customer.look_back:
+        if not rule and (
+            customer.requires or (customer.suppresses and facts.happened is not NOTHING_HAPPENED)
+        ):
             rule = customer.untimely(facts)
         return rule
 

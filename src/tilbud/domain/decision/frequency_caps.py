@@ -1,8 +1,8 @@
 """How often is enough: caps of an offer, of a group of offers, and of a channel in every campaign.
 
 What holds: an offer that met a customer as often as one of its caps allows, within that cap's time, is
-removed, and no other. Exposures count that are strictly later than now − `per`. The counts are an argument:
-the ledger keeps them, under the scopes that `domain/customer/` names.
+removed, and no other. Exposures count that are strictly later than now − `per`. When they were is an
+argument: the ledger keeps it, under the scopes that `domain/customer/` names.
 """
 
 from __future__ import annotations
@@ -23,13 +23,6 @@ from tilbud.domain.limits import Limits
 _BEHIND = ";"  # the character that comes after the colon at the end of a scope's beginning
 
 
-class Lookup(NamedTuple):
-    """What to count: exposures under `scope` later than `since_us` (steady clock, µs, exclusive)."""
-
-    scope: str
-    since_us: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Limit:
     """One cap, and what it counts."""
@@ -39,12 +32,14 @@ class _Limit:
     times: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """The caps of some eligible offers: what is counted, each once, and which offers it removes."""
+class _CompiledCap(NamedTuple):
+    """One cap of some eligible offers, and which of them it removes."""
 
-    counted: tuple[tuple[str, int], ...]  # (scope, per)
-    limits: tuple[tuple[int, int, str, tuple[int, ...]], ...]  # place in counted, times, rule, offers
+    scope: str
+    per_us: int
+    times: int
+    rule: str
+    offers: tuple[int, ...]
 
 
 class Caps:
@@ -66,7 +61,7 @@ class Caps:
             for offer in campaign.offers
         )
         self._free = not any(self._of_group.values()) and not any(self._of_offer)
-        self._compiled: dict[tuple[tuple[int, ...], str], _Compiled] = {}
+        self._compiled: dict[tuple[tuple[int, ...], str], tuple[_CompiledCap, ...]] = {}
         self._counted: dict[str, Scopes] = {}  # by channel, of which few are declared
 
     def counted(self, channel: str) -> Scopes:
@@ -89,54 +84,46 @@ class Caps:
         names = dict.fromkeys(limit.scope for limit in (*of_channel, *of_groups, *of_offers))
         return Scopes(tuple(names), tuple(ranges)) if names else NO_SCOPES
 
-    def lookups(self, eligibility: Eligibility, channel: str, now_us: int) -> tuple[Lookup, ...]:
-        """Return what must be counted to judge the offers still eligible, each once; () where nothing caps.
-
-        `channel` is the context's, or better the call's own word: a contact policy may name channels that
-        the campaign does not declare.
-        """
-        channel = self._channel(channel)
-        if (self._free and channel not in self._of_channel) or not eligibility.eligible:
-            return ()
-        compiled = self._of(eligibility.eligible, channel)
-        return tuple([Lookup(scope, now_us - per_us) for scope, per_us in compiled.counted])
-
-    def apply(self, eligibility: Eligibility, counts: Sequence[int], channel: str) -> Eligibility:
+    def without_capped(
+        self, eligibility: Eligibility, exposures: Mapping[str, Sequence[int]], channel: str, now_us: int
+    ) -> Eligibility:
         """Return the eligibility without the offers that are at a cap.
 
-        `counts[i]` is of the i-th lookup of this eligibility and channel.
+        `exposures` are times by scope, at least the newest that caps can count. `channel` is the context's,
+        or better the call's own word: a contact policy may name channels that the campaign does not declare.
         """
-        if not any(counts):
+        channel = self._channel(channel)
+        if not exposures or (self._free and channel not in self._of_channel):
             return eligibility
-        compiled = self._of(eligibility.eligible, self._channel(channel))
-        assert len(counts) == len(compiled.counted), "other counts than were asked for"
         removed: dict[int, str] = {}
-        for place, times, rule, offers in compiled.limits:
-            if counts[place] >= times:
-                for index in offers:
-                    removed.setdefault(index, rule)
-        return eligibility.without(sorted(removed.items()))
+        for cap in self._of(eligibility.eligible, channel):
+            times_us = exposures.get(cap.scope)
+            if times_us is not None and _reached(times_us, now_us - cap.per_us, cap.times):
+                for index in cap.offers:
+                    removed.setdefault(index, cap.rule)
+        return eligibility.without(sorted(removed.items())) if removed else eligibility
 
-    def contacts(self, channel: str, now_us: int) -> tuple[Lookup, ...]:
-        """Return what must be counted to know whether a channel has had enough of a customer's time."""
-        limits = self._of_channel.get(self._channel(channel), ())
-        return tuple([Lookup(each.scope, now_us - each.per_us) for each in limits])
+    def channel_scopes(self, channel: str) -> tuple[str, ...]:
+        """Return what meeting a customer once more in a channel counts under; () where nothing caps it."""
+        return tuple({limit.scope for limit in self._of_channel.get(self._channel(channel), ())})
 
-    def enough(self, counts: Sequence[int], channel: str) -> bool:
-        """Say whether the channel is at one of its caps; `counts[i]` is of the i-th of its `contacts`."""
-        limits = self._of_channel.get(self._channel(channel), ())
-        return any(count >= each.times for count, each in zip(counts, limits, strict=True))
+    def channel_is_full(self, exposures: Mapping[str, Sequence[int]], channel: str, now_us: int) -> bool:
+        """Say whether the channel is at one of its caps."""
+        return any(
+            _reached(exposures.get(limit.scope, ()), now_us - limit.per_us, limit.times)
+            for limit in self._of_channel.get(self._channel(channel), ())
+        )
 
-    def _of(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
-        """Return the caps of these offers in a channel, compiled; the same object for the same offers."""
-        found = self._compiled.get((eligible, channel))
-        if found is None:
+    def _of(self, eligible: tuple[int, ...], channel: str) -> tuple[_CompiledCap, ...]:
+        """Return the caps of these offers in a channel; the same object for the same offers."""
+        compiled = self._compiled.get((eligible, channel))
+        if compiled is None:
             if len(self._compiled) >= Limits.frequency_caps_cached_max:
                 self._compiled.clear()
-            found = self._compiled[eligible, channel] = self._compile(eligible, channel)
-        return found
+            compiled = self._compiled[eligible, channel] = self._compile(eligible, channel)
+        return compiled
 
-    def _compile(self, eligible: tuple[int, ...], channel: str) -> _Compiled:
+    def _compile(self, eligible: tuple[int, ...], channel: str) -> tuple[_CompiledCap, ...]:
         """Bring the caps in the order in which they give the reason: channel, group, offer."""
         groups: dict[str, list[int]] = {}
         for index in eligible:
@@ -146,12 +133,10 @@ class Caps:
             capped += [(limit, GROUP_CAPS, tuple(members)) for limit in self._of_group.get(group, ())]
         for index in eligible:
             capped += [(limit, CAPS, (index,)) for limit in self._of_offer[index]]
-        places: dict[tuple[str, int], int] = {}
-        limits = tuple(
-            (places.setdefault((limit.scope, limit.per_us), len(places)), limit.times, rule, offers)
+        return tuple(
+            _CompiledCap(limit.scope, limit.per_us, limit.times, rule, offers)
             for limit, rule, offers in capped
         )
-        return _Compiled(tuple(places), limits)
 
     def scopes(self, index: int, channel: str) -> tuple[str, ...]:
         """Return what an exposure of the offer at `index` counts under, capped today or not."""
@@ -160,6 +145,11 @@ class Caps:
     def _channel(self, said: str) -> str:
         """Return a channel that is declared somewhere: what callers make up must not become a scope."""
         return said if said in self._channels else OTHER if said else UNKNOWN
+
+
+def _reached(times_us: Sequence[int], since_us: int, times: int) -> bool:
+    """Say whether so many exposures were strictly later than `since_us`."""
+    return len(times_us) >= times and sum([time_us > since_us for time_us in times_us]) >= times
 
 
 def _limits(scope: str, caps: Iterable[Cap]) -> tuple[_Limit, ...]:

@@ -14,7 +14,7 @@ from tilbud.domain.campaign.contact_policy import NO_CONTACT_POLICY, ContactPoli
 from tilbud.domain.customer.customer import channel_scope, group_scope, offer_scope
 from tilbud.domain.decision.eligibility import Eligibility
 from tilbud.domain.decision.facts import NO_SCOPES
-from tilbud.domain.decision.frequency_caps import Caps, Lookup
+from tilbud.domain.decision.frequency_caps import Caps
 
 DAY_US = 86_400_000_000
 
@@ -36,35 +36,21 @@ HOME = campaign(
 )
 ALL = Eligibility((0, 1, 2, 3), ())
 A, C = offer_scope("c", "a"), offer_scope("c", "c")
-G, PUSH = group_scope("c", "g"), channel_scope("push")
+G, H, PUSH = group_scope("c", "g"), group_scope("c", "h"), channel_scope("push")
 
 
 def applied(exposures: dict[str, int], channel: str = "web", eligibility: Eligibility = ALL) -> Eligibility:
     """Return what is left after so many exposures under each scope, all of them just now."""
-    caps = Caps(HOME, POLICY)
-    lookups = caps.lookups(eligibility, channel, NOON_US)
-    return caps.apply(eligibility, [exposures.get(each.scope, 0) for each in lookups], channel)
-
-
-def test_what_is_looked_up_is_what_can_matter():
-    """Each scope and time of the eligible offers, their groups and the channel is counted once."""
-    caps = Caps(HOME, POLICY)
-    week, day = NOON_US - 7 * DAY_US, NOON_US - DAY_US
-    wanted = {Lookup(A, week), Lookup(G, week), Lookup(C, day), Lookup(C, week)}
-    found = caps.lookups(ALL, "web", NOON_US)
-    assert (set(found), len(found)) == (wanted, len(wanted))
-    assert set(caps.lookups(ALL, "push", NOON_US)) == wanted | {Lookup(PUSH, day)}
-    assert set(caps.lookups(Eligibility((1,), ((0, "when"),)), "web", NOON_US)) == {Lookup(G, week)}
+    times_us = {scope: [NOON_US] * times for scope, times in exposures.items()}
+    return Caps(HOME, POLICY).without_capped(eligibility, times_us, channel, NOON_US)
 
 
 def test_what_counts_at_all_is_known_before_anything_is_decided():
-    """Every scope that a lookup can name, in ranges that leave out what counts elsewhere."""
+    """Every scope of a cap, in ranges that leave out what counts elsewhere."""
     caps = Caps(HOME, POLICY)
     for channel, also in (("web", set()), ("push", {PUSH})):
         counted = caps.counted(channel)
-        looked_up = {lookup.scope for lookup in caps.lookups(ALL, channel, NOON_US)}
-        assert looked_up == {A, C, G} | also
-        assert looked_up <= set(counted.names)
+        assert set(counted.names) == {A, C, G, H} | also
         for name in counted.names:
             assert any(low <= name < high for low, high in counted.ranges)
         others = (
@@ -86,11 +72,10 @@ def test_what_counts_at_all_is_known_before_anything_is_decided():
         (HOME, POLICY, Eligibility((3,), ()), "web"),
     ],
 )
-def test_nothing_is_looked_up_where_nothing_caps(home, policy, eligibility, channel):
-    """Without a cap that could matter the ledger is not asked, and nothing is removed."""
-    caps = Caps(home, policy)
-    assert caps.lookups(eligibility, channel, NOON_US) == ()
-    assert caps.apply(eligibility, (), channel) is eligibility
+def test_nothing_is_removed_where_nothing_caps(home, policy, eligibility, channel):
+    """However often the customer was met."""
+    exposures = {scope: [NOON_US] * 100 for scope in (A, C, channel_scope("web"), channel_scope("other"))}
+    assert Caps(home, policy).without_capped(eligibility, exposures, channel, NOON_US) is eligibility
 
 
 @pytest.mark.parametrize(
@@ -169,20 +154,18 @@ def test_exactly_what_is_at_a_cap_is_removed(offers, group_caps, push_caps, hist
     policy = ContactPolicy.model_validate({"channels": {"push": {"caps": push_caps}}})
     caps, everything = Caps(home, policy), Eligibility(tuple(range(len(offers))), ())
     past = [(number, where, age_us) for number, where, age_us in history if number < len(offers)]
-    lookups = caps.lookups(everything, channel, NOON_US)
-    counts = [
-        sum(look.scope in caps.scopes(number, where) and NOON_US - age_us > look.since_us
-            for number, where, age_us in past)
-        for look in lookups
-    ]  # fmt: skip
-    reasons = dict(caps.apply(everything, counts, channel).removed)
+    times_us: dict[str, list[int]] = {}
+    for number, where, age_us in past:
+        for scope in caps.scopes(number, where):
+            times_us.setdefault(scope, []).append(NOON_US - age_us)
+    reasons = dict(caps.without_capped(everything, times_us, channel, NOON_US).removed)
+    full = channel == "push" and at_a_cap(push_caps, [age_us for _, where, age_us in past if where == "push"])
+    assert caps.channel_is_full(times_us, channel, NOON_US) == full
     for number, each in enumerate(offers):
         group = each.get("group")
         in_group = [age_us for other, _, age_us in past if offers[other].get("group") == group]
         wanted = None
-        if channel == "push" and at_a_cap(
-            push_caps, [age_us for _, where, age_us in past if where == "push"]
-        ):
+        if full:
             wanted = "contact_policy"
         elif group == "g" and at_a_cap(group_caps, in_group):
             wanted = "group_caps"
