@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.builders import CAMPAIGN
 
 from tilbud.domain.customer.customer import CustomerKey, Happened
-from tilbud.domain.decision.facts import LookUp, Scopes, counts
+from tilbud.domain.decision.facts import LookUp, Scopes
 from tilbud.domain.decision.records import Decision
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Decisions
@@ -34,6 +34,11 @@ async def exposures(
     asked = scopes_of([scope for scope, _ in scopes])
     [facts] = await ledger.look_up([LookUp(CAMPAIGN, keys=(key,), scopes=asked)])
     return [min(count, limits.cap_times_max) for count in counts(facts.exposures, scopes)]
+
+
+def counts(exposures: Mapping[str, Sequence[int]], scopes: Sequence[tuple[str, int]]) -> list[int]:
+    """Return how many of these times are later than each (scope, since)."""
+    return [sum(time_us > since_us for time_us in exposures.get(scope, ())) for scope, since_us in scopes]
 
 
 async def last_sticky(

@@ -27,7 +27,7 @@ from tests.builders import (
     profile,
 )
 from tests.contract.adapters import ADAPTERS, ignore_commit, make
-from tests.contract.reads import scopes_of
+from tests.contract.reads import counts, scopes_of
 
 from tilbud.domain.customer.customer import (
     UNKNOWN_CUSTOMER,
@@ -36,7 +36,7 @@ from tilbud.domain.customer.customer import (
     group_scope,
     offer_scope,
 )
-from tilbud.domain.decision.facts import NO_SCOPES, Facts, LookUp, Scopes, counts
+from tilbud.domain.decision.facts import NO_SCOPES, Facts, LookUp, Scopes
 from tilbud.domain.decision.records import Repeat, payload_text
 from tilbud.domain.limits import Limits
 

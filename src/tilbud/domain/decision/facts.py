@@ -57,11 +57,3 @@ class Facts(NamedTuple):
         NOTHING_SEEN  # times by scope, at least the newest that caps can count
     )
     sticky: Decision | None = None
-
-
-def counts(exposures: Mapping[str, Sequence[int]], scopes: Sequence[tuple[str, int]]) -> list[int]:
-    """Return how often the customer was exposed under each (scope, since: steady clock, µs, exclusive)."""
-    return [
-        sum([time_us > since_us for time_us in exposures[scope]]) if scope in exposures else 0
-        for scope, since_us in scopes
-    ]
