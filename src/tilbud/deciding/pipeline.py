@@ -39,7 +39,7 @@ from tilbud.domain.decision.records import (
     Repeat,
     check_id,
 )
-from tilbud.domain.errors import IdReused, InvalidField, Overloaded, TilbudError
+from tilbud.domain.errors import IdReused, InvalidField, LedgerUnavailable, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import WHOLE_CAMPAIGN, paused
 from tilbud.ledger.ports import Decisions, or_later
@@ -240,13 +240,13 @@ class DecideService:
                     looks[number] = look
                 else:
                     prepared[number] = look
-            facts = dict(zip(looks, await self._ledger.look_up(list(looks.values())), strict=True))
+            facts = await self._look_up(list(looks.values()))
             now = self._clock.now()
-            for number in looks:
+            for number, known in zip(looks, facts, strict=True):
                 if time_slice.expired():
                     await time_slice.yield_to_loop()
                     now = self._clock.now()
-                prepared[number] = self._try_decide(requests[number], facts[number], now, deadlines_s[number])
+                prepared[number] = self._try_decide(requests[number], known, now, deadlines_s[number])
         return {number: prepared[number] for number in asked}
 
     async def _finish(
@@ -287,6 +287,17 @@ class DecideService:
         repeating = self._ledger.repeat([each.repeat for each in repeated if each.repeat], now)
         return await or_later(repeating, lambda stored: list(map(self._repeated, repeated, stored)))
 
+    async def _look_up(self, looks: Sequence[LookUp]) -> Sequence[Facts | Exception]:
+        """Return what the ledger knows; where a row of it is at fault, an error in that place alone."""
+        try:
+            return await self._ledger.look_up(looks)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
+            if len(looks) == 1:
+                return [error]
+        return [facts for look in looks for facts in await self._look_up([look])]
+
     def _try_look_up(self, request: DecideRequest | Exception) -> LookUp | Exception:
         if isinstance(request, Exception):
             return request
@@ -297,10 +308,12 @@ class DecideService:
             return error
 
     def _try_decide(
-        self, request: DecideRequest | Exception, facts: Facts, now: Now, deadline_s: float | None
+        self, request: DecideRequest | Exception, facts: Facts | Exception, now: Now, deadline_s: float | None
     ) -> _Prepared:
         if isinstance(request, Exception):
             return request
+        if isinstance(facts, Exception):
+            return facts
         try:
             return self._decide(request, facts, now, deadline_s)
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many

@@ -11,7 +11,14 @@ from tests.wiring import Wired
 from tilbud.deciding.pipeline import Answer
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.decision.records import DecideRequest, Reason
-from tilbud.domain.errors import IdReused, InvalidField, ModelUnavailable, Overloaded, UnknownCampaign
+from tilbud.domain.errors import (
+    IdReused,
+    InvalidField,
+    LedgerInvalid,
+    ModelUnavailable,
+    Overloaded,
+    UnknownCampaign,
+)
 
 CAMPAIGN = """
 campaign: c
@@ -194,3 +201,23 @@ async def test_a_batch_looks_up_once(wired: Wired, monkeypatch: pytest.MonkeyPat
     first = await wired.decide.decide_many(requests, [None] * len(requests))
     assert await wired.decide.decide_many(requests, [None] * len(requests)) == first
     assert looked_up == [60, 60]
+
+
+async def test_a_damaged_row_costs_its_own_question_alone(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of a batch may be other callers': they are answered, and recorded."""
+    look_up = wired.ledger.look_up
+
+    async def damaged(looks):
+        if any(look.decision_id == "damaged" for look in looks):
+            raise LedgerInvalid("a recorded text is lost or damaged: restore a backup")
+        return await look_up(looks)
+
+    monkeypatch.setattr(wired.ledger, "look_up", damaged)
+    requests = [DecideRequest("c", decision_id) for decision_id in ("before", "damaged", "after")]
+    before, error, after = await wired.decide.decide_many(requests, [None] * len(requests))
+    assert isinstance(error, LedgerInvalid)
+    for answer in (before, after):
+        assert isinstance(answer, Answer)
+        assert answer.recorded
