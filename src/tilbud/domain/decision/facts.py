@@ -23,7 +23,7 @@ from tilbud.domain.pauses import Pause
 
 
 class Scopes(NamedTuple):
-    """Under what exposures count, and the ranges [low, high) in which all of that lies."""
+    """Under what exposures count, and ranges [low, high), all apart: each of the names lies in one."""
 
     names: tuple[str, ...] = ()
     ranges: tuple[tuple[str, str], ...] = ()
