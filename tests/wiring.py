@@ -19,6 +19,7 @@ from tilbud.domain.clock import Now
 from tilbud.domain.limits import Limits
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model
+from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.ports import Customers, Ledger
 from tilbud.service.customers import CustomerService
@@ -67,11 +68,20 @@ class Wired:
         self.clock = clock or HandClock()
         self.ledger: LedgerOfBoth = ledger or MemoryLedger(limits=self.limits)
         self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+        self.directory = checkpoints
         self.checkpoints = Checkpoints(checkpoints, self.limits.checkpoint_generations)
         self.catalog = Catalog()
         self.campaign: Campaign = parse_campaign(yaml.encode(), "test.yaml")
-        self.learner = Learner(
+        self.lease = SettlingLease(
             holder=holder,
+            ledger=self.ledger,
+            clock=self.clock,
+            metrics=self.metrics,
+            limits=self.limits,
+            log=logger("test"),
+        )
+        self.learner = Learner(
+            lease=self.lease,
             campaigns=self.catalog.all,
             ledger=self.ledger,
             customers=self.ledger,

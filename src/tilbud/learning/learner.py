@@ -41,13 +41,13 @@ _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left o
 class Learner:
     """Keeps every served campaign's model up to date with its ledger.
 
-    `holder` names this process, and no other, to those it shares the ledger with.
+    `lease` is of this process alone, among those it shares the ledger with.
     """
 
     def __init__(
         self,
         *,
-        holder: str,
+        lease: SettlingLease,
         campaigns: Callable[[], Iterable[Learned]],
         ledger: Ledger,
         customers: Customers,
@@ -65,9 +65,7 @@ class Learner:
         self._metrics = metrics
         self._limits = limits
         self._log = log
-        self._lease = SettlingLease(
-            holder=holder, ledger=ledger, clock=clock, metrics=metrics, limits=limits, log=log
-        )
+        self._lease = lease
         self._own = OwnSettlements(metrics)
         self._due = asyncio.Event()
         self._turn = asyncio.Lock()

@@ -37,6 +37,7 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.beside import Beside
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model, open_stand_in
+from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.reader import SqliteReading
@@ -210,12 +211,20 @@ class Application:
 
         catalog = Catalog()
         checkpoints = checkpoints_at(settings.data, settings)
+        lease = SettlingLease(
+            holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
+            ledger=ledger,
+            clock=clock,
+            metrics=metrics,
+            limits=limits,
+            log=self._logger("learning"),
+        )
         self._learner = learner = Learner(
+            lease=lease,
             campaigns=catalog.all,
             ledger=ledger,
             customers=ledger,
             checkpoints=checkpoints,
-            holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
             clock=clock,
             metrics=metrics,
             limits=limits,

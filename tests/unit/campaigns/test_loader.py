@@ -53,12 +53,13 @@ def files(tmp_path: Path) -> Path:
     return directory
 
 
-def _loader(
+def loader_of(
     wired: Wired,
     files: Path,
     beside: Relearning | None = None,
     open_stand_in: Callable[[Campaign, int], Awaitable[Model]] | None = None,
 ) -> CampaignLoader:
+    """Return a loader of these files, over the wired service."""
     return CampaignLoader(
         paths=[files],
         catalog=wired.catalog,
@@ -121,7 +122,7 @@ async def test_a_model_that_cannot_be_relearned_is_no_fault_of_its_file(wired: W
     """The caller hears that it may try again, not that the file is wrong; what is served stays."""
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
     beside, before = HandRelearning(), wired.served
-    reloading = asyncio.create_task(_loader(wired, files, beside).reload())
+    reloading = asyncio.create_task(loader_of(wired, files, beside).reload())
     await beside.has_begun()
     beside.ended["c"].set_exception(ModelUnavailable("for the test"))
     with pytest.raises(ModelUnavailable, match="for the test"):
@@ -142,7 +143,7 @@ async def test_many_campaigns_that_have_to_be_relearned_make_no_long_start(wired
         return Model(campaign, limits=wired.limits, erasures=erasures)
 
     wired.catalog.replace([])
-    loader = _loader(wired, files, HandRelearning(wired.limits.stand_in_rows // 2), open_stand_in)
+    loader = loader_of(wired, files, HandRelearning(wired.limits.stand_in_rows // 2), open_stand_in)
     await loader.start(strict=True)
     assert stood_in == ["c3", "c4"]
     assert [served.id for served in wired.catalog.all()] == list(names)
@@ -152,7 +153,7 @@ async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Pa
     """Whoever asks with other files ends the relearning for those of before, for all that wait."""
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
     beside = HandRelearning()
-    loader = _loader(wired, files, beside)
+    loader = loader_of(wired, files, beside)
     first = asyncio.create_task(loader.reload())
     await beside.has_begun()
     with capture_logs() as logged:
@@ -185,7 +186,7 @@ async def test_who_asks_again_with_the_same_files_joins_what_goes_on(
     changed = CAMPAIGN + "exploration: {preset: epsilon_greedy}\n"
     (files / "c.yaml").write_text(changed)
     beside = HandRelearning()
-    loader = _loader(wired, files, beside)
+    loader = loader_of(wired, files, beside)
     asked = [asyncio.create_task(loader.reload())]
     await beside.has_begun()
     asked.append(asyncio.create_task(loader.reload()))
@@ -207,7 +208,7 @@ async def test_a_reload_with_other_changes_begins_anew_with_them(wired: Wired, f
     changed = CAMPAIGN + "exploration: {preset: epsilon_greedy}\n"
     (files / "c.yaml").write_text(changed)
     beside = HandRelearning()
-    loader = _loader(wired, files, beside)
+    loader = loader_of(wired, files, beside)
     first = asyncio.create_task(loader.reload())
     await beside.has_begun()
     (files / "new.yaml").write_text(CAMPAIGN.replace("campaign: c", "campaign: new"))
@@ -225,7 +226,7 @@ async def test_a_new_lineage_answers_only_when_it_learned_what_happened(wired: W
     wired.clock.pass_s(20)
     await wired.learner.turn()
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
-    changes = await _loader(wired, files).reload()
+    changes = await loader_of(wired, files).reload()
     assert changes.changed == ("c",)
     assert wired.served.model.sequence == 30
     await wired.learner.turn()
@@ -245,7 +246,7 @@ async def test_a_damaged_campaign_can_be_taken_away(
         return real(campaign, after, limit)
 
     monkeypatch.setattr(wired.ledger, "settlements", damaged)
-    changes = await _loader(wired, files).reload()
+    changes = await loader_of(wired, files).reload()
     assert (changes.added, changes.removed) == (("new",), ("c",))
     assert [served.id for served in wired.catalog.all()] == ["new"]
 
@@ -258,7 +259,7 @@ async def test_what_vw_refuses_is_a_problem_of_the_file(
     monkeypatch.setattr("tilbud.bandit.presets.arguments", lambda _: "--cb_explore_adf --nonsense")
     before = wired.served
     with pytest.raises(CampaignInvalid, match=r"c\.yaml:1: exploration\.arguments"):
-        await _loader(wired, files).reload()
+        await loader_of(wired, files).reload()
     assert wired.served is before
     assert wired.metric("campaign_reloads_total", result="refused") == 1
 
@@ -266,7 +267,7 @@ async def test_what_vw_refuses_is_a_problem_of_the_file(
 async def test_another_contact_policy_makes_every_campaign_anew(wired: Wired, files: Path) -> None:
     """A changed contact.yaml counts for campaigns whose own file is the same; their models stay."""
     (files / "c.yaml").write_text(CAMPAIGN)
-    loader = _loader(wired, files)
+    loader = loader_of(wired, files)
     await loader.reload()
     before = wired.served
     assert (await loader.reload()).unchanged == ("c",)
@@ -285,7 +286,7 @@ async def test_a_reload_outlives_its_caller(wired: Wired, files: Path) -> None:
     while await wired.learner.turn():
         pass
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
-    before, loader = wired.served, _loader(wired, files)
+    before, loader = wired.served, loader_of(wired, files)
     loader._limits = replace(wired.limits, learn_slice_s=0.0)
     impatient = asyncio.create_task(loader.reload())
     for _ in range(20):
@@ -303,7 +304,7 @@ async def test_a_reload_outlives_its_caller(wired: Wired, files: Path) -> None:
 async def test_a_reload_that_nobody_waits_for_any_more_fails_quietly(wired: Wired, files: Path) -> None:
     """Its problems are in the log and the metric, and the next reload is none the worse."""
     (files / "c.yaml").write_text("nothing: good\n")
-    loader = _loader(wired, files)
+    loader = loader_of(wired, files)
     with capture_logs() as logged:
         impatient = asyncio.create_task(loader.reload())
         await asyncio.sleep(0)
@@ -319,7 +320,7 @@ async def test_a_reload_that_nobody_waits_for_any_more_fails_quietly(wired: Wire
 async def test_a_stop_ends_a_reload(wired: Wired, files: Path) -> None:
     """A service that drains waits for no model; what was served stays as it was."""
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
-    before, loader = wired.served, _loader(wired, files)
+    before, loader = wired.served, loader_of(wired, files)
     asked = [asyncio.create_task(loader.reload()) for _ in range(2)]
     await asyncio.sleep(0)
     await loader.stop()
@@ -370,7 +371,7 @@ def _alike(wired: Wired, other: Model) -> bool:
 
 def _saved_at(wired: Wired, campaign: str = "c") -> list[str]:
     """Return the lineages that have a file among the checkpoints, or what else is there."""
-    directory = wired.checkpoints._directory / campaign
+    directory = wired.directory / campaign
     return sorted({path.name.split("-")[0] for path in directory.glob("*")})
 
 
@@ -378,7 +379,7 @@ def _saved_at(wired: Wired, campaign: str = "c") -> list[str]:
 def loader(wired: Wired, files: Path) -> CampaignLoader:
     """The loader of campaign `c`."""
     (files / "c.yaml").write_text(CAMPAIGN)
-    return _loader(wired, files)
+    return loader_of(wired, files)
 
 
 async def test_after_an_erasure_the_model_is_one_that_never_met_the_customer(
@@ -431,8 +432,8 @@ async def test_a_crash_between_the_erasure_and_the_relearning_is_mended_by_the_n
     others = _learned_from_others(wired, "anna")
     await _erase(wired, "anna")
     (files / "c.yaml").write_text(CAMPAIGN)
-    again = Wired(CAMPAIGN, wired.checkpoints._directory, wired.ledger)
-    await _loader(again, files).reload()
+    again = Wired(CAMPAIGN, wired.directory, wired.ledger)
+    await loader_of(again, files).reload()
     assert (again.served.model.sequence, again.served.model.erasures) == (300, 1)
     assert _alike(again, others)
     assert _saved_at(again) == _saved_at(again, "old") == []
@@ -617,8 +618,8 @@ async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
 ) -> None:
     """A replica that was held up meets a gap in the settlements, and goes on from the holder's checkpoint."""
     (files / "c.yaml").write_text(CAMPAIGN)
-    replica = await Wired(CAMPAIGN, wired.checkpoints._directory, wired.ledger, clock=wired.clock).start()
-    loader = _loader(replica, files)
+    replica = await Wired(CAMPAIGN, wired.directory, wired.ledger, clock=wired.clock).start()
+    loader = loader_of(replica, files)
     await _live(wired, 30)
     await wired.learner.checkpoint_all()
     wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_generations=1)
@@ -649,7 +650,7 @@ async def test_others_go_on_while_a_model_waits_for_another_process(
     await wired.learner.checkpoint_all()
     await _erase(wired, "anna")
     with capture_logs() as logged:
-        with Checkpoints(wired.checkpoints._directory, generations=3)._alone():
+        with Checkpoints(wired.directory, generations=3)._alone():
             relearning = asyncio.create_task(loader.relearn())
             async with asyncio.timeout(30):
                 while not wired.learner._turn.locked():  # noqa: ASYNC110 - gives way
@@ -772,12 +773,12 @@ async def test_a_model_that_is_behind_is_neither_checkpointed_nor_its_settlement
     wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_every_settlements=1)
     await _live(wired, 30)
     (before,) = _saved_at(wired)
-    names = set((wired.checkpoints._directory / "c").iterdir())
+    names = set((wired.directory / "c").iterdir())
     await _erase(wired, "anna")
     wired.learner._purge_at = 0.0
     await _live(wired, 30, first=30)
     await wired.learner.checkpoint_all()
-    assert set((wired.checkpoints._directory / "c").iterdir()) == names
+    assert set((wired.directory / "c").iterdir()) == names
     assert before == wired.served.model.lineage
     assert wired.ledger.sequences("c") == (1, 60)
     await loader.relearn()
@@ -798,7 +799,7 @@ async def test_a_start_serves_the_others_also_where_a_model_cannot_be_opened(
         return "--cb_explore_adf --nonsense" if exploration.arguments else real(exploration)
 
     monkeypatch.setattr("tilbud.bandit.presets.arguments", refused)
-    loader = _loader(wired, files)
+    loader = loader_of(wired, files)
     await loader.start(strict=False)
     assert [served.id for served in wired.catalog.all()] == ["c"]
     assert [Path(problem.file).name for problem in loader.refused] == ["new.yaml"]

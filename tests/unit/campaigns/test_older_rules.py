@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from tests.unit.campaigns.test_loader import CAMPAIGN, _loader
+from tests.unit.campaigns.test_loader import CAMPAIGN, loader_of
 from tests.wiring import Wired
 
 from tilbud.campaigns.loader import CampaignLoader
@@ -42,7 +42,7 @@ def files(tmp_path: Path) -> Path:
 @pytest.fixture
 async def loader(wired: Wired, files: Path) -> CampaignLoader:
     """The loader of these files, which it loaded once."""
-    loader = _loader(wired, files)
+    loader = loader_of(wired, files)
     await loader.reload()
     return loader
 

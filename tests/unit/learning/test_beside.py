@@ -42,7 +42,7 @@ async def wired(tmp_path: Path) -> Wired:
     wired.clock.pass_s(20)
     while await wired.learner.turn():
         pass
-    wired.checkpoints._directory.mkdir(exist_ok=True)
+    wired.directory.mkdir(exist_ok=True)
     return wired
 
 
@@ -52,7 +52,7 @@ def _beside(wired: Wired, *command: str, **limits: Any) -> Beside:
         ledger=wired.ledger,
         ledger_file=Path("ledger"),
         checkpoints=wired.checkpoints,
-        directory=wired.checkpoints._directory,
+        directory=wired.directory,
         metrics=wired.metrics,
         limits=replace(wired.limits, **{"relearn_beside_rows": 300, "relearn_again_s": 0.0, **limits}),
         log=logger("test"),
@@ -159,7 +159,7 @@ async def test_what_is_cut_short_leaves_no_process(wired: Wired, by: str) -> Non
 async def test_one_process_of_all_that_serve_relearns(wired: Wired) -> None:
     """Another waits for it, and begins none where what that saved is near enough."""
     beside = _beside(wired, "raise SystemExit(1)")
-    lock = os.open(wired.checkpoints._directory / ".relearning", os.O_RDWR | os.O_CREAT)
+    lock = os.open(wired.directory / ".relearning", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     learning = asyncio.create_task(beside.learn(wired.campaign, 0))
     await asyncio.sleep(0.01)
@@ -177,7 +177,7 @@ async def test_a_process_ends_with_the_one_that_started_it(wired: Wired) -> None
         *COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdin is not None
-    fifo = wired.checkpoints._directory / "fifo"
+    fifo = wired.directory / "fifo"
     os.mkfifo(fifo)  # to open it as a ledger hangs
     process.stdin.write(pickle.dumps(Task(wired.campaign, 0, fifo, fifo, wired.limits)))
     process.stdin.close()

@@ -51,7 +51,7 @@ async def pair(
     one = await Wired(CAMPAIGN, checkpoints, first, holder="one", clock=clock).start()
     other = await Wired(CAMPAIGN, checkpoints, second, holder="other", clock=clock).start()
     await _turns(one, other)
-    assert (one.learner._lease.token, other.learner._lease.token) == (1, 0)
+    assert (one.lease.token, other.lease.token) == (1, 0)
     yield one, other
     for each in {first, second}:
         await each.close()
@@ -95,7 +95,7 @@ async def test_one_settles_and_all_learn(pair: tuple[Wired, Wired], clock: HandC
     one, other = pair
     await _decide(other, 0, 9)
     clock.pass_s(DUE_S)
-    await one.learner._lease.ask()
+    await one.lease.ask()
     assert not await other.learner.turn()
     assert one.ledger.sequences("c") == (0, 0)
     await _turns(one, other)
@@ -161,7 +161,7 @@ async def test_a_stopping_holder_lets_another_settle_at_once(
     one, other = pair
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
-    await one.learner._lease.ask()
+    await one.lease.ask()
     await one.learner.release()
     await _turns(other)
     assert _holds(one, other) == [0, 1]
@@ -175,7 +175,7 @@ async def test_a_holder_that_wakes_up_late_settles_nothing_and_goes_on_as_a_repl
     one, other = pair
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
-    one.learner._lease._renew_at_us = clock.service_us + 300_000  # it does not know the time
+    one.lease._renew_at_us = clock.service_us + 300_000  # it does not know the time
     other.learner._limits = replace(other.limits, settle_batch_rows_max=4)
     await _turns(other)
     assert other.ledger.sequences("c") == (1, 4)
@@ -242,7 +242,7 @@ async def test_who_gets_the_lease_back_counts_nothing_of_between(
     await _live(clock, other, seconds=DUE_S)
     await _decide(one, 20, 3)
     clock.pass_s(DUE_S)
-    await one.learner._lease.ask()
+    await one.lease.ask()
     await _turns(one, one)
     assert _holds(one) == [1]
     await _turns(other)
@@ -271,7 +271,7 @@ async def test_only_the_holder_writes_checkpoints(
     for each in pair:
         each.learner._limits = replace(each.limits, checkpoint_every_settlements=1)
     clock.pass_s(DUE_S)
-    await one.learner._lease.ask()
+    await one.lease.ask()
     await one.learner.settle(one.served)
     await _turns(other)
     await other.learner.checkpoint_all()
@@ -327,7 +327,7 @@ async def test_a_checkpoint_of_a_holder_that_wakes_up_late_does_no_harm(
     await one.learner.learn(one.served)
     await _live(clock, other, seconds=2)
     await other.learner.checkpoint_all()
-    one.learner._lease._renew_at_us = clock.service_us + 300_000
+    one.lease._renew_at_us = clock.service_us + 300_000
     await one.learner.checkpoint_all()
     assert one.checkpoints.oldest_sequence("c", one.served.model.lineage) == 8
     assert (await other.open()).sequence == 20
@@ -371,7 +371,7 @@ async def test_a_long_turn_keeps_the_lease(pair: tuple[Wired, Wired], clock: Han
         nonlocal batches
         batches += 1
         clock.pass_s(0.9)
-        await other.learner._lease.seek()
+        await other.lease.seek()
         return 5 - batches
 
     with pytest.MonkeyPatch.context() as patch:
@@ -381,7 +381,7 @@ async def test_a_long_turn_keeps_the_lease(pair: tuple[Wired, Wired], clock: Han
     assert kept == [True] * 5
     assert batches == 5
     assert _holds(one, other) == [1, 0]
-    assert one.learner._lease.token == 1, "nobody had it meanwhile"
+    assert one.lease.token == 1, "nobody had it meanwhile"
 
 
 async def test_a_lease_that_cannot_be_renewed_is_told_and_asked_for_again(
@@ -404,7 +404,7 @@ async def test_a_lease_that_cannot_be_renewed_is_told_and_asked_for_again(
     with capture_logs() as logged:
         await _live(clock, one, seconds=1)
     assert [each["event"] for each in logged] == ["learning_recovered"]
-    assert one.learner._lease.token == 1
+    assert one.lease.token == 1
 
 
 async def test_many_learners_race_and_one_settles(tmp_path: Path, clock: HandClock) -> None:

@@ -46,7 +46,7 @@ class _Exported:
 
 
 _OF_DECISIONS = "FROM decisions d JOIN campaigns c ON c.no = d.campaign_no"
-_EXPORTED: dict[str, _Exported] = {
+EXPORTED: dict[str, _Exported] = {
     "event": _Exported(
         "SELECT no, event_id, event, time_us FROM events WHERE customer_no = ? AND no > ? ORDER BY no",
         (0,),
@@ -158,7 +158,7 @@ def _exported(
     for each in rows.kinds_from(kind):
         if each == "customer":
             continue
-        exported = _EXPORTED[each]
+        exported = EXPORTED[each]
         start = place if each == kind else exported.start
         length = len(start)
         with closing(reading.execute(exported.statement, (found[0], *start))) as stored:

@@ -39,27 +39,27 @@ _WINDOW = (
     "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
     "d.customer_no, d.rules"
 )
-_FIND_WINDOW = (
+FIND_WINDOW = (
     f"{_WINDOW} FROM decisions d JOIN windows w ON w.decision_no = d.no "
     "WHERE d.campaign_no = ? AND d.decision_id = ?"
 )
 _BY_NO = f"SELECT {STORED_DECISION} FROM decisions d WHERE d.no = ?"  # noqa: S608 - only constants
-_FIND_REPEATED = (
+FIND_REPEATED = (
     f"{_WINDOW} FROM repeats r JOIN decisions d ON d.no = r.decision_no "
     "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
 )
-_DUE = (
+DUE = (
     "SELECT decision_no, state, due_service_us FROM windows "
     "WHERE campaign_no = ? AND due_service_us IS NOT NULL AND due_service_us <= ? "
     "ORDER BY due_service_us, decision_no LIMIT ?"
 )
 _DUE_WITH_RULES = (
-    f"SELECT due.*, d.rules FROM ({_DUE}) due LEFT JOIN decisions d ON d.no = due.decision_no "  # noqa: S608
+    f"SELECT due.*, d.rules FROM ({DUE}) due LEFT JOIN decisions d ON d.no = due.decision_no "  # noqa: S608
     "ORDER BY due.due_service_us, due.decision_no"
 )
-_DUE_OUTCOMES = (
+DUE_OUTCOMES = (
     "SELECT o.decision_no, o.outcome, o.value, o.time_us, o.key, o.weight "  # noqa: S608 - only constants
-    f"FROM ({_DUE}) due JOIN outcomes o ON o.decision_no = due.decision_no "
+    f"FROM ({DUE}) due JOIN outcomes o ON o.decision_no = due.decision_no "
     f"WHERE due.state = {State.ACTIVE} AND o.status = {OutcomeStatus.ACCEPTED}"
 )
 _RECEIVE = (
@@ -67,9 +67,9 @@ _RECEIVE = (
     "SELECT ?, ?, ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?) < ? "
     "ON CONFLICT DO NOTHING"
 )
-_END_DUE = (
+END_DUE = (
     f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
-    f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({_DUE}))"
+    f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({DUE}))"
 )
 _VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
 _STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(? - c.away_since_us, 0), ?))"
@@ -94,7 +94,7 @@ _REPEATED = (
     "SELECT campaign_no, decision_id FROM json_each(?) JOIN repeats ON "
     "campaign_no = json_extract(value, '$[0]') AND decision_id = json_extract(value, '$[1]')"
 )
-_LAST_NO = (
+LAST_NO = (
     "SELECT max(coalesce((SELECT max(no) FROM decisions), 0), value), (SELECT max(decision_no) FROM repeats) "
     "FROM meta WHERE key = 'removed_decision_no'"
 )
@@ -191,7 +191,7 @@ class Statements:
 
     def _next_no(self) -> tuple[int, bool]:
         """Return a number that no decision ever had, nor one above it; and whether there are any repeats."""
-        last, repeats = self._connection.execute(_LAST_NO).fetchone()
+        last, repeats = self._connection.execute(LAST_NO).fetchone()
         return int(last) + 1, repeats is not None
 
     def _insert(
@@ -449,9 +449,9 @@ class Statements:
             return Settled(0, 0, more)
         these = (campaign_no, now.service_us, limit)
         outcomes: dict[int, list[CountedOutcome]] = {}
-        for no, *counted in self._connection.execute(_DUE_OUTCOMES, these):
+        for no, *counted in self._connection.execute(DUE_OUTCOMES, these):
             outcomes.setdefault(no, []).append(CountedOutcome(*counted))
-        self._connection.execute(_END_DUE, these)
+        self._connection.execute(END_DUE, these)
         self._exposures.release([no for no, state, *_ in due if state == State.PENDING])
         active = self._with_rules(due, rules)
         [last] = self._connection.execute(
@@ -524,9 +524,9 @@ class Statements:
     def _window(self, campaign: str, decision_id: str) -> _Found | None:
         """Return what is known of a decision; of a repeat that of the decision it stands for."""
         asked = (self._campaign(campaign), decision_id)
-        found = self._connection.execute(_FIND_WINDOW, asked).fetchone()
+        found = self._connection.execute(FIND_WINDOW, asked).fetchone()
         if found is None:
-            found = self._connection.execute(_FIND_REPEATED, asked).fetchone()
+            found = self._connection.execute(FIND_REPEATED, asked).fetchone()
         if found is None:
             return None
         no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, *rest = found

@@ -34,7 +34,7 @@ _NEWEST = (
     "ON CONFLICT (customer_no, what) DO UPDATE SET time_us = max(time_us, excluded.time_us), "
     "decision_no = excluded.decision_no"
 )
-_TAKEN = (
+TAKEN = (
     "SELECT j.key FROM (SELECT key, json_extract(value, '$[0]') AS campaign_no, "
     "json_extract(value, '$[1]') AS id FROM json_each(?)) j "
     "WHERE EXISTS (SELECT 1 FROM decisions d WHERE d.campaign_no = j.campaign_no AND d.decision_id = j.id) "
@@ -49,8 +49,8 @@ _AGAIN = (
     "FROM exposures WHERE decision_no = ? AND scope = ?"
 )
 _SET_SEEN = "UPDATE customers SET seen_us = ? WHERE no IN (SELECT value FROM json_each(?))"
-_FORGET = "DELETE FROM latest WHERE time_us < ? AND customer_no IN (SELECT value FROM json_each(?))"
-_RELEASE = "DELETE FROM exposures WHERE decision_no IN (SELECT value FROM json_each(?))"
+FORGET = "DELETE FROM latest WHERE time_us < ? AND customer_no IN (SELECT value FROM json_each(?))"
+RELEASE = "DELETE FROM exposures WHERE decision_no IN (SELECT value FROM json_each(?))"
 
 
 class Admission(Enum):
@@ -153,7 +153,7 @@ class Exposures:
             for place, contact in enumerate(contacts)
             if contact is not None
         }
-        return {int(place) for (place,) in self._connection.execute(_TAKEN, (json.dumps(asked),))}
+        return {int(place) for (place,) in self._connection.execute(TAKEN, (json.dumps(asked),))}
 
     def _customers(self, keys: list[CustomerKey]) -> dict[CustomerKey, _CustomerState]:
         """Return customers, also those that are not there yet."""
@@ -162,7 +162,7 @@ class Exposures:
             some = keys[start : start + _KEYS_AT_ONCE_MAX]
             padding = (1 << (len(some) - 1).bit_length()) - len(some)
             for key, *found in self._connection.execute(
-                _by_keys(len(some) + padding), some + padding * some[:1]
+                by_keys(len(some) + padding), some + padding * some[:1]
             ):
                 no, version, seen_us, erased_us = found
                 met[key] = _CustomerState(key, no, version, version, seen_us, erased_us is not None)
@@ -227,7 +227,7 @@ class Exposures:
     def release(self, decision_nos: Sequence[int]) -> None:
         """Count exposures to decisions no more: their offers were not shown."""
         if decision_nos:
-            self._connection.execute(_RELEASE, (json.dumps(decision_nos),))
+            self._connection.execute(RELEASE, (json.dumps(decision_nos),))
 
     def happened(self, customer_no: int, decision_no: int, offer_id: str, outcome: Outcome, now: Now) -> None:
         """Remember when an outcome last happened, unless consent was taken back after its decision."""
@@ -256,10 +256,11 @@ class Exposures:
 
     def _forget(self, customer_nos: Sequence[int], now: Now) -> None:
         """Remove when things last happened to customers, where that is too long ago for any rule."""
-        self._connection.execute(_FORGET, (now.steady_us - self._latest_kept_us, json.dumps(customer_nos)))
+        self._connection.execute(FORGET, (now.steady_us - self._latest_kept_us, json.dumps(customer_nos)))
 
 
 @lru_cache(maxsize=Limits.key_texts_cached_max)
-def _by_keys(count: int) -> str:
+def by_keys(count: int) -> str:
+    """Return the statement that reads so many customers by their keys."""
     keys = ", ".join(count * "?")
     return f"SELECT key, no, version, seen_us, erased_us FROM customers WHERE key IN ({keys})"  # noqa: S608

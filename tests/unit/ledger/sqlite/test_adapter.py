@@ -357,21 +357,21 @@ def explained(connection: sqlite3.Connection, statement: str) -> str:
 
 STATEMENTS = {
     "find": reader.FIND,
-    "find window": decisions._FIND_WINDOW,
-    "find repeated window": decisions._FIND_REPEATED,
-    "due": decisions._DUE,
-    "due outcomes": decisions._DUE_OUTCOMES,
-    "end due": decisions._END_DUE,
-    "last number": decisions._LAST_NO,
+    "find window": decisions.FIND_WINDOW,
+    "find repeated window": decisions.FIND_REPEATED,
+    "due": decisions.DUE,
+    "due outcomes": decisions.DUE_OUTCOMES,
+    "end due": decisions.END_DUE,
+    "last number": decisions.LAST_NO,
     "oldest settled": retention.OLDEST_SETTLED,
     "oldest unsettled": retention.OLDEST_UNSETTLED,
     "left customers": retention.LEFT_CUSTOMERS,
     "many repeats": retention.MANY_OF_DECISIONS[0],
     "many outcomes": retention.MANY_OF_DECISIONS[1],
-    "taken ids": exposures._TAKEN,
-    "release": exposures._RELEASE,
-    "forget": exposures._FORGET,
-    "customers by keys": exposures._by_keys(2),
+    "taken ids": exposures.TAKEN,
+    "release": exposures.RELEASE,
+    "forget": exposures.FORGET,
+    "customers by keys": exposures.by_keys(2),
     "customer": customers_reader.CUSTOMER,
     "open decisions": customers.OPEN_DECISIONS,
     "learned": customers.LEARNED,
@@ -420,7 +420,7 @@ async def test_what_is_oldest_is_read_from_the_front(ledger, statement):
     assert "USING INDEX" not in plan[0]
 
 
-EXPORTED = customers_reader._EXPORTED
+EXPORTED = customers_reader.EXPORTED
 
 
 @pytest.mark.parametrize("statement", [each.statement for each in EXPORTED.values()], ids=EXPORTED)
