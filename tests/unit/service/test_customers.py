@@ -11,9 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 from tests.wiring import Wired
 
-from tilbud.domain.context import Consent
+from tilbud.domain.context import TIME_US_MAX, Consent
+from tilbud.domain.customer.customer import CustomerEventStatus
 from tilbud.domain.decision.records import DecideRequest
-from tilbud.domain.errors import Overloaded
+from tilbud.domain.errors import IdReused, InvalidField, Overloaded, UnknownCustomer
+from tilbud.service.customers import EventReport
 
 CAMPAIGN = """
 campaign: c
@@ -74,3 +76,65 @@ async def test_a_page_of_an_export_is_short_however_large_its_rows_are(tmp_path:
         pages.append(wired.customers.export("anna", 1_000, pages[-1].next_page_token))
     assert max(len(page.json_lines) for page in pages) <= 128 * 1024
     assert "".join(page.json_lines for page in pages).count('"kind":"decision"') == 10
+
+
+@pytest.mark.parametrize(
+    ("field", "report"),
+    [
+        ("customer_id", EventReport("", "visit", "e")),
+        ("event", EventReport("anna", "", "e")),
+        ("event", EventReport("anna", "9lives", "e")),
+        ("event", EventReport("anna", "x" * 65, "e")),
+        ("event", EventReport("anna", "visit\n", "e")),
+        ("event_id", EventReport("anna", "visit", "")),
+        ("time", EventReport("anna", "visit", "e", -1)),
+        ("time", EventReport("anna", "visit", "e", TIME_US_MAX)),
+    ],
+)
+async def test_a_malformed_event_is_refused_by_its_field(
+    wired: Wired, field: str, report: EventReport
+) -> None:
+    """Nothing is stored or counted of it."""
+    with pytest.raises(InvalidField) as refused:
+        await wired.customers.report_event(report)
+    assert refused.value.field == field
+    assert wired.metric("customer_events_total") == 0
+    with pytest.raises(UnknownCustomer):
+        wired.customers.export("anna", 0, "")
+
+
+async def test_each_event_is_counted_under_one_status(wired: Wired) -> None:
+    """Accepted, repeated, or refused where its id was another event's."""
+    first = EventReport("anna", "x" * 64, "e", consent=Consent.GRANTED)
+    assert await wired.customers.report_event(first) is CustomerEventStatus.ACCEPTED
+    assert await wired.customers.report_event(first) is CustomerEventStatus.DUPLICATE
+    with pytest.raises(IdReused):
+        await wired.customers.report_event(EventReport("anna", "visit", "e", consent=Consent.GRANTED))
+    assert wired.metric("customer_events_total") == 3
+    assert wired.metric("customer_events_total", status="refused") == 1
+
+
+async def test_an_export_refuses_a_page_that_cannot_be(wired: Wired) -> None:
+    """Sizes out of range and tokens that are too long, by their field; of a stranger there is nothing."""
+    sizes_max = wired.limits.export_page_rows_max
+    too_long = "x" * (wired.limits.page_token_chars_max + 1)
+    for field, size, token in (
+        ("page_size", -1, ""),
+        ("page_size", sizes_max + 1, ""),
+        ("page_token", 0, too_long),
+    ):
+        with pytest.raises(InvalidField) as refused:
+            wired.customers.export("anna", size, token)
+        assert refused.value.field == field
+    for size in (0, sizes_max):
+        with pytest.raises(UnknownCustomer):
+            wired.customers.export("anna", size, "")
+
+
+async def test_a_customer_without_a_profile_has_none(wired: Wired) -> None:
+    """Who was only decided for has rows, and no profile; nobody's id is refused."""
+    await wired.decide.decide(DecideRequest("c", customer_id="anna", consent=Consent.GRANTED))
+    with pytest.raises(UnknownCustomer):
+        wired.customers.get("anna")
+    with pytest.raises(InvalidField):
+        wired.customers.get("")
