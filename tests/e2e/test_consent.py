@@ -198,7 +198,8 @@ def test_refusals_of_one_person_are_tied_by_nothing_that_can_be_computed(
     refusals, others = [f"{campaign}-anna-{n}" for n in range(3)], [f"{campaign}-bob-{n}" for n in range(3)]
     service.decisions.BatchDecide(pb.BatchDecideRequest(requests=[
         question(campaign, person, consent=DENIED, decision_id=decision_id, context=_personal())
-        for person, ids in (("anna", refusals), ("bob", others)) for decision_id in ids
+        for asked in zip(refusals, others, strict=True)  # by turns: none has a moment of their own
+        for person, decision_id in zip(("anna", "bob"), asked, strict=True)
     ]))  # fmt: skip
     rows = _rows(service)
     tied = [

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -176,17 +177,23 @@ async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, m
 
 async def test_a_log_that_a_killed_process_left_is_emptied(path):
     """Whoever erased a customer and was killed before the log was empty: the next to start empties it."""
-    with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this test
-        [sys.executable, "-c", CHILD, path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        child.send_signal(signal.SIGKILL)
+    before = make(path)
+    await before.start(ignore_commit)
+    await before.close()
     log = path.with_name(path.name + "-wal")
-    assert log.stat().st_size > 0
+    with closing(connect(path, read_only=True)) as reader:  # whose look lets nobody empty the log
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM decisions").fetchall()
+        with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this test
+            [sys.executable, "-c", CHILD, path],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            child.send_signal(signal.SIGKILL)
+        assert log.stat().st_size > 0
     ledger = make(path)
     await ledger.start(ignore_commit)
     assert await opened(ledger).wal.empty(30.0)
