@@ -1,7 +1,7 @@
 """The campaigns being served: each with its compiled rules, encoded offers and its model.
 
 What holds: a `ServedCampaign` is complete before anyone sees it, and is replaced whole; a decision
-that began with one ends with it. Caches are bounded. Loading files is `campaign_files.py`, bringing a
+that began with one ends with it. Caches are bounded. Loading files is `source.py`, bringing a
 model up to date is `learning/`, swapping is `loader.py`.
 """
 

@@ -201,9 +201,9 @@ class DecideService:
     async def _enter(
         self, waiting: Sequence[int], requests: Sequence[DecideRequest | Exception]
     ) -> dict[int, str]:
-        """Return the questions of a round with the customers whose lines were entered for them ("": none).
+        """Return the questions of a round with the customers whose locks were acquired for them ("": none).
 
-        Those are all whose line is free. Where none is: the first, when its turn has come.
+        Those are all whose lock is free. Where none is: the first, when its turn has come.
         """
         customers = {
             number: request.customer_id

@@ -5,5 +5,7 @@ admission.py       which of what was said may be used     situation.py   the con
 eligibility.py     which offers may be shown, and by which rule not
 frequency_caps.py  how often is enough                    experiment.py  which side answers
 draw.py            the draw: the one place that makes a probability
+facts.py           what the ledger is asked, and tells      activation.py  the offer was shown
 decision_rules.py  what its outcomes are worth            rewards.py     outcomes become a reward
+lifecycle.py       from the record to its settlement
 """
