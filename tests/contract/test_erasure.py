@@ -296,6 +296,7 @@ async def test_a_fallbacks_settlement_is_erased_too(ledger):
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     assert (await ledger.erase(CUSTOMER, at(DUE_S))).campaigns == (CAMPAIGN,)
     assert ledger.settlements(CAMPAIGN, 0, 10)[0].decision_id == ""
+    assert ledger.standings()[CAMPAIGN].erasures == ledger.erasures(CAMPAIGN) == 1
 
 
 async def test_purge_goes_past_erased_settlements(ledger):

@@ -40,7 +40,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.ledger.customer_rows import when
-from tilbud.ledger.ports import Ledger, Settled
+from tilbud.ledger.ports import Ledger, Settled, Standing
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6
@@ -952,3 +952,17 @@ async def test_touch_stores_no_rows(ledger):
     """Remembering the clock leaves everything else as it was."""
     await ledger.touch(at(5))
     assert ledger.pending(CAMPAIGN) == 0
+
+
+async def test_one_read_tells_where_every_campaign_stands(ledger):
+    """The last sequence, the erasures and the next due time of each, at any time."""
+    assert ledger.standings() == {}
+    await ledger.record([decision("d1"), decision("d2", at(5)), decision("b1", campaign="other")], at(5))
+    first = at(DUE_S).service_us
+    assert ledger.standings() == {CAMPAIGN: Standing(0, 0, first), "other": Standing(0, 0, first)}
+    await settle(ledger, DUE_S)
+    then = at(5 + DUE_S).service_us
+    assert ledger.standings() == {CAMPAIGN: Standing(1, 0, then), "other": Standing(0, 0, first)}
+    await settle(ledger, 5 + DUE_S)
+    assert ledger.standings()[CAMPAIGN] == Standing(2, 0, None)
+    assert ledger.standings() == ledger.standings()

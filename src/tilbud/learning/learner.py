@@ -13,7 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from time import monotonic
 
@@ -26,7 +35,7 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.own_settlements import OwnSettlements
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.learning.settling_lease import SettlingLease
-from tilbud.ledger.ports import Customers, Ledger, Settled, or_later
+from tilbud.ledger.ports import Customers, Ledger, Settled, Standing, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
@@ -35,6 +44,7 @@ _ROWS = 64
 # What fails where it is no campaign; no campaign can be called so.
 _LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS = "(lease)", "(ledger)", "(purge)", "(purge of customers)"
 NO_CAMPAIGNS = frozenset({_LEASE, _LEDGER, _PURGE, _PURGE_CUSTOMERS})
+_NOTHING = Standing()
 _SERVED_NO_MORE = 1 << 62  # beyond every sequence: nothing needs what is left of such a campaign
 
 
@@ -76,6 +86,7 @@ class Learner:
         self._failing: set[str] = set()
         self._waiting: set[str] = set()  # campaigns that are not served, with open decisions
         self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
+        self._shown: dict[str, tuple[str, int]] = {}  # lineage and sequence that the metrics show
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
         self._purge_at = monotonic() + limits.purge_every_s
@@ -132,7 +143,8 @@ class Learner:
         if not self._lease.token:
             with self._trying(_LEASE):
                 await self._lease.seek()
-        for campaign in campaigns:
+        await self._renew()
+        for campaign in self._with_something_to_do(campaigns):
             await self._renew()
             with self._trying(campaign.id):
                 more |= await self.settle(campaign)
@@ -155,6 +167,39 @@ class Learner:
                     await self._purge_customers()
         self._went_on_at = monotonic()
         return more
+
+    def _with_something_to_do(self, campaigns: Sequence[Learned]) -> Sequence[Learned]:
+        """Return the campaigns that a turn has to visit; one read tells of them all.
+
+        Of the others the metrics say already what is so. Where the ledger cannot be read it is all of them:
+        each finds that out for itself, and tells.
+        """
+        try:
+            standings = self._ledger.standings()
+        except TilbudError:
+            return campaigns
+        now_us = self._clock.now().service_us
+        return [
+            campaign
+            for campaign in campaigns
+            if self._needs_turn(campaign, standings.get(campaign.id, _NOTHING), now_us)
+        ]
+
+    def _needs_turn(self, campaign: Learned, standing: Standing, now_us: int) -> bool:
+        """Whether anything is due, to be learned, to be saved or to be shown; or the last visit failed.
+
+        The campaign's own clocks are never ahead of the service's.
+        """
+        name, model = campaign.id, campaign.model
+        return (
+            (standing.due_service_us is not None and standing.due_service_us <= now_us)
+            or standing.last_sequence > model.sequence
+            or self._lags_us.get(name) != 0
+            or self._shown.get(name) != (model.lineage, model.sequence)
+            or model.stand_in
+            or name in self._failing
+            or self._checkpoint_due(campaign)
+        )
 
     async def _heartbeat(self, served: Collection[str]) -> None:
         """Prove that the ledger commits, show what waits in it, and see to campaigns that are not served."""
@@ -225,7 +270,7 @@ class Learner:
         self._saved[key] = (known[0] if known else 0, monotonic())
         self._unsaved.add(key)
         try:
-            if self._is_behind(campaign):
+            if self._is_behind(campaign, self._ledger.standings()):
                 return
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
@@ -265,6 +310,7 @@ class Learner:
         key = (campaign.id, campaign.model.lineage)
         self._saved.pop(key, None)
         self._unsaved.discard(key)
+        self._shown.pop(campaign.id, None)
         self._metrics.model_sequence.remove(*key)
 
     def behind(self) -> tuple[str, ...]:
@@ -273,14 +319,17 @@ class Learner:
         It only stands in for another, it learned what was erased since, or what it has to learn next was
         purged while it could not.
         """
-        return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign))
+        standings = self._ledger.standings()
+        return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign, standings))
 
-    def _is_behind(self, campaign: Learned) -> bool:
-        model = campaign.model
-        first, _ = self._ledger.sequences(campaign.id)
-        if model.stand_in:
+    def _is_behind(self, campaign: Learned, standings: Mapping[str, Standing]) -> bool:
+        model, standing = campaign.model, standings.get(campaign.id, _NOTHING)
+        if model.stand_in or model.erasures < standing.erasures:
             return True
-        return model.erasures < self._ledger.erasures(campaign.id) or model.sequence + 1 < first
+        if model.sequence >= standing.last_sequence:
+            return False
+        first, _ = self._ledger.sequences(campaign.id)
+        return model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
         """Remove checkpoints that learned what was erased since, of every campaign, served or not.
@@ -379,7 +428,7 @@ class Learner:
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
             hurry=self._lags_us.get(campaign.id, 0) >= self._limits.learn_hurry_lag_s * 1e6,
         )
-        self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+        self._show(campaign)
 
     async def _count(self, campaign: Learned) -> None:
         """Count what this process settled, though the model does not learn it."""
@@ -391,7 +440,12 @@ class Learner:
             for row in rows:
                 self._own.learned(row, campaign.model.teaches(row))
             await asyncio.sleep(0)
-        self._metrics.model_sequence.labels(campaign.id, campaign.model.lineage).set(campaign.model.sequence)
+        self._show(campaign)
+
+    def _show(self, campaign: Learned) -> None:
+        model = campaign.model
+        self._metrics.model_sequence.labels(campaign.id, model.lineage).set(model.sequence)
+        self._shown[campaign.id] = model.lineage, model.sequence
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
         key = (campaign.id, campaign.model.lineage)
@@ -408,9 +462,10 @@ class Learner:
         """
         now = self._clock.now()
         before_us = now.steady_us - int(self._limits.retention_s * 1e6)
+        standings = self._ledger.standings()
         keep_after = {
             campaign.id: 0
-            if self._is_behind(campaign)
+            if self._is_behind(campaign, standings)
             else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
             for campaign in campaigns
         }

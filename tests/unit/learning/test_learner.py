@@ -502,3 +502,54 @@ async def test_learning_leaves_pauses_unless_there_is_a_backlog(
     await wired.learner.turn()
     assert wired.served.model.sequence == 5
     assert (limits.learn_pause_s in pauses_s) is paused
+
+
+async def test_an_idle_turn_asks_the_ledger_once_for_all_campaigns(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Campaigns with nothing due and nothing to learn are not visited, and their metrics stay right."""
+    wired.serve_also(AT_DEADLINE.replace("campaign: c", "campaign: z"))
+    await _decide(wired, "d")
+    await wired.learner.turn()
+    asked: list[str] = []
+
+    def read(*_: object) -> int | None:
+        asked.append("read")
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wired.ledger, "clocks", read)
+        patch.setattr(wired.ledger, "settlements", read)
+        patch.setattr(wired.ledger, "sequences", read)
+        patch.setattr(wired.ledger, "erasures", read)
+        await wired.learner.turn()
+    assert asked == []
+    wired.clock.pass_s(80)
+    await wired.learner.turn()
+    assert wired.served.model.sequence == 1
+    assert wired.metric("settlement_lag_seconds", campaign="c") == pytest.approx(10.0)
+    await wired.learner.turn()
+    assert wired.metric("settlement_lag_seconds", campaign="c") == 0.0
+    assert wired.metric("model_sequence", campaign="c") == 1
+
+
+async def test_a_model_is_not_behind_where_only_what_it_learned_was_purged(wired: Wired) -> None:
+    """It is behind where the settlement that comes next is gone, and not one before."""
+    for number in range(3):
+        await _decide(wired, f"d{number}")
+        wired.clock.pass_s(1)
+    wired.clock.pass_s(80)
+    late = await wired.open()
+    await wired.learner.turn()
+    now = wired.clock.now()
+    assert await wired.ledger.purge("c", now.steady_us, 1, 1, now) == 1
+    assert wired.ledger.sequences("c") == (2, 3)
+    assert wired.learner.behind() == ()
+    newest = wired.served.model
+    try:
+        for sequence, behind in ((0, ("c",)), (1, ())):
+            late.sequence = sequence
+            wired.served.model = late
+            assert wired.learner.behind() == behind
+    finally:
+        wired.served.model = newest

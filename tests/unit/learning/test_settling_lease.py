@@ -378,7 +378,7 @@ async def test_a_long_turn_keeps_the_lease(pair: tuple[Wired, Wired], clock: Han
         patch.setattr(one.ledger, "oldest_due_service_us", slow)
         patch.setattr(one.ledger, "purge_customers", slow_purge)
         await _turns(one)
-    assert kept == [True] * 5
+    assert kept == [True] * 4, "of the new campaigns: the first has nothing to do"
     assert batches == 5
     assert _holds(one, other) == [1, 0]
     assert one.lease.token == 1, "nobody had it meanwhile"

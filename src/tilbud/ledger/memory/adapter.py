@@ -41,7 +41,7 @@ from tilbud.domain.pauses import Pause
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory.customers import MemoryCustomers
 from tilbud.ledger.memory.entries import OPEN, Campaign, Entry, Lease
-from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed
+from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed, Standing
 
 
 class MemoryLedger(MemoryCustomers):
@@ -422,6 +422,13 @@ class MemoryLedger(MemoryCustomers):
         """Return when the next decision settles or expires."""
         entry = self._of(campaign).next_due()
         return entry.window.due_service_us if entry else None
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where every campaign stands."""
+        return {
+            name: Standing(of.last_sequence, of.erasures, self.oldest_due_service_us(name))
+            for name, of in self._campaigns.items()
+        }
 
     def leased_until_us(self) -> int:
         """Return when the lease to settle runs out."""

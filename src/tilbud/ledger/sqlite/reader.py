@@ -17,6 +17,7 @@ from tilbud.domain.decision.records import Decision, InternedText, Reason, Settl
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
+from tilbud.ledger.ports import Standing
 from tilbud.ledger.sqlite import look_up as answers
 from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading
 from tilbud.ledger.sqlite.lease import LEASED_UNTIL
@@ -50,6 +51,11 @@ _OLDEST_DUE = (
     f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
 )
+_STANDINGS = (
+    "SELECT id, last_sequence, erasures, CASE WHEN open > 0 THEN "
+    "(SELECT min(due_service_us) FROM windows WHERE campaign_no = c.no AND due_service_us IS NOT NULL) END "
+    "FROM campaigns c"
+)
 _UNDER_OTHER_RULES = (
     "SELECT count(*) FROM windows w JOIN decisions d ON d.no = w.decision_no "  # noqa: S608 - only constants
     f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
@@ -68,6 +74,7 @@ class SqliteReading(SqliteCustomersReading):
     def __init__(self, path: Path, *, limits: Limits) -> None:
         super().__init__(path, limits=limits)
         self._pause_cache = PauseCache(path, self.every_pause)
+        self._standings: tuple[int, dict[str, Standing]] | None = None  # and the file's version before it
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
@@ -172,6 +179,15 @@ class SqliteReading(SqliteCustomersReading):
         with self._reads() as (reading, _):
             due_service_us: int | None = reading.execute(_OLDEST_DUE, (campaign,)).fetchone()[0]
             return due_service_us
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where every campaign stands; what was read before where nobody committed since."""
+        with self._reads() as (reading, _):
+            [version] = reading.execute("PRAGMA data_version").fetchone()
+            if self._standings is None or self._standings[0] != version:
+                rows = reading.execute(_STANDINGS).fetchall()
+                self._standings = version, {name: Standing(*row) for name, *row in rows}
+            return self._standings[1]
 
     def leased_until_us(self) -> int:
         """Return when the lease to settle runs out."""
