@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 from tests.running import Service
+
+# An example may take long where the machine is busy with something else: that says nothing of the code.
+settings.register_profile("tilbud", deadline=None)
+settings.load_profile("tilbud")
 
 Serve = Callable[..., Service]
 
