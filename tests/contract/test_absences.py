@@ -101,7 +101,7 @@ async def test_what_waits_for_its_activation_expires_in_time(ledger):
     await ledger.serve(GONE, at(10))
     assert await _settle(ledger, WAITS_S - 1, served=False) == NOTHING
     assert await _settle(ledger, WAITS_S, served=False) == Settled(0, 1, more=False)
-    assert ledger.waiting() == {}
+    assert ledger.standings()[CAMPAIGN].open == 0
     assert (before, await reads.exposures(ledger, CUSTOMER, asked)) == ([1], [0])
     [refused] = await ledger.activate([activation("p1")], at(WAITS_S))
     assert isinstance(refused, DecisionExpired)
@@ -153,7 +153,7 @@ async def test_other_campaigns_go_on(ledger):
     await ledger.record([decision("d1", rules=OWN), decision("d1", campaign="other", rules=OWN)], at())
     await ledger.serve(("other",), at(1))
     assert await settle_due(ledger, "other", RULES, 10, at(DUE_S)) == Settled(1, 0, more=False)
-    assert ledger.waiting() == {CAMPAIGN: 1}
+    assert ledger.standings()[CAMPAIGN].open == 1
     clocks = ledger.clocks(CAMPAIGN, at(DUE_S))
     assert (clocks.waiting, clocks.shown.service_us) == (at(DUE_S), at(1).service_us)
     assert ledger.clocks("other", at(9)).shown == at(9)

@@ -959,10 +959,10 @@ async def test_one_read_tells_where_every_campaign_stands(ledger):
     assert ledger.standings() == {}
     await ledger.record([decision("d1"), decision("d2", at(5)), decision("b1", campaign="other")], at(5))
     first = at(DUE_S).service_us
-    assert ledger.standings() == {CAMPAIGN: Standing(0, 0, first), "other": Standing(0, 0, first)}
+    assert ledger.standings() == {CAMPAIGN: Standing(0, 0, 2, first), "other": Standing(0, 0, 1, first)}
     await settle(ledger, DUE_S)
     then = at(5 + DUE_S).service_us
-    assert ledger.standings() == {CAMPAIGN: Standing(1, 0, then), "other": Standing(0, 0, first)}
+    assert ledger.standings() == {CAMPAIGN: Standing(1, 0, 1, then), "other": Standing(0, 0, 1, first)}
     await settle(ledger, 5 + DUE_S)
-    assert ledger.standings()[CAMPAIGN] == Standing(2, 0, None)
+    assert ledger.standings()[CAMPAIGN] == Standing(2)
     assert ledger.standings() == ledger.standings()

@@ -272,7 +272,7 @@ def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
         ledger.sequences(campaign),
         [each for _, each in ledger.drawn(campaign, "c0ffee", 0, 10)],
         ledger.pending(campaign),
-        ledger.waiting(),
+        ledger.standings(),
         ledger.clocks(campaign, at(LATER_S)),
         ledger.oldest_due_service_us(campaign),
         ledger.erasures(campaign),

@@ -162,6 +162,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self._served: dict[str, ServedCampaign] = {}
+        self._all: tuple[ServedCampaign, ...] = ()
 
     def get(self, campaign: str) -> ServedCampaign:
         """Return a served campaign; raises UnknownCampaign."""
@@ -175,9 +176,10 @@ class Catalog:
         return self._served.get(campaign)
 
     def all(self) -> tuple[ServedCampaign, ...]:
-        """Return every served campaign, by id."""
-        return tuple(self._served[name] for name in sorted(self._served))
+        """Return every served campaign, by id; the same object until others are served."""
+        return self._all
 
     def replace(self, served: Iterable[ServedCampaign]) -> None:
         """Serve exactly these from now on."""
-        self._served = {each.id: each for each in served}
+        self._served = {campaign.id: campaign for campaign in served}
+        self._all = tuple(self._served[name] for name in sorted(self._served))

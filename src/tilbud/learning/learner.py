@@ -32,6 +32,7 @@ from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.domain.clock import Clock
 from tilbud.domain.errors import LeaseLost, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
+from tilbud.learning.agenda import Agenda
 from tilbud.learning.own_settlements import OwnSettlements
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.learning.settling_lease import SettlingLease
@@ -86,7 +87,9 @@ class Learner:
         self._failing: set[str] = set()
         self._waiting: set[str] = set()  # campaigns that are not served, with open decisions
         self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
+        self._agenda = Agenda()
         self._shown: dict[str, tuple[str, int]] = {}  # lineage and sequence that the metrics show
+        self._pending: dict[str, int] = {}  # open decisions that the metrics show
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
         self._purge_at = monotonic() + limits.purge_every_s
@@ -137,14 +140,15 @@ class Learner:
 
     async def _take_turn(self) -> bool:
         campaigns = tuple(self._campaigns())
-        served = {campaign.id for campaign in campaigns}
-        self._failing &= served | self._waiting | NO_CAMPAIGNS
+        served = self._agenda.serve(campaigns)
+        if self._failing:
+            self._failing &= self._waiting.union(served, NO_CAMPAIGNS)
         more = False
         if not self._lease.token:
             with self._trying(_LEASE):
                 await self._lease.seek()
         await self._renew()
-        for campaign in self._with_something_to_do(campaigns):
+        for campaign in self._with_something_to_do():
             await self._renew()
             with self._trying(campaign.id):
                 more |= await self.settle(campaign)
@@ -168,7 +172,7 @@ class Learner:
         self._went_on_at = monotonic()
         return more
 
-    def _with_something_to_do(self, campaigns: Sequence[Learned]) -> Sequence[Learned]:
+    def _with_something_to_do(self) -> Sequence[Learned]:
         """Return the campaigns that a turn has to visit; one read tells of them all.
 
         Of the others the metrics say already what is so. Where the ledger cannot be read it is all of them:
@@ -177,13 +181,15 @@ class Learner:
         try:
             standings = self._ledger.standings()
         except TilbudError:
-            return campaigns
+            return self._agenda.look_at_all()
         now_us = self._clock.now().service_us
-        return [
-            campaign
-            for campaign in campaigns
-            if self._needs_turn(campaign, standings.get(campaign.id, _NOTHING), now_us)
-        ]
+        to_visit = []
+        for campaign in self._agenda.look_at(standings, now_us):
+            if self._needs_turn(campaign, standings.get(campaign.id, _NOTHING), now_us):
+                to_visit.append(campaign)
+            elif campaign.model.sequence <= self._saved_sequence(campaign):
+                self._agenda.done(campaign.id)
+        return to_visit
 
     def _needs_turn(self, campaign: Learned, standing: Standing, now_us: int) -> bool:
         """Whether anything is due, to be learned, to be saved or to be shown; or the last visit failed.
@@ -207,12 +213,15 @@ class Learner:
             now = self._clock.now()
             await self._ledger.touch(now)
             self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
-            waiting = self._ledger.waiting()
             self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
+            open_decisions = {name: of.open for name, of in self._ledger.standings().items()}
             for name in served:
-                self._metrics.pending.labels(name).set(waiting.pop(name, 0))
-            self._metrics.show_unserved(waiting)
-            self._waiting = set(waiting)
+                pending = open_decisions.pop(name, 0)
+                if self._pending.get(name) != pending:
+                    self._metrics.pending.labels(name).set(pending)
+                    self._pending[name] = pending
+            self._waiting = {name for name, pending in open_decisions.items() if pending}
+            self._metrics.show_unserved({name: open_decisions[name] for name in self._waiting})
         for name in sorted(self._waiting.difference(served)):
             with self._trying(name):
                 await self._settle_unserved(name)
@@ -311,6 +320,7 @@ class Learner:
         self._saved.pop(key, None)
         self._unsaved.discard(key)
         self._shown.pop(campaign.id, None)
+        self._pending.pop(campaign.id, None)
         self._metrics.model_sequence.remove(*key)
 
     def behind(self) -> tuple[str, ...]:
@@ -446,6 +456,9 @@ class Learner:
         model = campaign.model
         self._metrics.model_sequence.labels(campaign.id, model.lineage).set(model.sequence)
         self._shown[campaign.id] = model.lineage, model.sequence
+
+    def _saved_sequence(self, campaign: Learned) -> int:
+        return self._saved.get((campaign.id, campaign.model.lineage), (0, 0.0))[0]
 
     def _checkpoint_due(self, campaign: Learned) -> bool:
         key = (campaign.id, campaign.model.lineage)

@@ -23,7 +23,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.customer.customer import (
@@ -172,13 +172,13 @@ class Decisions(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a campaign stands in the ledger: what tells whether there is anything to do for it."""
 
     last_sequence: int = 0  # of its settlements
     erasures: int = 0
-    due_service_us: int | None = None  # when the next decision settles or expires, on the campaign's clocks
+    open: int = 0  # decisions that wait for activation or settlement
+    due_service_us: int | None = None  # when the next of them settles or expires, on the campaign's clocks
 
 
 class LedgerReading(Protocol):
@@ -224,10 +224,6 @@ class LedgerReading(Protocol):
 
     def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""
-        ...
-
-    def waiting(self) -> dict[str, int]:
-        """Return how many decisions are open, of each campaign that has any, served or not."""
         ...
 
     def clocks(self, campaign: str, now: Now) -> Clocks:

@@ -403,10 +403,6 @@ class MemoryLedger(MemoryCustomers):
         """Return every campaign the ledger has rows of."""
         return sorted(self._campaigns)
 
-    def waiting(self) -> dict[str, int]:
-        """Return how many decisions are open, of each campaign that has any."""
-        return {name: self._campaigns[name].open for name in sorted(self._campaigns) if self.pending(name)}
-
     def clocks(self, campaign: str, now: Now) -> Clocks:
         """Return the campaign's clocks."""
         return self._clocks(self._of(campaign), now)
@@ -426,7 +422,7 @@ class MemoryLedger(MemoryCustomers):
     def standings(self) -> dict[str, Standing]:
         """Return where every campaign stands."""
         return {
-            name: Standing(of.last_sequence, of.erasures, self.oldest_due_service_us(name))
+            name: Standing(of.last_sequence, of.erasures, of.open, self.oldest_due_service_us(name))
             for name, of in self._campaigns.items()
         }
 

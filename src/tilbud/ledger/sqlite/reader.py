@@ -52,7 +52,7 @@ _OLDEST_DUE = (
     "AND due_service_us IS NOT NULL"
 )
 _STANDINGS = (
-    "SELECT id, last_sequence, erasures, CASE WHEN open > 0 THEN "
+    "SELECT id, last_sequence, erasures, open, CASE WHEN open > 0 THEN "
     "(SELECT min(due_service_us) FROM windows WHERE campaign_no = c.no AND due_service_us IS NOT NULL) END "
     "FROM campaigns c"
 )
@@ -61,7 +61,6 @@ _UNDER_OTHER_RULES = (
     f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
     "AND d.rules <> ?"
 )
-_WAITING = "SELECT id, open FROM campaigns WHERE open > 0 ORDER BY id"
 _ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE id = ?"
 _EVERY_PAUSE = (
     "SELECT campaign, offer_id, reason, since_us, until_us FROM switches ORDER BY campaign, offer_id"
@@ -147,11 +146,6 @@ class SqliteReading(SqliteCustomersReading):
         """Return every campaign the ledger has rows of."""
         with self._reads() as (reading, _):
             return [row[0] for row in reading.execute("SELECT id FROM campaigns ORDER BY id")]
-
-    def waiting(self) -> dict[str, int]:
-        """Return how many decisions are open, of each campaign that has any."""
-        with self._reads() as (reading, _):
-            return dict(reading.execute(_WAITING).fetchall())
 
     def clocks(self, campaign: str, now: Now) -> Clocks:
         """Return the campaign's clocks."""
