@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from tests.builders import START_SERVICE_US, START_WALL_US
@@ -21,7 +20,7 @@ from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model
 from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.memory.adapter import MemoryLedger
-from tilbud.ledger.ports import Customers, Ledger
+from tilbud.ledger.ports import Ledger
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import SwitchService
@@ -29,10 +28,6 @@ from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 
 DRAW_KEY = bytes(range(32))
-
-
-class LedgerOfBoth(Ledger, Customers, Protocol):
-    """An adapter of both ports, as every one here is."""
 
 
 class HandClock:
@@ -59,14 +54,14 @@ class Wired:
         self,
         yaml: str,
         checkpoints: Path,
-        ledger: LedgerOfBoth | None = None,
+        ledger: Ledger | None = None,
         *,
         holder: str = "only",
         clock: HandClock | None = None,
     ) -> None:
         self.limits = Limits()
         self.clock = clock or HandClock()
-        self.ledger: LedgerOfBoth = ledger or MemoryLedger(limits=self.limits)
+        self.ledger: Ledger = ledger or MemoryLedger(limits=self.limits)
         self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
         self.directory = checkpoints
         self.checkpoints = Checkpoints(checkpoints, self.limits.checkpoint_generations)
@@ -74,7 +69,7 @@ class Wired:
         self.campaign: Campaign = parse_campaign(yaml.encode(), "test.yaml")
         self.lease = SettlingLease(
             holder=holder,
-            ledger=self.ledger,
+            coordination=self.ledger,
             clock=self.clock,
             metrics=self.metrics,
             limits=self.limits,
@@ -83,8 +78,10 @@ class Wired:
         self.learner = Learner(
             lease=self.lease,
             campaigns=self.catalog.all,
-            ledger=self.ledger,
-            customers=self.ledger,
+            settlement_log=self.ledger,
+            retention=self.ledger,
+            coordination=self.ledger,
+            pauses=self.ledger,
             checkpoints=self.checkpoints,
             clock=self.clock,
             metrics=self.metrics,
@@ -94,7 +91,7 @@ class Wired:
         numbers = itertools.count()
         self.decide = DecideService(
             catalog=self.catalog,
-            ledger=self.ledger,
+            decisions=self.ledger,
             clock=self.clock,
             draw_key=DRAW_KEY,
             ledger_key=DRAW_KEY,
@@ -104,7 +101,7 @@ class Wired:
         )
         self.report = ReportService(
             catalog=self.catalog,
-            ledger=self.ledger,
+            outcomes=self.ledger,
             clock=self.clock,
             metrics=self.metrics,
             limits=self.limits,
@@ -113,7 +110,7 @@ class Wired:
 
         self.switches = SwitchService(
             catalog=self.catalog,
-            ledger=self.ledger,
+            pauses=self.ledger,
             clock=self.clock,
             limits=self.limits,
             log=logger("test"),
@@ -157,7 +154,7 @@ class Wired:
         """Open the campaign's model."""
         return await open_model(
             self.campaign,
-            ledger=self.ledger,
+            history=self.ledger,
             checkpoints=self.checkpoints,
             limits=self.limits,
             log=logger("test"),

@@ -32,7 +32,7 @@ from tilbud.domain.relearning import Progress
 from tilbud.learning.beside import Relearning
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import catch_up
-from tilbud.ledger.ports import Ledger
+from tilbud.ledger.ports import Coordination, SettlementLog
 from tilbud.telemetry.metrics import Metrics
 
 
@@ -60,7 +60,8 @@ class CampaignLoader:
         *,
         paths: Sequence[Path],
         catalog: Catalog,
-        ledger: Ledger,
+        settlement_log: SettlementLog,
+        coordination: Coordination,
         clock: Clock,
         learner: Learner,
         open_model: Callable[[Campaign, int], Awaitable[Model]],
@@ -72,7 +73,8 @@ class CampaignLoader:
     ) -> None:
         self._paths = tuple(paths)
         self._catalog = catalog
-        self._ledger = ledger
+        self._settlements = settlement_log
+        self._coordination = coordination
         self._clock = clock
         self._learner = learner
         self._open_model = open_model
@@ -135,7 +137,7 @@ class CampaignLoader:
         found = self._beside.progress(campaign)
         served = self._catalog.get(campaign)
         if found is None and served.model.stand_in:
-            return Progress(self._left(served.file, self._ledger.erasures(campaign)))
+            return Progress(self._left(served.file, self._settlements.erasures(campaign)))
         return found
 
     def _relearning_left(self) -> dict[str, int]:
@@ -229,7 +231,7 @@ class CampaignLoader:
         return behind
 
     async def _relearn(self, name: str) -> None:
-        erasures = self._ledger.erasures(name)  # more may come meanwhile: the next time is theirs
+        erasures = self._settlements.erasures(name)  # more may come meanwhile: the next time is theirs
         await self._learn_beside(self._catalog.get(name).file, erasures)
         async with self._one_at_a_time:
             before = self._catalog.get(name)
@@ -266,7 +268,7 @@ class CampaignLoader:
             raise CampaignInvalid(tuple(refused))
         async with self._learner.between_turns():
             await self._bring_up_to_date(before, after)
-            await self._ledger.serve({served.id for served in after}, self._clock.now())
+            await self._coordination.serve({served.id for served in after}, self._clock.now())
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()
@@ -304,9 +306,9 @@ class CampaignLoader:
         older = {}
         for served in after:
             same = served is before.get(served.id)
-            if not same and self._ledger.pending(served.id):
+            if not same and self._settlements.pending(served.id):
                 try:
-                    older[served.id] = await self._ledger.under_other_rules(served.id, served.rules_text)
+                    older[served.id] = await self._settlements.under_other_rules(served.id, served.rules_text)
                 except TilbudError as error:  # the files are loaded all the same
                     self._log.error("older_rules_not_counted", campaign=served.id, error=str(error))
         return {name: waiting for name, waiting in older.items() if waiting}
@@ -333,7 +335,7 @@ class CampaignLoader:
         self, file: CampaignFile, before: ServedCampaign | None, files: Sequence[CampaignFile]
     ) -> ServedCampaign:
         """Return the campaign of one of the `files` that are loaded together, ready to be served."""
-        erasures = self._ledger.erasures(file.campaign.campaign)
+        erasures = self._settlements.erasures(file.campaign.campaign)
         left = self._left(file, erasures)
         if before is None:
             if self._open_stand_in is not None and left > self._start_rows:
@@ -386,7 +388,7 @@ class CampaignLoader:
         await catch_up(
             served.id,
             served.model,
-            ledger=self._ledger,
+            history=self._settlements,
             limits=self._limits,
             unhurried=serves,
             hurry=not serves,
@@ -442,7 +444,7 @@ class CampaignLoader:
         old = {id(served.model) for served in before.values()}
         for served in after:
             if id(served.model) not in old and not served.model.stand_in:
-                await catch_up(served.id, served.model, ledger=self._ledger, limits=self._limits)
+                await catch_up(served.id, served.model, history=self._settlements, limits=self._limits)
 
     def _retire(self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]) -> None:
         kept = {id(served.model) for served in after}

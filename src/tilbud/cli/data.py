@@ -69,7 +69,7 @@ async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
             return [
                 await learning.rebuild(
                     file.campaign,
-                    ledger=ledger,
+                    reader=ledger,
                     checkpoints=checkpoints,
                     limits=settings.limits,
                     progress=_shown(bar, file.campaign.campaign),

@@ -117,7 +117,7 @@ class DecideService:
         self,
         *,
         catalog: Catalog,
-        ledger: Decisions,
+        decisions: Decisions,
         clock: Clock,
         draw_key: bytes,
         ledger_key: bytes,
@@ -126,7 +126,7 @@ class DecideService:
         new_id: Callable[[int], str],
     ) -> None:
         self._catalog = catalog
-        self._ledger = ledger
+        self._decisions = decisions
         self._contexts = ContextResolver(ledger_key=ledger_key, limits=limits)
         self._chooser = Chooser(draw_key=draw_key, limits=limits)
         self.locks = KeyedLock()
@@ -278,19 +278,19 @@ class DecideService:
         if not drawn:
             return []
         contacts = [each.contact for each in drawn] if any(each.contact for each in drawn) else ()
-        recording = self._ledger.record([each.decision for each in drawn], now, contacts)
+        recording = self._decisions.record([each.decision for each in drawn], now, contacts)
         return await or_later(recording, lambda stored: list(map(self._try_answer, drawn, stored)))
 
     async def _repeat(self, repeated: Sequence[_Repeated], now: Now) -> list[Decision | None]:
         if not repeated:
             return []
-        repeating = self._ledger.repeat([each.repeat for each in repeated if each.repeat], now)
+        repeating = self._decisions.repeat([each.repeat for each in repeated if each.repeat], now)
         return await or_later(repeating, lambda stored: list(map(self._repeated, repeated, stored)))
 
     async def _look_up(self, looks: Sequence[LookUp]) -> Sequence[Facts | Exception]:
         """Return what the ledger knows; where a row of it is at fault, an error in that place alone."""
         try:
-            return await self._ledger.look_up(looks)
+            return await self._decisions.look_up(looks)
         except LedgerUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - told in its place, see decide_many

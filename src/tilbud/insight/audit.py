@@ -19,7 +19,7 @@ from tilbud.domain.decision.draw import mixed, rounded
 from tilbud.domain.decision.records import Decision
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import LedgerReading
+from tilbud.ledger.ports import Reader
 
 Progress = Callable[[int, int], None]
 _TOLERANCE = 1e-9  # float64 sums of float32 scores; a different model is off by far more
@@ -60,7 +60,7 @@ class Rebuilt:
 async def rebuild(
     campaign: Campaign,
     *,
-    ledger: LedgerReading,
+    reader: Reader,
     checkpoints: Checkpoints,
     limits: Limits,
     progress: Progress = lambda _done, _all: None,
@@ -71,8 +71,8 @@ async def rebuild(
     Raises CheckpointInvalid where neither is there, and where a customer is erased meanwhile.
     """
     name = campaign.campaign
-    erasures = ledger.erasures(name)
-    first, last = ledger.sequences(name)
+    erasures = reader.erasures(name)
+    first, last = reader.sequences(name)
     model = _oldest(campaign, checkpoints, limits, first, erasures)
     begin = model.sequence
     loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
@@ -80,10 +80,10 @@ async def rebuild(
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit()
     probes: list[Decision] = []
-    for decisions in _in_order(ledger, name, model.lineage):
+    for decisions in _in_order(reader, name, model.lineage):
         for decision in decisions:
             if model.sequence <= decision.sequence <= last:
-                _learn_to(model, decision.sequence, ledger)
+                _learn_to(model, decision.sequence, reader)
                 audit.check(model, decision)
                 probes.append(decision)
             elif begin <= decision.sequence < model.sequence:
@@ -91,13 +91,13 @@ async def rebuild(
         del probes[: -Limits.audit_probes]
         progress(model.sequence - begin, last - begin)
         await asyncio.sleep(0)
-    _learn_to(model, last, ledger)
+    _learn_to(model, last, reader)
     progress(last - begin, last - begin)
     checkpoint_equal = 0
     if newest is not None:
-        _learn_to(newest, last, ledger)
+        _learn_to(newest, last, reader)
         checkpoint_equal = sum(_scores(model, probe) == _scores(newest, probe) for probe in probes)
-    if ledger.erasures(name) != erasures:
+    if reader.erasures(name) != erasures:
         raise CheckpointInvalid(f"campaign {name!r}: a customer was erased meanwhile; run it again")
     return Rebuilt(
         campaign=name,
@@ -146,14 +146,14 @@ class _Audit:
         self.difference_max = max(self.difference_max, difference)
 
 
-def _in_order(ledger: LedgerReading, campaign: str, lineage: str) -> Iterator[list[Decision]]:
+def _in_order(reader: Reader, campaign: str, lineage: str) -> Iterator[list[Decision]]:
     """Yield decisions a page at a time, in order of the sequence they were drawn at.
 
     They are recorded nearly in that order: a large batch may be overtaken by single calls.
     """
     waiting: list[tuple[int, int, Decision]] = []
     place = 0
-    while drawn := ledger.drawn(campaign, lineage, place, Limits.audit_batch_rows):
+    while drawn := reader.drawn(campaign, lineage, place, Limits.audit_batch_rows):
         for place, decision in drawn:
             heapq.heappush(waiting, (decision.sequence, place, decision))
         ready = max(0, len(waiting) - Limits.audit_overtaken_rows_max)
@@ -173,9 +173,9 @@ def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first:
     return model
 
 
-def _learn_to(model: Model, sequence: int, ledger: LedgerReading) -> None:
+def _learn_to(model: Model, sequence: int, reader: Reader) -> None:
     while model.sequence < sequence:
-        rows = ledger.settlements(
+        rows = reader.settlements(
             model.campaign, model.sequence, min(Limits.audit_batch_rows, sequence - model.sequence)
         )
         if not rows:

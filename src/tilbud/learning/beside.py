@@ -31,7 +31,7 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.relearning import Progress
 from tilbud.learning.relearning import Task
 from tilbud.learning.replica import settlements_left
-from tilbud.ledger.ports import LedgerReading
+from tilbud.ledger.ports import SettlementHistory
 from tilbud.telemetry.metrics import Metrics
 
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")
@@ -68,7 +68,7 @@ class Beside:
     def __init__(
         self,
         *,
-        ledger: LedgerReading,
+        history: SettlementHistory,
         ledger_file: Path,
         checkpoints: Checkpoints,
         directory: Path,
@@ -78,7 +78,7 @@ class Beside:
         command: Sequence[str] = COMMAND,
     ) -> None:
         """`directory` is where `checkpoints` are; `command` begins the process."""
-        self._ledger = ledger
+        self._history = history
         self._ledger_file = ledger_file
         self._checkpoints = checkpoints
         self._directory = directory
@@ -203,7 +203,7 @@ class Beside:
     def left(self, campaign: Campaign, erasures: int) -> int:
         """Return how many settlements a model of the campaign would have to learn that is opened now."""
         return settlements_left(
-            campaign, ledger=self._ledger, checkpoints=self._checkpoints, erasures=erasures
+            campaign, history=self._history, checkpoints=self._checkpoints, erasures=erasures
         )
 
     def _show(self, campaign: str, progress: Progress | None) -> None:

@@ -36,7 +36,7 @@ from tilbud.learning.agenda import Agenda
 from tilbud.learning.own_settlements import OwnSettlements
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.learning.settling_lease import SettlingLease
-from tilbud.ledger.ports import Customers, Ledger, Settled, Standing, or_later
+from tilbud.ledger.ports import Coordination, Pauses, Retention, Settled, SettlementLog, Standing, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
@@ -60,8 +60,10 @@ class Learner:
         *,
         lease: SettlingLease,
         campaigns: Callable[[], Iterable[Learned]],
-        ledger: Ledger,
-        customers: Customers,
+        settlement_log: SettlementLog,
+        retention: Retention,
+        coordination: Coordination,
+        pauses: Pauses,
         checkpoints: Checkpoints,
         clock: Clock,
         metrics: Metrics,
@@ -69,8 +71,10 @@ class Learner:
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._campaigns = campaigns
-        self._ledger = ledger
-        self._customers = customers
+        self._settlements = settlement_log
+        self._retention = retention
+        self._coordination = coordination
+        self._pauses = pauses
         self._checkpoints = checkpoints
         self._clock = clock
         self._metrics = metrics
@@ -179,7 +183,7 @@ class Learner:
         each finds that out for itself, and tells.
         """
         try:
-            standings = self._ledger.standings()
+            standings = self._settlements.standings()
         except TilbudError:
             return self._agenda.look_at_all()
         now_us = self._clock.now().service_us
@@ -211,10 +215,10 @@ class Learner:
         """Prove that the ledger commits, show what waits in it, and see to campaigns that are not served."""
         with self._trying(_LEDGER):
             now = self._clock.now()
-            await self._ledger.touch(now)
-            self._metrics.show_pauses(self._ledger.every_pause(), now.wall_us)
+            await self._coordination.touch(now)
+            self._metrics.show_pauses(self._pauses.every_pause(), now.wall_us)
             self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
-            open_decisions = {name: of.open for name, of in self._ledger.standings().items()}
+            open_decisions = {name: of.open for name, of in self._settlements.standings().items()}
             for name in served:
                 pending = open_decisions.pop(name, 0)
                 if self._pending.get(name) != pending:
@@ -279,7 +283,7 @@ class Learner:
         self._saved[key] = (known[0] if known else 0, monotonic())
         self._unsaved.add(key)
         try:
-            if self._is_behind(campaign, self._ledger.standings()):
+            if self._is_behind(campaign, self._settlements.standings()):
                 return
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
@@ -329,7 +333,7 @@ class Learner:
         It only stands in for another, it learned what was erased since, or what it has to learn next was
         purged while it could not.
         """
-        standings = self._ledger.standings()
+        standings = self._settlements.standings()
         return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign, standings))
 
     def _is_behind(self, campaign: Learned, standings: Mapping[str, Standing]) -> bool:
@@ -338,7 +342,7 @@ class Learner:
             return True
         if model.sequence >= standing.last_sequence:
             return False
-        first, _ = self._ledger.sequences(campaign.id)
+        first, _ = self._settlements.sequences(campaign.id)
         return model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
@@ -350,7 +354,7 @@ class Learner:
         failed: OSError | TilbudError | None = None
         for name in self._checkpoints.campaigns():
             try:
-                erasures = self._ledger.erasures(name)
+                erasures = self._settlements.erasures(name)
                 if self._dropped.get(name) == erasures:
                     continue  # what another process saves late, of a model that is behind, it drops itself
                 if dropped := await asyncio.to_thread(self._checkpoints.drop_erased, name, erasures):
@@ -368,16 +372,16 @@ class Learner:
         Only within a turn, or between turns.
         """
         now = self._clock.now()
-        oldest = self._ledger.oldest_due_service_us(campaign.id)
-        shown_us = self._ledger.clocks(campaign.id, now).shown.service_us
+        oldest = self._settlements.oldest_due_service_us(campaign.id)
+        shown_us = self._settlements.clocks(campaign.id, now).shown.service_us
         lag_us = 0 if oldest is None else max(0, shown_us - oldest)
         self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
         self._lags_us[campaign.id] = lag_us
         token = self._lease.token
         if not token or oldest is None or oldest > shown_us:
             return False
-        _, last = self._ledger.sequences(campaign.id)  # nobody settles between, or the token is refused
-        settling = self._ledger.settle(
+        _, last = self._settlements.sequences(campaign.id)  # nobody settles between, or the token is refused
+        settling = self._settlements.settle(
             campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
         )
         try:
@@ -405,12 +409,12 @@ class Learner:
         for _ in range(_UNSERVED_BATCHES_MAX):
             await self._renew()
             now, rows = self._clock.now(), self._limits.settle_batch_rows_max
-            due_us = self._ledger.oldest_due_service_us(campaign)
-            waiting_us = self._ledger.clocks(campaign, now).waiting.service_us  # the later of its clocks
+            due_us = self._settlements.oldest_due_service_us(campaign)
+            waiting_us = self._settlements.clocks(campaign, now).waiting.service_us  # the later of its clocks
             if not self._lease.token or due_us is None or due_us > waiting_us:
                 return
             try:
-                settled = await self._ledger.settle(campaign, None, rows, now, self._lease.token)
+                settled = await self._settlements.settle(campaign, None, rows, now, self._lease.token)
             except LeaseLost:
                 self._lease.lost()
                 return
@@ -432,7 +436,7 @@ class Learner:
         await catch_up(
             campaign.id,
             campaign.model,
-            ledger=self._ledger,
+            history=self._settlements,
             limits=self._limits,
             on_learned=self._own.learned,
             on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
@@ -444,7 +448,7 @@ class Learner:
         """Count what this process settled, though the model does not learn it."""
         while True:
             after, last = self._own.uncounted(campaign.id)
-            rows = self._ledger.settlements(campaign.id, after, _ROWS) if after < last else []
+            rows = self._settlements.settlements(campaign.id, after, _ROWS) if after < last else []
             if not rows:
                 break
             for row in rows:
@@ -475,17 +479,17 @@ class Learner:
         """
         now = self._clock.now()
         before_us = now.steady_us - int(self._limits.retention_s * 1e6)
-        standings = self._ledger.standings()
+        standings = self._settlements.standings()
         keep_after = {
             campaign.id: 0
             if self._is_behind(campaign, standings)
             else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
             for campaign in campaigns
         }
-        for name in self._ledger.campaigns():
+        for name in self._settlements.campaigns():
             keep = keep_after.get(name, _SERVED_NO_MORE)
             rows = self._limits.purge_batch_rows_max
-            await self._purge_by_batches(partial(self._ledger.purge, name, before_us, keep, rows, now))
+            await self._purge_by_batches(partial(self._retention.purge, name, before_us, keep, rows, now))
 
     async def _purge_customers(self) -> None:
         """Forget what happened to customers longer ago than a rule may look back."""
@@ -494,7 +498,7 @@ class Learner:
         exposures_before_us = now.steady_us - int(limits.exposures_kept_s * 1e6)
         rows = limits.purge_batch_rows_max
         await self._purge_by_batches(
-            partial(self._customers.purge_customers, events_before_us, exposures_before_us, rows, now)
+            partial(self._retention.purge_customers, events_before_us, exposures_before_us, rows, now)
         )
 
     async def _purge_by_batches(self, purge: Callable[[], Awaitable[int]]) -> None:

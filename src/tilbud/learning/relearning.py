@@ -28,7 +28,7 @@ from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.errors import LedgerInvalid, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import newest_model
-from tilbud.ledger.ports import LedgerReading
+from tilbud.ledger.ports import SettlementHistory
 from tilbud.ledger.sqlite.reader import SqliteReading
 
 ORPHANED = 3  # the status where the process that started it is gone
@@ -61,7 +61,7 @@ def main() -> None:
         ledger.open_reading()
         sequence = relearn(
             task,
-            ledger=ledger,
+            history=ledger,
             checkpoints=Checkpoints(task.checkpoints, task.limits.checkpoint_generations),
             tell=lambda learned, left: _say(learned=learned, left=left),
         )
@@ -71,7 +71,7 @@ def main() -> None:
     _say(done=sequence)
 
 
-def relearn(task: Task, *, ledger: LedgerReading, checkpoints: Checkpoints, tell: Tell) -> int:
+def relearn(task: Task, *, history: SettlementHistory, checkpoints: Checkpoints, tell: Tell) -> int:
     """Learn nearly all that settled, and save it; return the last sequence learned.
 
     What settles meanwhile is learned too, as long as that brings the end nearer; the rest is for the service.
@@ -79,29 +79,29 @@ def relearn(task: Task, *, ledger: LedgerReading, checkpoints: Checkpoints, tell
     """
     name, limits = task.campaign.campaign, task.limits
     model = newest_model(
-        task.campaign, ledger=ledger, checkpoints=checkpoints, limits=limits, erasures=task.erasures
+        task.campaign, history=history, checkpoints=checkpoints, limits=limits, erasures=task.erasures
     ).model
-    left, before, learned = _left(model, ledger), sys.maxsize, 0
+    left, before, learned = _left(model, history), sys.maxsize, 0
     told_s = saved_s = time.monotonic()
     tell(0, left)
     while Limits.relearn_batch_rows < left <= before // 2:
         before, last = left, model.sequence + left
         while model.sequence < last:
-            learned += _learn_some(model, name, ledger)
+            learned += _learn_some(model, name, history)
             now_s = time.monotonic()
             if now_s >= told_s + Limits.relearn_told_every_s:
                 told_s = now_s
-                tell(learned, _left(model, ledger))
+                tell(learned, _left(model, history))
             if now_s >= saved_s + limits.checkpoint_every_s:
                 saved_s = now_s
                 checkpoints.save(model, _wall_us())
-        left = _left(model, ledger)
+        left = _left(model, history)
     checkpoints.save(model, _wall_us())
     return model.sequence
 
 
-def _learn_some(model: Model, name: str, ledger: LedgerReading) -> int:
-    rows = ledger.settlements(name, model.sequence, Limits.relearn_batch_rows)
+def _learn_some(model: Model, name: str, history: SettlementHistory) -> int:
+    rows = history.settlements(name, model.sequence, Limits.relearn_batch_rows)
     if not rows or rows[0].sequence != model.sequence + 1:
         raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
     for row in rows:
@@ -109,8 +109,8 @@ def _learn_some(model: Model, name: str, ledger: LedgerReading) -> int:
     return len(rows)
 
 
-def _left(model: Model, ledger: LedgerReading) -> int:
-    return ledger.sequences(model.campaign)[1] - model.sequence
+def _left(model: Model, history: SettlementHistory) -> int:
+    return history.sequences(model.campaign)[1] - model.sequence
 
 
 def _wall_us() -> int:

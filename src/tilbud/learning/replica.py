@@ -23,7 +23,7 @@ from tilbud.domain.decision.records import Settlement
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Ledger, LedgerReading
+from tilbud.ledger.ports import SettlementHistory
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]
@@ -59,7 +59,7 @@ class Learned(Protocol):
 async def open_model(
     campaign: Campaign,
     *,
-    ledger: Ledger,
+    history: SettlementHistory,
     checkpoints: Checkpoints,
     limits: Limits,
     log: structlog.typing.FilteringBoundLogger,
@@ -74,9 +74,11 @@ async def open_model(
     of the ledger (an older one was restored), are removed, though none that another process saves meanwhile:
     to be called at the start or between turns. What waits for other processes does so in a thread.
     """
-    erasures = ledger.erasures(campaign.campaign) if erasures is None else erasures
-    await _drop_useless(campaign.campaign, erasures, ledger=ledger, checkpoints=checkpoints, log=log)
-    newest = newest_model(campaign, ledger=ledger, checkpoints=checkpoints, limits=limits, erasures=erasures)
+    erasures = history.erasures(campaign.campaign) if erasures is None else erasures
+    await _drop_useless(campaign.campaign, erasures, history=history, checkpoints=checkpoints, log=log)
+    newest = newest_model(
+        campaign, history=history, checkpoints=checkpoints, limits=limits, erasures=erasures
+    )
     for reason in newest.refused:
         on_bad_checkpoint()
         log.warning("checkpoint_refused", campaign=campaign.campaign, reason=reason)
@@ -89,7 +91,7 @@ async def open_stand_in(
     campaign: Campaign,
     erasures: int,
     *,
-    ledger: LedgerReading,
+    history: SettlementHistory,
     checkpoints: Checkpoints,
     limits: Limits,
     log: structlog.typing.FilteringBoundLogger,
@@ -100,8 +102,8 @@ async def open_stand_in(
     nothing, and finds all offers equal. To be called where `open_model` may be, and drops what that drops.
     """
     name = campaign.campaign
-    await _drop_useless(name, erasures, ledger=ledger, checkpoints=checkpoints, log=log)
-    first, last = ledger.sequences(name)
+    await _drop_useless(name, erasures, history=history, checkpoints=checkpoints, log=log)
+    first, last = history.sequences(name)
     found = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
     for reason in found.refused:
         log.warning("checkpoint_refused", campaign=name, reason=reason)
@@ -115,14 +117,14 @@ async def _drop_useless(
     campaign: str,
     erasures: int,
     *,
-    ledger: LedgerReading,
+    history: SettlementHistory,
     checkpoints: Checkpoints,
     log: structlog.typing.FilteringBoundLogger,
 ) -> None:
     """Remove checkpoints that are ahead of the ledger, or learned what was erased."""
 
     def stands() -> tuple[int, int]:
-        return ledger.sequences(campaign)[1], ledger.erasures(campaign)
+        return history.sequences(campaign)[1], history.erasures(campaign)
 
     if dropped := checkpoints.drop_lost(campaign, stands):
         log.warning("checkpoints_ahead_of_ledger", campaign=campaign, dropped=dropped)
@@ -134,10 +136,10 @@ async def _drop_useless(
 
 
 def newest_model(
-    campaign: Campaign, *, ledger: LedgerReading, checkpoints: Checkpoints, limits: Limits, erasures: int
+    campaign: Campaign, *, history: SettlementHistory, checkpoints: Checkpoints, limits: Limits, erasures: int
 ) -> Newest:
     """Return the model nearest to the ledger's end: one that learned nothing where no checkpoint is good."""
-    first, last = ledger.sequences(campaign.campaign)
+    first, last = history.sequences(campaign.campaign)
     found = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     too_old = None
     if found.model is not None:
@@ -150,10 +152,10 @@ def newest_model(
 
 
 def settlements_left(
-    campaign: Campaign, *, ledger: LedgerReading, checkpoints: Checkpoints, erasures: int
+    campaign: Campaign, *, history: SettlementHistory, checkpoints: Checkpoints, erasures: int
 ) -> int:
     """Return how many settlements a model of the campaign would have to learn that is opened now."""
-    first, last = ledger.sequences(campaign.campaign)
+    first, last = history.sequences(campaign.campaign)
     saved = checkpoints.newest_sequence(campaign.campaign, lineage_of(campaign, erasures)) or 0
     begin = saved if first - 1 <= saved <= last else max(first - 1, 0)
     return last - begin
@@ -163,7 +165,7 @@ async def catch_up(
     campaign: str,
     model: Model,
     *,
-    ledger: Ledger,
+    history: SettlementHistory,
     limits: Limits,
     on_learned: OnLearned | None = None,
     on_slice: OnSlice | None = None,
@@ -178,7 +180,7 @@ async def catch_up(
     forgotten the next settlement: such a model has to be opened anew.
     """
     learned = 0
-    while rows := ledger.settlements(campaign, model.sequence, limits.learn_batch_rows):
+    while rows := history.settlements(campaign, model.sequence, limits.learn_batch_rows):
         if rows[0].sequence != model.sequence + 1:
             raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {campaign!r} is purged already")
         started = perf_counter()

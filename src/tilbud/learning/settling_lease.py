@@ -12,7 +12,7 @@ import structlog
 
 from tilbud.domain.clock import Clock
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Ledger
+from tilbud.ledger.ports import Coordination
 from tilbud.telemetry.metrics import Metrics
 
 
@@ -23,14 +23,14 @@ class SettlingLease:
         self,
         *,
         holder: str,
-        ledger: Ledger,
+        coordination: Coordination,
         clock: Clock,
         metrics: Metrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._holder = holder
-        self._ledger = ledger
+        self._coordination = coordination
         self._clock = clock
         self._metrics = metrics
         self._limits = limits
@@ -50,7 +50,7 @@ class SettlingLease:
 
     async def seek(self) -> None:
         """Take the lease if nobody has it. Raises as a read or a commit does."""
-        if self._ledger.leased_until_us() <= self._clock.now().service_us:
+        if self._coordination.leased_until_us() <= self._clock.now().service_us:
             await self.ask()
 
     async def ask(self) -> None:
@@ -58,7 +58,7 @@ class SettlingLease:
         now = self._clock.now()
         self._renew_at_us = now.service_us + int(self._limits.lease_renew_every_s * 1e6)
         until_us = now.service_us + int(self._limits.lease_s * 1e6)
-        token = await self._ledger.lease(self._holder, until_us, now)
+        token = await self._coordination.lease(self._holder, until_us, now)
         if token == self._token:
             return
         if self._token:
@@ -77,7 +77,7 @@ class SettlingLease:
         token = self._token
         if token:
             self._holds(0)
-            await self._ledger.release(token, self._clock.now())
+            await self._coordination.release(token, self._clock.now())
             self._log.info("settling_lease_released", token=token)
 
     def _holds(self, token: int) -> None:

@@ -1,4 +1,17 @@
-"""The ports Ledger and Customers: what durable truth must do, whatever stores it.
+"""The ports of the ledger: what durable truth must do for each of its clients, whatever stores it.
+
+    Decisions          for who decides: one look before, one record after
+    Outcomes           for who takes outcomes and activations
+    Pauses             for who pauses offers and campaigns, and shows it
+    Customers          for who keeps profiles and events, exports and erases
+    SettlementHistory  for whoever learns a model, or asks how much there is to learn
+    SettlementLog      that, and what settling needs
+    Retention          for who forgets what is old
+    Coordination       for what the processes on one ledger agree in
+    Reader             for who looks into the record, also from outside
+    Ledger             all of them, for who opens a store
+
+A client takes the ports that it uses; that one adapter has them all is nobody's business but the wiring's.
 
 What holds, of every adapter (tests/contract/ proves it):
  * A row has one writer: of two appends under one id, one is stored and both see it.
@@ -181,92 +194,11 @@ class Standing(NamedTuple):
     due_service_us: int | None = None  # when the next of them settles or expires, on the campaign's clocks
 
 
-class LedgerReading(Protocol):
-    """What can be read of the record, also beside the service that writes it."""
+class Outcomes(Protocol):
+    """What taking outcomes and activations needs of a ledger."""
 
     def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
-        ...
-
-    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
-        """Return settlements with sequence > `after`, in order."""
-        ...
-
-    def sequences(self, campaign: str) -> tuple[int, int]:
-        """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
-
-        Where all of them were purged it is the empty run after the last: (last + 1, last).
-        """
-        ...
-
-    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
-        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
-
-        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
-        """
-        ...
-
-    def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off, also those whose time is over."""
-        ...
-
-    def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off, also those whose time is over."""
-        ...
-
-    def erasures(self, campaign: str) -> int:
-        """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
-        ...
-
-    def campaigns(self) -> list[str]:
-        """Return every campaign the ledger has rows of, served or not."""
-        ...
-
-    def pending(self, campaign: str) -> int:
-        """Return how many decisions wait for activation or settlement."""
-        ...
-
-    def clocks(self, campaign: str, now: Now) -> Clocks:
-        """Return what the campaign's clocks say at `now` of the service's; they differ while it is away."""
-        ...
-
-    def oldest_due_service_us(self, campaign: str) -> int | None:
-        """Return when the next decision settles or expires, on the campaign's clocks."""
-        ...
-
-    def standings(self) -> Mapping[str, Standing]:
-        """Return where every campaign stands that the ledger has rows of, in one read of one moment.
-
-        It costs next to nothing where nobody committed since it was last asked.
-        """
-        ...
-
-    def leased_until_us(self) -> int:
-        """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""
-        ...
-
-
-class Ledger(LedgerReading, Decisions, Protocol):
-    """The durable record of decisions, outcomes and settlements."""
-
-    async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
-        """Open the store for the running loop; `observe_commit(seconds, rows)` after each commit.
-
-        No rows: the commit failed. `observe_commit` may be called from another thread. Raises
-        LedgerInvalid where a newer version wrote the data, or it is damaged.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Commit what was handed over, then close. Safe to call twice."""
-        ...
-
-    async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off; replaces an earlier pause of it. Those that are over go."""
-        ...
-
-    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
         ...
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
@@ -291,66 +223,29 @@ class Ledger(LedgerReading, Decisions, Protocol):
         """
         ...
 
-    async def lease(self, holder: str, until_us: int, now: Now) -> int:
-        """Take or renew the lease to settle until a service time (µs); return its token, 0: another has it.
 
-        Another's is free once it has run out at `now`. The same holder renews its own under the same token,
-        also when it ran out, unless somebody took it meanwhile; each change of holder raises the token by
-        one. Holders are told apart by name: no two processes may have the same. All of them must read one
-        service clock.
-        """
+class Pauses(Protocol):
+    """The switches that people set: what is off, until when, and why."""
+
+    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+        """Return the switches of a campaign that are off, also those whose time is over."""
         ...
 
-    async def release(self, token: int, now: Now) -> None:
-        """Give the lease up at once, if it is still this token's."""
+    def every_pause(self) -> tuple[Pause, ...]:
+        """Return the switches of every campaign that are off, also those whose time is over."""
         ...
 
-    async def serve(self, campaigns: Collection[str], now: Now) -> None:
-        """Let the clocks of these campaigns go from now on, and those of all others stand.
-
-        A campaign that comes back after less than `limits.campaign_away_max_s` finds its deadlines moved by
-        the time it was away; those of another go on after that time, so that nothing waits for ever.
-        Decisions that wait for their activation expire in time all the same, and can be activated.
-        """
+    async def pause(self, pause: Pause, now: Now) -> None:
+        """Switch an offer, or a campaign, off; replaces an earlier pause of it. Those that are over go."""
         ...
 
-    async def settle(
-        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
-    ) -> Settled:
-        """Settle up to `limit` active decisions that are due, in order; expire pending ones.
-
-        Each by the rules it was made with; `rules` are for those recorded before any were kept. Where there
-        are none either (None: the campaign is not served), such a decision is void, counted as expired.
-
-        Raises LeaseLost, and settles nothing, where `token` is not the lease's current one.
-        """
-        ...
-
-    async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
-        """Return how many open decisions were made with other rules; it may read them all, in a thread."""
-        ...
-
-    async def touch(self, now: Now) -> None:
-        """Remember the service clock; proves that the ledger can commit."""
-        ...
-
-    async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
-        """Remove up to `limit` decisions that ended, decided before `before_us`; return how many.
-
-        Where they have many outcomes or repeats it may be some of those alone, and their number: 0 says that
-        nothing is left to remove.
-        `before_us` is on the steady clock; a decision must be as old on the service clock too, and one that
-        is dated later than now need only be old on that.
-        With their outcomes, and their settlements, of which those above sequence `keep_after` stay
-        (a checkpoint still needs them), as do their decisions. Settled decisions go in order of
-        sequence, so that what is retained has no gaps, others as recorded: the first that is too
-        young keeps those behind it until it is old enough.
-        """
+    async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
+        """Switch on again; return whether it was off."""
         ...
 
 
 class Customers(Protocol):
-    """The durable record of customers, beside the Ledger and in the same transactions."""
+    """The durable record of customers, in the same transactions as decisions."""
 
     def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
@@ -394,6 +289,86 @@ class Customers(Protocol):
         """
         ...
 
+
+class SettlementHistory(Protocol):
+    """What a model is learned from."""
+
+    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+        """Return settlements with sequence > `after`, in order."""
+        ...
+
+    def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
+
+        Where all of them were purged it is the empty run after the last: (last + 1, last).
+        """
+        ...
+
+    def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
+        ...
+
+
+class SettlementLog(SettlementHistory, Protocol):
+    """What settling and learning need of a ledger."""
+
+    def standings(self) -> Mapping[str, Standing]:
+        """Return where every campaign stands that the ledger has rows of, in one read of one moment.
+
+        It costs next to nothing where nobody committed since it was last asked.
+        """
+        ...
+
+    def campaigns(self) -> list[str]:
+        """Return every campaign the ledger has rows of, served or not."""
+        ...
+
+    def pending(self, campaign: str) -> int:
+        """Return how many decisions wait for activation or settlement."""
+        ...
+
+    def clocks(self, campaign: str, now: Now) -> Clocks:
+        """Return what the campaign's clocks say at `now` of the service's; they differ while it is away."""
+        ...
+
+    def oldest_due_service_us(self, campaign: str) -> int | None:
+        """Return when the next decision settles or expires, on the campaign's clocks."""
+        ...
+
+    async def settle(
+        self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int
+    ) -> Settled:
+        """Settle up to `limit` active decisions that are due, in order; expire pending ones.
+
+        Each by the rules it was made with; `rules` are for those recorded before any were kept. Where there
+        are none either (None: the campaign is not served), such a decision is void, counted as expired.
+
+        Raises LeaseLost, and settles nothing, where `token` is not the lease's current one.
+        """
+        ...
+
+    async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
+        """Return how many open decisions were made with other rules; it may read them all, in a thread."""
+        ...
+
+
+class Retention(Protocol):
+    """What forgetting old rows needs of a ledger."""
+
+    async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
+        """Remove up to `limit` decisions that ended, decided before `before_us`; return how many.
+
+        Where they have many outcomes or repeats it may be some of those alone, and their number: 0 says that
+        nothing is left to remove.
+        `before_us` is on the steady clock; a decision must be as old on the service clock too, and one that
+        is dated later than now need only be old on that.
+        With their outcomes, and their settlements, of which those above sequence `keep_after` stay
+        (a checkpoint still needs them), as do their decisions. Settled decisions go in order of
+        sequence, so that what is retained has no gaps, others as recorded: the first that is too
+        young keeps those behind it until it is old enough.
+        """
+        ...
+
     async def purge_customers(
         self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
     ) -> int:
@@ -403,4 +378,75 @@ class Customers(Protocol):
         profile or tombstone to whom nothing happened since either. When something last happened is kept with
         the customer.
         """
+        ...
+
+
+class Coordination(Protocol):
+    """What processes on one ledger agree in: who settles, what is served, that commits come about."""
+
+    def leased_until_us(self) -> int:
+        """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""
+        ...
+
+    async def lease(self, holder: str, until_us: int, now: Now) -> int:
+        """Take or renew the lease to settle until a service time (µs); return its token, 0: another has it.
+
+        Another's is free once it has run out at `now`. The same holder renews its own under the same token,
+        also when it ran out, unless somebody took it meanwhile; each change of holder raises the token by
+        one. Holders are told apart by name: no two processes may have the same. All of them must read one
+        service clock.
+        """
+        ...
+
+    async def release(self, token: int, now: Now) -> None:
+        """Give the lease up at once, if it is still this token's."""
+        ...
+
+    async def serve(self, campaigns: Collection[str], now: Now) -> None:
+        """Let the clocks of these campaigns go from now on, and those of all others stand.
+
+        A campaign that comes back after less than `limits.campaign_away_max_s` finds its deadlines moved by
+        the time it was away; those of another go on after that time, so that nothing waits for ever.
+        Decisions that wait for their activation expire in time all the same, and can be activated.
+        """
+        ...
+
+    async def touch(self, now: Now) -> None:
+        """Remember the service clock; proves that the ledger can commit."""
+        ...
+
+
+class Reader(SettlementHistory, Protocol):
+    """What the record tells those who look into it, also beside the service that writes it."""
+
+    def find(self, campaign: str, decision_id: str) -> Decision | None:
+        """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
+        ...
+
+    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
+        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
+
+        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
+        """
+        ...
+
+
+class Ledger(
+    Decisions, Outcomes, Pauses, Customers, SettlementLog, Retention, Coordination, Reader, Protocol
+):
+    """All of the ports on one store, as an adapter is, with its beginning and end.
+
+    For who opens a store and hands its ports out; nobody else takes all of it.
+    """
+
+    async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
+        """Open the store for the running loop; `observe_commit(seconds, rows)` after each commit.
+
+        No rows: the commit failed. `observe_commit` may be called from another thread. Raises
+        LedgerInvalid where a newer version wrote the data, or it is damaged.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Commit what was handed over, then close. Safe to call twice."""
         ...

@@ -213,7 +213,7 @@ class Application:
         checkpoints = checkpoints_at(settings.data, settings)
         lease = SettlingLease(
             holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
-            ledger=ledger,
+            coordination=ledger,
             clock=clock,
             metrics=metrics,
             limits=limits,
@@ -222,8 +222,10 @@ class Application:
         self._learner = learner = Learner(
             lease=lease,
             campaigns=catalog.all,
-            ledger=ledger,
-            customers=ledger,
+            settlement_log=ledger,
+            retention=ledger,
+            coordination=ledger,
+            pauses=ledger,
             checkpoints=checkpoints,
             clock=clock,
             metrics=metrics,
@@ -234,7 +236,7 @@ class Application:
         async def open_campaign(campaign: Campaign, erasures: int) -> Model:
             return await open_model(
                 campaign,
-                ledger=ledger,
+                history=ledger,
                 checkpoints=checkpoints,
                 limits=limits,
                 log=self._logger("learning"),
@@ -246,7 +248,7 @@ class Application:
             return await open_stand_in(
                 campaign,
                 erasures,
-                ledger=ledger,
+                history=ledger,
                 checkpoints=checkpoints,
                 limits=limits,
                 log=self._logger("learning"),
@@ -255,13 +257,14 @@ class Application:
         self._loader = loader = CampaignLoader(
             paths=settings.campaigns,
             catalog=catalog,
-            ledger=ledger,
+            settlement_log=ledger,
+            coordination=ledger,
             clock=clock,
             learner=learner,
             open_model=open_campaign,
             open_stand_in=open_standing_in,
             beside=Beside(
-                ledger=ledger,
+                history=ledger,
                 ledger_file=ledger_file,
                 checkpoints=checkpoints,
                 directory=settings.data / CHECKPOINTS_DIRECTORY,
@@ -279,7 +282,7 @@ class Application:
 
         decide = DecideService(
             catalog=catalog,
-            ledger=ledger,
+            decisions=ledger,
             clock=clock,
             draw_key=settings.draw_key or info.draw_key,
             ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
@@ -289,14 +292,14 @@ class Application:
         )
         report = ReportService(
             catalog=catalog,
-            ledger=ledger,
+            outcomes=ledger,
             clock=clock,
             metrics=metrics,
             limits=limits,
             wake=learner.wake,
         )
         switches = SwitchService(
-            catalog=catalog, ledger=ledger, clock=clock, limits=limits, log=self._logger("switches")
+            catalog=catalog, pauses=ledger, clock=clock, limits=limits, log=self._logger("switches")
         )
         customers = CustomerService(
             customers=ledger,

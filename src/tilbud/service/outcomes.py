@@ -29,7 +29,7 @@ from tilbud.domain.errors import (
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import ActivateResult, Ledger, ReceiveResult, Showed, or_later
+from tilbud.ledger.ports import ActivateResult, Outcomes, ReceiveResult, Showed, or_later
 from tilbud.telemetry.metrics import Metrics
 
 _STATUS = {status: status.name.lower() for status in OutcomeStatus}
@@ -54,14 +54,14 @@ class ReportService:
         self,
         *,
         catalog: Catalog,
-        ledger: Ledger,
+        outcomes: Outcomes,
         clock: Clock,
         metrics: Metrics,
         limits: Limits,
         wake: Callable[[], None],
     ) -> None:
         self._catalog = catalog
-        self._ledger = ledger
+        self._outcomes = outcomes
         self._clock = clock
         self._metrics = metrics
         self._limits = limits
@@ -89,7 +89,7 @@ class ReportService:
         outcomes = [each for each in checked if isinstance(each, Outcome)]
         results: Sequence[OutcomeStatus | TilbudError] = ()
         if outcomes:
-            receiving = self._ledger.receive(outcomes, self._clock.now())
+            receiving = self._outcomes.receive(outcomes, self._clock.now())
             received = await or_later(receiving, lambda later: self._counted_all(outcomes, later))
             results = self._counted_all(outcomes, received)
         told = iter(results)
@@ -121,7 +121,7 @@ class ReportService:
             raise
         rules = served.decision_rules if served else None
         activation = Activation(campaign, decision_id, shown_offer_id, rules)
-        activating = self._ledger.activate([activation], self._clock.now())
+        activating = self._outcomes.activate([activation], self._clock.now())
         (result,) = await or_later(activating, lambda later: self._count_activations(served, campaign, later))
         self._count_activations(served, campaign, [result])
         if isinstance(result, UnknownDecision) and served is None:
@@ -148,7 +148,7 @@ class ReportService:
             return
         if served is not None and shown_offer_id in (served.campaign.fallback.id, *served.offer_ids):
             return
-        decision = self._ledger.find(campaign, decision_id)
+        decision = self._outcomes.find(campaign, decision_id)
         if decision is None or shown_offer_id in (decision.offer_id, *decision.offers.ids):
             return
         if shown_offer_id not in json.loads(decision.removed.body):

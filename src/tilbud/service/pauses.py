@@ -17,7 +17,7 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import WHOLE_CAMPAIGN, Pause
 from tilbud.domain.text import is_clean, nfc
-from tilbud.ledger.ports import Ledger
+from tilbud.ledger.ports import Pauses
 
 
 class SwitchService:
@@ -27,13 +27,13 @@ class SwitchService:
         self,
         *,
         catalog: Catalog,
-        ledger: Ledger,
+        pauses: Pauses,
         clock: Clock,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._catalog = catalog
-        self._ledger = ledger
+        self._pauses = pauses
         self._clock = clock
         self._limits = limits
         self._log = log
@@ -64,7 +64,7 @@ class SwitchService:
     def pauses(self, campaign: str) -> Sequence[Pause]:
         """Return what is off now: the campaign first, then offers by id."""
         now_us = self._clock.now().wall_us
-        known = self._ledger.pauses(campaign)
+        known = self._pauses.pauses(campaign)
         return sorted((pause for pause in known if pause.holds(now_us)), key=lambda pause: pause.offer_id)
 
     async def _pause(self, campaign: str, offer_id: str, reason: str, until_us: int | None) -> None:
@@ -79,11 +79,11 @@ class SwitchService:
             raise InvalidField(
                 "end_time", "lies in the past by the server's clock; leave it out or say a later one"
             )
-        await self._ledger.pause(Pause(campaign, offer_id, reason, now.wall_us, until_us), now)
+        await self._pauses.pause(Pause(campaign, offer_id, reason, now.wall_us, until_us), now)
         self._log.info("paused", campaign=campaign, offer=offer_id, until_us=until_us)
 
     async def _resume(self, campaign: str, offer_id: str) -> bool:
-        was_off = await self._ledger.resume(campaign, offer_id, self._clock.now())
+        was_off = await self._pauses.resume(campaign, offer_id, self._clock.now())
         if was_off:
             self._log.info("resumed", campaign=campaign, offer=offer_id)
         return was_off

@@ -63,13 +63,14 @@ def loader_of(
     return CampaignLoader(
         paths=[files],
         catalog=wired.catalog,
-        ledger=wired.ledger,
+        settlement_log=wired.ledger,
+        coordination=wired.ledger,
         clock=wired.clock,
         learner=wired.learner,
         open_model=lambda campaign, erasures: open_model(
             campaign,
             erasures=erasures,
-            ledger=wired.ledger,
+            history=wired.ledger,
             checkpoints=wired.checkpoints,
             limits=wired.limits,
             log=logger("test"),
@@ -693,7 +694,7 @@ async def test_rebuild_agrees_after_an_erasure(wired: Wired, loader: CampaignLoa
     await _live(wired, 60, first=90)
     await wired.learner.checkpoint_all()
     found = await rebuild(
-        wired.campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
+        wired.campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
     )
     assert (found.erasures, found.lineage) == (1, wired.served.model.lineage)
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (0, 150, 60)
@@ -718,7 +719,7 @@ async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
     assert wired.served.model.sequence == 180
     await _live(wired, 60, first=180)
     found = await rebuild(
-        wired.campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
+        wired.campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
     )
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (180, 240, 60)
     assert found.agrees
@@ -736,7 +737,7 @@ async def test_rebuild_does_not_judge_what_was_erased_meanwhile(wired: Wired, lo
     async def rebuilt(progress: OnProgress = lambda _done, _all: None) -> Rebuilt:
         return await rebuild(
             wired.campaign,
-            ledger=wired.ledger,
+            reader=wired.ledger,
             checkpoints=wired.checkpoints,
             limits=wired.limits,
             progress=progress,

@@ -49,7 +49,7 @@ async def wired(tmp_path: Path) -> Wired:
 def _beside(wired: Wired, *command: str, **limits: Any) -> Beside:
     """Have relearning beside, of little already, by a Python program, or by another command."""
     return Beside(
-        ledger=wired.ledger,
+        history=wired.ledger,
         ledger_file=Path("ledger"),
         checkpoints=wired.checkpoints,
         directory=wired.directory,
@@ -195,7 +195,7 @@ async def test_what_is_relearned_is_what_the_service_learned(wired: Wired) -> No
     told: list[tuple[int, int]] = []
     sequence = relearn(
         _task(wired),
-        ledger=wired.ledger,
+        history=wired.ledger,
         checkpoints=wired.checkpoints,
         tell=lambda learned, left: told.append((learned, left)),
     )
@@ -226,7 +226,7 @@ async def test_one_that_was_ended_is_gone_on_with(wired: Wired, monkeypatch: pyt
     def again(_tries: Sequence[int]) -> int:
         return relearn(
             task,
-            ledger=wired.ledger,
+            history=wired.ledger,
             checkpoints=wired.checkpoints,
             tell=lambda _learned, left: told.append(left),
         )

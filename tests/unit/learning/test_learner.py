@@ -227,7 +227,7 @@ async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) ->
 
 
 async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
-    return await rebuild(campaign, ledger=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits)
+    return await rebuild(campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits)
 
 
 async def test_one_failing_turn_is_not_the_last(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:

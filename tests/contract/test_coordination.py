@@ -1,4 +1,4 @@
-"""Who settles: of all processes on a ledger the one that holds the lease, and none that has lost it."""
+"""What the processes on every ledger agree in: above all who settles, the one that holds the lease."""
 
 from __future__ import annotations
 
@@ -169,3 +169,9 @@ async def test_the_lease_outlives_its_holder(adapter, tmp_path):
     assert await lease(after, "after", 9) == 0
     assert await lease(after, "after", 10, 20) == token + 1
     await after.close()
+
+
+async def test_touch_stores_no_rows(ledger):
+    """Remembering the clock leaves everything else as it was."""
+    await ledger.touch(at(5))
+    assert ledger.pending(CAMPAIGN) == 0
