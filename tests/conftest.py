@@ -1,20 +1,47 @@
-"""Fixtures that tests of several rooms share."""
+"""Fixtures that tests of several rooms share, and what keeps tests from judging how busy the machine is.
+
+What holds: property tests have no deadline, and what tests write is in memory where there is enough of it, so
+that no disk that stalls, or is slow, has a part in them.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.running import Service
 
-# An example may take long where the machine is busy with something else: that says nothing of the code.
-settings.register_profile("tilbud", deadline=None)
-settings.load_profile("tilbud")
+MEMORY = Path("/dev/shm")  # noqa: S108 - directories of their own are made there
+ENOUGH_BYTES = 4 * 2**30
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 Serve = Callable[..., Service]
+
+
+def pytest_configure() -> None:
+    """Let all that is written for a while be in memory, where nobody said another place."""
+    if "TMPDIR" not in os.environ and _has_room():
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # which was looked for before
+
+
+def _has_room() -> bool:
+    """Return whether programs of large files can be kept there, and run."""
+    try:
+        there = os.statvfs(MEMORY)
+        [free_kib] = re.findall(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except (OSError, ValueError):
+        return False
+    enough = min(there.f_bavail * there.f_frsize, int(free_kib) * 1_024) >= ENOUGH_BYTES
+    return enough and not there.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
@@ -11,6 +12,7 @@ from tilbud.ledger.sqlite.adapter import SqliteLedger
 
 ADAPTERS = ("memory", "sqlite")
 Adapter = MemoryLedger | SqliteLedger
+PATIENT = replace(Limits(), lock_wait_s=60.0)  # the log's keeper holds the lock while its disk stalls
 
 
 def ignore_commit(seconds: float, rows: int) -> None:
@@ -19,7 +21,7 @@ def ignore_commit(seconds: float, rows: int) -> None:
 
 def make(adapter: str, directory: Path, limits: Limits | None = None) -> Adapter:
     """Build an adapter, not yet started."""
-    limits = limits or Limits()
+    limits = limits or PATIENT
     if adapter == "memory":
         return MemoryLedger(limits=limits)
     return SqliteLedger(directory / "ledger.sqlite3", durability=Durability.PROCESS, limits=limits)

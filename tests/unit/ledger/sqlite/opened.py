@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger, _Opened
+
+PATIENT = replace(Limits(), lock_wait_s=60.0)  # the log's keeper holds the lock while its disk stalls
 
 
 def ignore_commit(seconds: float, rows: int) -> None:
@@ -18,7 +21,7 @@ def make(
     path: Path, limits: Limits | None = None, durability: Durability = Durability.PROCESS
 ) -> SqliteLedger:
     """Build a ledger, not yet started."""
-    return SqliteLedger(path, durability=durability, limits=limits or Limits())
+    return SqliteLedger(path, durability=durability, limits=limits or PATIENT)
 
 
 def opened(ledger: SqliteLedger) -> _Opened:
