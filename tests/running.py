@@ -1,4 +1,9 @@
-"""A real service in a process of its own, on loopback, for end-to-end and fault tests."""
+"""A real service in a process of its own, on loopback, for end-to-end and fault tests.
+
+What holds: a machine that stalls for a few seconds, its disk or all of it, fails no test. A call that the
+service cannot take meanwhile (UNAVAILABLE) is made again, as clients should; whoever proves what is refused
+dials without that. Whatever is waited for has a minute.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +34,18 @@ _METRICS = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
 _CALLS = "tilbud_rpc_duration_seconds_count"
 _DIALS_MAX = 64
 START_S = 60.0
-CALL_S = 30.0
+CALL_S = 60.0
+PATIENCE_S = 60.0
+POLL_S = 0.01
+_RETRIES = ("grpc.service_config", json.dumps({
+    "methodConfig": [{
+        "name": [{}],
+        "retryPolicy": {
+            "maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        },
+    }],
+}))  # fmt: skip
 
 
 def alive(pid: int) -> bool:
@@ -37,6 +54,14 @@ def alive(pid: int) -> bool:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def until(holds: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    """Ask until it holds; fail when patience is over."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "patience is over"
+        time.sleep(POLL_S)
 
 
 class Service:
@@ -69,7 +94,7 @@ class Service:
         self.target = found[1]
         self.http_sides = _METRICS.findall(found[2])  # of each process that answers
         self.http = self.http_sides[0]
-        self.channel = grpc.insecure_channel(self.target)
+        self.channel = grpc.insecure_channel(self.target, [_RETRIES])
         grpc.channel_ready_future(self.channel).result(START_S)
         self.decisions = DecisionServiceStub(self.channel)
         self.campaigns = CampaignServiceStub(self.channel)
@@ -86,7 +111,9 @@ class Service:
     def metric(self, name: str, worker: int = 0, **labels: str) -> float:
         """Return the sum of a metric's samples that carry these labels, of one worker."""
         total = 0.0
-        for line in self.get("/metrics", worker)[1].splitlines():
+        status, text = self.get("/metrics", worker)
+        assert status == 200, text
+        for line in text.splitlines():
             if re.match(rf"{name}[{{ ]", line) and all(
                 f'{key}="{value}"' in line for key, value in labels.items()
             ):
@@ -99,7 +126,8 @@ class Service:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log's lines of one event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole = self.log.read_text().rpartition("\n")[0]  # the last may be written just now
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def pids(self) -> list[int]:
@@ -110,6 +138,23 @@ class Service:
     def stopped(self) -> Counter[int]:
         """Return how often each worker drained and stopped, over all starts."""
         return Counter(line["worker"] for line in self.events("stopped") if "worker" in line)
+
+    def cpu_s(self) -> float:
+        """Return how much of a core the process has used, which no stall of the machine adds to."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ready(self, worker: int = 0) -> bool:
+        """Return whether it says that it is ready; False also where it does not answer."""
+        try:
+            return self.get("/readyz", worker)[0] == 200
+        except OSError:
+            return False
+
+    def wait_ready(self, worker: int = 0) -> str:
+        """Wait until it is ready, which it is not for as long as the disk stalls; return what it says."""
+        until(lambda: self.ready(worker))
+        return self.get("/readyz", worker)[1]
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
@@ -136,9 +181,10 @@ class Service:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
 
-    def dial(self) -> grpc.Channel:
+    def dial(self, *, retries: bool = True) -> grpc.Channel:
         """Return a connection of its own, to whichever worker the kernel picks."""
-        channel = grpc.insecure_channel(self.target, [("grpc.use_local_subchannel_pool", 1)])
+        options = [("grpc.use_local_subchannel_pool", 1), *([_RETRIES] if retries else [])]
+        channel = grpc.insecure_channel(self.target, options)
         grpc.channel_ready_future(channel).result(START_S)
         return channel
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
-START_S = 30.0
-ASK_S = 10.0
+START_S = 60.0
+ASK_S = 60.0
 POLL_S = 0.1
 
 
@@ -44,8 +44,8 @@ class Prometheus:
         return found
 
     def value(self, expression: str) -> float:
-        """Return the one number an expression gives."""
-        [sample] = self.query(expression)
+        """Return the one number an expression gives, which it does not while a scrape has failed."""
+        [sample] = self.wait_for(expression)
         return float(sample["value"][1])
 
     def wait_for(self, expression: str, seconds: float = START_S) -> list[dict[str, Any]]:

@@ -167,12 +167,12 @@ def test_watching_ends_all_it_started(prometheus: Path, tmp_path: Path) -> None:
         addresses = re.findall(r"http://[\w.:]+/(?:metrics|api/v1/alerts)", said)
         assert len(addresses) == 2
         for address in addresses:
-            urllib.request.urlopen(address, timeout=10).close()
+            urllib.request.urlopen(address, timeout=60).close()
         watching.send_signal(signal.SIGINT)
-        said += watching.communicate(timeout=60)[0]
+        said += watching.communicate(timeout=120)[0]
     assert watching.returncode == 0, said
     assert (tmp_path / "out" / "service.png").read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     for address in addresses:
         with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(address, timeout=10)
+            urllib.request.urlopen(address, timeout=60)

@@ -17,13 +17,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tests.running import Service
+from tests.running import PATIENCE_S, Service
 
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import customers_pb2 as cpb
 from tilbud.v1 import decisions_pb2 as pb
 
-PATIENCE_S = 30.0
 DAY_S = 86_400.0
 ACCEPTED = cpb.CUSTOMER_EVENT_STATUS_ACCEPTED
 
@@ -182,13 +181,6 @@ def sequence(service: Service, campaign: str) -> int:
     """Return the last settlement that the campaign's model has learned."""
     request = campaigns_pb2.GetCampaignRequest(campaign=campaign)
     return int(service.campaigns.GetCampaign(request).campaign.model_version.rpartition(".")[2])
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds; fail when patience is over."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "patience is over"
 
 
 def found(words: Iterable[str], *places: Path) -> dict[str, list[str]]:

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from tests.e2e.customers import (
-    ACCEPTED,
-    decide,
-    grant,
-    happens,
-    report,
-    rows_of,
-    sequence,
-    situation,
-    until,
-)
-from tests.running import Service
+from tests.e2e.customers import ACCEPTED, decide, grant, happens, report, rows_of, sequence, situation
+from tests.running import Service, until
 
 from tilbud.v1 import decisions_pb2 as pb
 

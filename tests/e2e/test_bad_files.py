@@ -6,18 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc
 import pytest
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES, SLOW
-from tests.running import Service
+from tests.running import PATIENCE_S, Service, until
 
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
-PATIENCE_S = 60.0
 BAD = RULES.replace("fallback:", "fallbak:")
 
 
@@ -45,8 +43,7 @@ def test_after_a_kill_one_bad_file_keeps_no_other_campaign_down(serve: Serve, fi
     with pytest.raises(grpc.RpcError) as raised:
         _decide(service, "rules")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-    status, text = service.get("/readyz")
-    assert status == 200
+    text = service.wait_ready()
     assert text.startswith(f"ready\nnot served: {files}/rules.yaml:16: fallbak: ")
     assert "did you mean `fallback`?" in text
     assert service.metric("tilbud_campaign_files_refused") == 1
@@ -62,7 +59,7 @@ def test_after_a_kill_one_bad_file_keeps_no_other_campaign_down(serve: Serve, fi
     service.campaigns.ReloadCampaigns(campaigns_pb2.ReloadCampaignsRequest())
     assert _decide(service, "rules")
     assert service.metric("tilbud_campaign_files_refused") == 0
-    assert service.get("/readyz") == (200, "ready\n")
+    assert service.wait_ready() == "ready\n"
 
 
 def _refused_to_start(files: Path, data: Path, *options: str) -> str:
@@ -92,12 +89,6 @@ def test_a_start_is_refused_where_it_is_strict_where_no_file_is_good_and_without
     assert "did you mean `channels`?" in _refused_to_start(files, tmp_path / "data")
 
 
-def _until(service: Service, event: str, count: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while len(service.events(event)) < count:
-        assert time.monotonic() < until, service.log.read_text()
-
-
 def test_a_worker_does_not_come_back_with_fewer_campaigns_than_the_others_serve(
     serve: Serve, files: Path
 ) -> None:
@@ -105,10 +96,10 @@ def test_a_worker_does_not_come_back_with_fewer_campaigns_than_the_others_serve(
     service = serve(files, options=("--workers", "2"))
     (files / "rules.yaml").write_text(BAD)
     os.kill(service.pids()[0], signal.SIGKILL)
-    _until(service, "worker_ended", 2)
+    until(lambda: len(service.events("worker_ended")) >= 2)
     assert "did you mean `fallback`?" in service.events("worker_ended")[1]["reason"]
     os.kill(service.pids()[1], signal.SIGKILL)
-    _until(service, "campaigns_missing", 2)
+    until(lambda: len(service.events("campaigns_missing")) >= 2)
     with service.dial() as channel:
         service.decisions = type(service.decisions)(channel)
         assert _decide(service, "slow")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES
-from tests.e2e.customers import until
+from tests.running import until
 
 from tilbud.runtime.settings import SAMPLES
 
@@ -111,6 +111,7 @@ def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(s
     service = serve(RULES, options=("--drain-notice-s", "60"))
     for host in ("0.0.0.0", "[::]"):  # noqa: S104 - what is asked, nobody listens there
         everywhere = f"{host}:{service.target.rpartition(':')[2]}"
+        service.wait_ready()
         ran = _run("health", TILBUD_LISTEN=everywhere, http_proxy="http://127.0.0.1:9")
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{everywhere}: SERVING\n", "")
     at = ["--listen", service.target]
@@ -123,7 +124,7 @@ def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(s
     drains = _run("health", *at)
     assert (drains.returncode, drains.stdout) == (1, f"{service.target}: NOT_SERVING\n")
     service.kill()
-    gone = _run("health", *at, "--timeout", "5")
+    gone = _run("health", *at, "--timeout", "30")
     assert gone.returncode == 1
     assert re.fullmatch(rf"{service.target}: UNAVAILABLE: .*\n", gone.stdout)
     assert "Traceback" not in gone.stderr
@@ -139,7 +140,7 @@ def test_an_interrupted_simulation_still_shows_its_table(serve: Serve) -> None:
         assert running.stdout is not None
         running.stdout.readline()  # the first line of progress
         running.send_signal(signal.SIGINT)
-        shown, _ = running.communicate(timeout=60)
+        shown, _ = running.communicate(timeout=120)
     assert "everyone" in shown
     assert re.search(r"outcomes sent = [\d,]+ accepted \+ 0 duplicate", shown)
 

@@ -27,11 +27,10 @@ from tests.e2e.customers import (
     rows_of,
     sequence,
     situation,
-    until,
     update,
     used,
 )
-from tests.running import Service, served
+from tests.running import Service, served, until
 
 from tilbud.v1 import customers_pb2 as cpb
 from tilbud.v1 import decisions_pb2 as pb

@@ -28,12 +28,11 @@ from tests.e2e.customers import (
     rows_of,
     sequence,
     situation,
-    until,
     update,
     used,
     value,
 )
-from tests.running import Service, served
+from tests.running import Service, served, until
 
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import customers_pb2 as cpb

@@ -17,10 +17,9 @@ from tests.e2e.customers import (
     removed,
     sequence,
     situation,
-    until,
     used,
 )
-from tests.running import Service, served
+from tests.running import Service, served, until
 
 from tilbud.v1 import decisions_pb2 as pb
 

@@ -8,18 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.e2e.campaigns import RULES
-from tests.running import Service
+from tests.running import CALL_S, PATIENCE_S, Service, until
 
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
-PATIENCE_S = 60.0
 RELOADS = 60  # with a pipe of one page more than it takes
 _SET_PIPE_SIZE, _PAGE = 1031, 4_096
 
@@ -46,19 +44,17 @@ def _serving(directory: Path, standard_error: Path, *options: str) -> Iterator[S
 def _goes_on(service: Service) -> None:
     """Ask, report and load again and again: all is answered, counted and settled."""
     for number in range(RELOADS):
-        decision = service.decisions.Decide(decisions_pb2.DecideRequest(campaign="rules"), timeout=10)
+        decision = service.decisions.Decide(decisions_pb2.DecideRequest(campaign="rules"), timeout=CALL_S)
         service.decisions.ReportOutcome(
             decisions_pb2.ReportOutcomeRequest(
                 campaign="rules", decision_id=decision.decision_id, outcome="bought"
             ),
-            timeout=10,
+            timeout=CALL_S,
         )
-        service.campaigns.ReloadCampaigns(campaigns_pb2.ReloadCampaignsRequest(), timeout=10)
+        service.campaigns.ReloadCampaigns(campaigns_pb2.ReloadCampaignsRequest(), timeout=CALL_S)
         assert decision.recorded, number
-    until = time.monotonic() + PATIENCE_S
-    while sum(service.metrics("tilbud_settlements_total")) < RELOADS:
-        assert time.monotonic() < until
-    assert service.get("/readyz") == (200, "ready\n")
+    until(lambda: sum(service.metrics("tilbud_settlements_total")) >= RELOADS)
+    assert service.wait_ready() == "ready\n"
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")])
@@ -139,11 +135,8 @@ def test_standard_streams_that_are_closed_harm_nothing(tmp_path: Path) -> None:
             "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--drain-notice-s", "0",
         ],
     ) as service:  # fmt: skip
-        until = time.monotonic() + PATIENCE_S
-        while not (data / "ledger.sqlite3-wal").exists():
-            assert service.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: service.poll() is not None or (data / "ledger.sqlite3-wal").exists())
+        assert service.poll() is None
         streams = [str(Path(f"/proc/{service.pid}/fd/{number}").readlink()) for number in range(3)]
         service.send_signal(signal.SIGTERM)
         assert service.wait(PATIENCE_S) == 0

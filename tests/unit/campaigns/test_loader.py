@@ -84,7 +84,7 @@ def loader_of(
 
 
 async def _until(there: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not there():  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0)
 
@@ -162,7 +162,7 @@ async def test_a_file_that_is_put_back_is_served_at_once(wired: Wired, files: Pa
         await _until(lambda: any(line["event"] == "reload_waits" for line in logged))
         (files / "c.yaml").write_text(CAMPAIGN)
         asked.append(asyncio.create_task(loader.reload()))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert {(await each).changed for each in asked} == {("c",)}
     assert beside.ended["c"].cancelled()
     assert wired.served.campaign.exploration == wired.campaign.exploration
@@ -196,7 +196,7 @@ async def test_who_asks_again_with_the_same_files_joins_what_goes_on(
     asked.append(asyncio.create_task(loader.reload()))
     await _until(lambda: looks == 3)
     beside.ended["c"].set_result(None)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert (await asked[0]).changed == ("c",)
         for later in asked[1:]:
             with pytest.raises(CampaignInvalid):
@@ -216,7 +216,7 @@ async def test_a_reload_with_other_changes_begins_anew_with_them(wired: Wired, f
     second = asyncio.create_task(loader.reload())
     await beside.has_begun(times=2)
     beside.ended["c"].set_result(None)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert {(await first).added, (await second).added} == {("new",)}
 
 
@@ -310,7 +310,7 @@ async def test_a_reload_that_nobody_waits_for_any_more_fails_quietly(wired: Wire
         impatient = asyncio.create_task(loader.reload())
         await asyncio.sleep(0)
         impatient.cancel()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not wired.metric("campaign_reloads_total", result="refused"):  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0.001)
     assert [each["event"] for each in logged] == ["campaigns_refused"]
@@ -606,7 +606,7 @@ async def test_running_outlives_any_surprise(
 async def _running_until(loader: CampaignLoader, done: Callable[[], bool]) -> None:
     """Let the loader run, which does not pause, until something is so."""
     running = asyncio.create_task(loader.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not done():  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0)
     running.cancel()
@@ -653,7 +653,7 @@ async def test_others_go_on_while_a_model_waits_for_another_process(
     with capture_logs() as logged:
         with Checkpoints(wired.directory, generations=3)._alone():
             relearning = asyncio.create_task(loader.relearn())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not wired.learner._turn.locked():  # noqa: ASYNC110 - gives way
                     await asyncio.sleep(0)
         await relearning

@@ -70,15 +70,19 @@ def _gone(pid: int) -> bool:
 
 async def _heard(beside: Beside, left: int) -> None:
     """Wait until a process told how many settlements are left."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (at := beside.progress("c")) is None or at.settlements_left != left:  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.005)
 
 
 async def test_it_says_how_far_it_is_and_when_it_is_due(wired: Wired) -> None:
     """While it works: what is left, and after a while the time it will be done; then nothing more."""
-    program = f"{HEARD}{SAY}say(learned=0, left=500); time.sleep(0.1); say(learned=400, left=100); input(); "
-    beside = _beside(wired, program.replace("input()", "time.sleep(0.3)") + "say(done=600)")
+    enough = wired.directory / "enough"
+    program = (
+        f"{HEARD}{SAY}import os; say(learned=0, left=500); time.sleep(0.1); say(learned=400, left=100)\n"
+        f"while not os.path.exists({str(enough)!r}): time.sleep(0.01)\nsay(done=600)"
+    )
+    beside = _beside(wired, program)
     learning = asyncio.create_task(beside.learn(wired.campaign, 1))
     await _heard(beside, 100)
     progress = beside.progress("c")
@@ -86,6 +90,7 @@ async def test_it_says_how_far_it_is_and_when_it_is_due(wired: Wired) -> None:
     assert progress.due_s is not None
     assert wired.metric("relearning_settlements_left", campaign="c") == 100
     assert wired.metric("relearning_due_timestamp_seconds", campaign="c") == progress.due_s
+    enough.touch()
     await learning
     assert beside.progress("c") is None
     assert wired.metric("relearning_settlements_left", campaign="c") == 0

@@ -106,7 +106,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def _started_again(worker: HandWorker, starts: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while worker.starts < starts:  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0)
 
@@ -165,7 +165,7 @@ async def test_whatever_befalls_a_worker_it_is_started_again(
     with capture_logs() as logged:
         workers[0].surprise = AssertionError("for the test")
         workers[0].end(1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(logged) < 3:  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0)
         workers[0].surprise = None
@@ -189,7 +189,7 @@ async def test_whatever_befalls_a_worker_at_the_start_ends_the_start(
 
     monkeypatch.setattr(HandWorker, "start", surprise)
     with pytest.raises(WorkerEnded, match="worker 1 was lost"):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await Supervisor(settings).start()
     assert workers[0].signals == [signal.SIGTERM]
 
@@ -209,7 +209,7 @@ async def test_a_start_can_be_cancelled(
 
     monkeypatch.setattr(HandWorker, "start", slow)
     starting = asyncio.create_task(Supervisor(settings).start())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (len(workers) == 2 and workers[1].starts):  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0)
     assert not starting.done()
@@ -311,7 +311,7 @@ async def test_a_worker_that_hangs_is_killed(
     supervisor = Supervisor(replace(settings, limits=brisk))
     with capture_logs() as logged:
         await supervisor.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not workers[1].signals:  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0)
         workers[1].end(-9)
@@ -378,7 +378,7 @@ async def test_a_worker_that_hangs_while_it_starts_is_killed(
         await supervisor.start()
         monkeypatch.setattr(workers[1], "_heard", lambda *_: None)
         workers[1].end(-9)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not workers[1].signals:  # noqa: ASYNC110 - gives way
                 await asyncio.sleep(0)
         workers[1].end(-9)

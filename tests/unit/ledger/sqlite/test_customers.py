@@ -164,7 +164,7 @@ async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, m
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM customers").fetchone()
     erasing = [asyncio.create_task(ledger.erase(customer, at(1))) for customer in customers]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not all(ledger.customer(customer).erased for customer in customers):  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0.005)
         await asyncio.to_thread(lambda: None)

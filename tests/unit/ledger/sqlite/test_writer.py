@@ -26,7 +26,7 @@ class Store:
 
     def commit(self, works: Sequence[Any]) -> list[Any]:
         """Take a batch."""
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         self.batches.append(list(works))
         return list(works)
 
@@ -120,7 +120,7 @@ async def test_who_waits_for_a_commit_that_was_held_up_in_vain_fails_with_it():
     gate, limits = threading.Event(), replace(Limits(), lock_wait_s=0.0)
 
     def commit(given: Sequence[Any]) -> list[Any]:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return [LedgerUnavailable("locked") for _ in given]
 
     writer = Writer(commit, lambda _s, _r: None, limits)

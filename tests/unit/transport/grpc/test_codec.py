@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 from typing import Any, cast
 
 import pytest
@@ -120,9 +120,9 @@ def test_text_is_looked_for_only_so_deep():
 def test_a_hostile_message_costs_little():
     """Four megabytes of the smallest fields before the bad one are not walked to their end."""
     data = field(1, b"") * 2_000_000 + field(1, BAD)
-    started = perf_counter()
+    started = process_time()
     assert found(decisions_pb2.BatchDecideRequest, data) is None
-    assert perf_counter() - started < 5  # 10 s and more if walked to the end, 0.2 s if not
+    assert process_time() - started < 5  # 10 s and more if walked to the end, 0.2 s if not
     within = field(1, b"") * 1_000 + field(1, field(1, BAD))
     assert found(decisions_pb2.BatchDecideRequest, within) == "requests[1000].campaign"
 

@@ -28,7 +28,7 @@ def _serving(registry: CollectorRegistry | None = None, ready: Callable[[], str]
 
 
 def _get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -38,7 +38,7 @@ def _get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
 
 
 def _dial(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def test_each_path_has_its_answer() -> None:
@@ -87,7 +87,7 @@ def test_a_scrape_that_hangs_keeps_no_probe_waiting() -> None:
     class Hanging:
         def collect(self) -> Iterator[Metric]:
             hanging.release()
-            release.wait(30)
+            release.wait(120)
             yield from ()
 
     registry = CollectorRegistry(auto_describe=False)
@@ -95,7 +95,7 @@ def test_a_scrape_that_hangs_keeps_no_probe_waiting() -> None:
         registry.register(Hanging())
         for _ in range(4):
             undo.enter_context(_dial(port)).sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-            assert hanging.acquire(timeout=5)
+            assert hanging.acquire(timeout=60)
         assert _get(port, "/livez") == (200, "alive\n")
         assert _get(port, "/metrics")[0] == 503
         release.set()
@@ -111,7 +111,7 @@ def test_without_descriptors_it_answers_and_does_not_spin() -> None:
             used = last.fileno() + 1
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
-            probe.settimeout(5)
+            probe.settimeout(60)
             probe.connect(("127.0.0.1", port))
             probe.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
             assert b"alive" in probe.recv(1_000)
