@@ -306,7 +306,7 @@ async def seen_of_customer(ledger: Adapter, key: bytes) -> object:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(STEPS, SECONDS), max_size=25))
 def test_twins(story):
     """Every answer of every step is the same, and so is all there is to see after it."""

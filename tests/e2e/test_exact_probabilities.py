@@ -17,11 +17,12 @@ from tilbud.domain.decision.eligibility import RULES
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
-DECISIONS = 100_000
+DECISIONS = 40_000
 BATCH = 500
-CUSTOMERS = 4_000
+CUSTOMERS = 2_000
 DEVIATIONS_MAX = 4.0
 WEIGHT_DEVIATIONS_MAX = 3.0
+LEARNED_VERSIONS_MIN = 20  # of the model, which learns as fast as the machine lets it
 NARROW = ["anyone", "app-only", "ten-off", "not-gold"]
 NIGHT_S = 1_790_000_000  # 2026-09-21, 15:33 in Copenhagen; the times of a day follow
 
@@ -106,7 +107,7 @@ def _asked(
 
 
 def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_path: Path) -> None:
-    """Over 100,000 decisions no offer is more than 4 standard deviations from its logged probabilities.
+    """Over 40,000 decisions no offer is more than 4 standard deviations from its logged probabilities.
 
     Every rule, discovery, control, a pause, exclusions and learning are at work; a policy that always shows
     the first offer has a mean importance weight of 1 within 3 standard errors; and no removed offer is
@@ -122,10 +123,12 @@ def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_
     expected: dict[tuple[str, str], float] = defaultdict(float)
     variance: dict[tuple[str, str], float] = defaultdict(float)
     weights: list[float] = []
+    versions: set[str] = set()
     for start, requests, results in _asked(service, draw):
         outcomes = []
         for request, result in zip(requests, results, strict=True):
             decision = result.decision
+            versions.add(decision.model_version)
             ranking = {each.offer_id: each.probability for each in decision.ranking}
             if not ranking:
                 assert decision.reason == pb.DECISION_REASON_FALLBACK_NO_ELIGIBLE_OFFER
@@ -155,7 +158,7 @@ def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_
     mean_weight = math.fsum(weights) / len(weights)
     spread = math.sqrt(math.fsum((weight - mean_weight) ** 2 for weight in weights)) / len(weights)
     assert abs(mean_weight - 1.0) <= WEIGHT_DEVIATIONS_MAX * spread
-    assert service.metric("tilbud_model_sequence", campaign="manners") > DECISIONS / 3, "it learned meanwhile"
+    assert len(versions) > LEARNED_VERSIONS_MIN, "it learned meanwhile"
     idle = [rule for rule in RULES if not service.metric("tilbud_excluded_offers_total", rule=rule)]
     assert not idle, "every rule was at work"
 

@@ -10,23 +10,22 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES, SLOW
-from tests.running import Service
+from tests.running import CALL_S, START_S, Service, served, until
 
 from tilbud.domain.limits import Limits
-from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 _SAMPLE = re.compile(r"^(?P<name>\w+)(\{(?P<labels>.*)\})? ")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-PATIENCE_S = 60.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 DESIGNED = {
     "decisions_total": {"campaign", "variant", "reason", "offer"},
@@ -60,6 +59,13 @@ DESIGNED = {
 }
 
 
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Serves one campaign, to those tests that only look."""
+    with served(tmp_path_factory.mktemp("slow"), {"slow.yaml": SLOW}) as service:
+        yield service
+
+
 def _health(service: Service, name: str = "", channel: grpc.Channel | None = None) -> int:
     check = (channel or service.channel).unary_unary(
         "/grpc.health.v1.Health/Check",
@@ -81,9 +87,8 @@ def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
         service.decisions.ReportOutcome(
             pb.ReportOutcomeRequest(campaign="rules", decision_id=f"secret-{number}", outcome="bought")
         )
-    deadline = time.monotonic() + PATIENCE_S
-    while service.metric("tilbud_settlements_total") < 40 or service.metric("tilbud_pending_decisions") != 0:
-        assert time.monotonic() < deadline
+    until(lambda: service.metric("tilbud_settlements_total") == 40)
+    until(lambda: service.metric("tilbud_pending_decisions") == 0)
     text = service.get("/metrics")[1]
     found: dict[str, set[str]] = {}
     for line in text.splitlines():
@@ -96,21 +101,22 @@ def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
     assert "secret" not in service.log.read_text()
 
 
-def test_a_stall_of_the_event_loop_is_measured(serve: Serve) -> None:
+def test_a_stall_of_the_event_loop_is_measured(slow: Service) -> None:
     """A process that is held for a while shows it: in the largest stall, and once in the histogram."""
-    service = serve(SLOW)
-    stalled_s = 0.4
-    service.process.send_signal(signal.SIGSTOP)
+    stalled_s, before = 0.4, _long_stalls(slow)
+    slow.process.send_signal(signal.SIGSTOP)
     threading.Event().wait(stalled_s)  # it has to last
-    service.process.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + PATIENCE_S
-    while service.metric("tilbud_event_loop_stall_max_seconds") < stalled_s - 0.05:
-        assert time.monotonic() < deadline
+    slow.process.send_signal(signal.SIGCONT)
+    until(lambda: _long_stalls(slow) > before)
+    assert slow.metric("tilbud_event_loop_stall_max_seconds") >= stalled_s - 0.05
+
+
+def _long_stalls(service: Service) -> float:
     page = service.get("/metrics")[1]  # one, since every sleep is observed too
     counts = dict(
         re.findall(r'^tilbud_event_loop_stall_seconds_bucket{le="(.*?)"} (.*)$', page, re.MULTILINE)
     )
-    assert float(counts["+Inf"]) - float(counts["0.25"]) >= 1
+    return float(counts["+Inf"]) - float(counts["0.25"])
 
 
 def test_logs_are_json_lines(serve: Serve) -> None:
@@ -122,14 +128,13 @@ def test_logs_are_json_lines(serve: Serve) -> None:
     assert all({"time", "level", "event"} <= line.keys() for line in lines)
 
 
-def test_health_and_readiness_follow_the_service(serve: Serve) -> None:
+def test_health_and_readiness_follow_the_service(slow: Service) -> None:
     """SERVING overall and for each service, /livez and /readyz 200; unknown services NOT_FOUND."""
-    service = serve(SLOW)
     for name in ("", "tilbud.v1.DecisionService", "tilbud.v1.CampaignService"):
-        assert _health(service, name) == SERVING
-    assert service.get("/livez") == (200, "alive\n")
-    assert service.get("/readyz") == (200, "ready\n")
-    assert service.get("/nothing")[0] == 404
+        until(lambda name=name: _health(slow, name) == SERVING)
+    assert slow.get("/livez") == (200, "alive\n")
+    assert slow.wait_ready() == "ready\n"
+    assert slow.get("/nothing")[0] == 404
 
 
 def _listening(port: int) -> int:
@@ -142,15 +147,14 @@ def _listening(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
-def test_every_connection_meets_the_same_service(serve: Serve) -> None:
+def test_every_connection_meets_the_same_service(slow: Service) -> None:
     """Whichever listener has it: the service is healthy there, and a retry is the same decision."""
-    service = serve(SLOW)
-    assert _listening(int(service.target.rpartition(":")[2])) == Limits().listeners
+    assert _listening(int(slow.target.rpartition(":")[2])) == Limits().listeners
     request = pb.DecideRequest(campaign="slow", decision_id="one")
-    answer = service.decisions.Decide(request)
+    answer = slow.decisions.Decide(request)
     for _ in range(4 * Limits().listeners):
-        with service.dial() as channel:
-            assert _health(service, "tilbud.v1.DecisionService", channel) == SERVING
+        with slow.dial() as channel:
+            until(lambda channel=channel: _health(slow, "tilbud.v1.DecisionService", channel) == SERVING)
             assert DecisionServiceStub(channel).Decide(request) == answer
 
 
@@ -195,9 +199,8 @@ def test_sigterm_drains_without_losing_a_call(serve: Serve) -> None:
     )
 
 
-def test_grpcurl_lists_and_calls_through_reflection(serve: Serve) -> None:
+def test_grpcurl_lists_and_calls_through_reflection(slow: Service) -> None:
     """Reflection works for both of its versions' clients: grpcurl lists, describes and calls."""
-    service = serve(SAMPLES)
     grpcurl = str(Path(sys.executable).with_name("grpcurl"))
     assert shutil.which(grpcurl)
 
@@ -206,19 +209,18 @@ def test_grpcurl_lists_and_calls_through_reflection(serve: Serve) -> None:
             [grpcurl, "-plaintext", *words], check=True, capture_output=True, text=True
         ).stdout
 
-    listed = run(service.target, "list").split()
+    listed = run(slow.target, "list").split()
     assert {"tilbud.v1.DecisionService", "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection", "grpc.health.v1.Health"} <= set(listed)  # fmt: skip
-    answer = run("-d", '{"campaign": "shop"}', service.target, "tilbud.v1.DecisionService/Decide")
+    answer = run("-d", '{"campaign": "slow"}', slow.target, "tilbud.v1.DecisionService/Decide")
     assert json.loads(answer)["recorded"]
 
 
-def test_reflection_v1_describes_itself(serve: Serve) -> None:
+def test_reflection_v1_describes_itself(slow: Service) -> None:
     """A client of reflection v1 finds the services and the file of v1 itself."""
     from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415 - the same messages
 
-    service = serve(SLOW)
-    call = service.channel.stream_stream(
+    call = slow.channel.stream_stream(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
@@ -232,39 +234,36 @@ def test_reflection_v1_describes_itself(serve: Serve) -> None:
     assert described.file_descriptor_response.file_descriptor_proto
 
 
-def test_a_taken_address_is_a_sentence(serve: Serve, tmp_path: Path) -> None:
+def test_a_taken_address_is_a_sentence(slow: Service, tmp_path: Path) -> None:
     """Starting on a taken port ends with status 2 and says so."""
-    service = serve(SLOW)
     ended = subprocess.run(
         [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--http", "127.0.0.1:0",
-         "--listen", service.target],
-        check=False, capture_output=True, text=True, timeout=60,
+         "--listen", slow.target],
+        check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert f"cannot listen on {service.target}: Address already in use; choose another" in ended.stderr
+    assert f"cannot listen on {slow.target}: Address already in use; choose another" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_data_directory_has_one_service(serve: Serve) -> None:
+def test_a_data_directory_has_one_service(slow: Service) -> None:
     """A second service on the same data directory is refused with a sentence, and harms nothing."""
-    service = serve(SLOW)
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--data", service.data, "--http", "127.0.0.1:0",
+        [sys.executable, "-m", "tilbud", "serve", "--data", slow.data, "--http", "127.0.0.1:0",
          "--listen", "127.0.0.1:0"],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
     assert ended.returncode == 2
     assert "another process serves" in ended.stderr
-    assert service.decisions.Decide(pb.DecideRequest(campaign="slow")).recorded
+    assert slow.decisions.Decide(pb.DecideRequest(campaign="slow")).recorded
 
 
-def test_idle_connections_to_the_http_side_are_bounded(serve: Serve) -> None:
+def test_idle_connections_to_the_http_side_are_bounded(slow: Service) -> None:
     """Hundreds of idle connections cost a bounded number of threads; decisions go on."""
-    service = serve(SLOW)
-    port = int(service.http.rsplit(":", 1)[1])
-    before = len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
-    idle = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(200)]
-    assert service.decisions.Decide(pb.DecideRequest(campaign="slow")).recorded
-    assert len(list(Path(f"/proc/{service.process.pid}/task").iterdir())) - before <= 2 * 16 + 8
+    port = int(slow.http.rsplit(":", 1)[1])
+    before = len(list(Path(f"/proc/{slow.process.pid}/task").iterdir()))
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=CALL_S) for _ in range(200)]
+    assert slow.decisions.Decide(pb.DecideRequest(campaign="slow")).recorded
+    assert len(list(Path(f"/proc/{slow.process.pid}/task").iterdir())) - before <= 2 * 16 + 8
     for connection in idle:
         connection.close()
