@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,15 +43,27 @@ def tool(name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place() -> Iterator[Path]:
+    """A directory outside of /dev, where memory is: a root below it cannot show all of it."""
+    with TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> Path:
     """What the Dockerfile's first stage makes."""
-    return build(IMAGE, ROOT, tmp_path_factory.mktemp("image"))
+    return build(IMAGE, ROOT, place / "image")
 
 
 @pytest.fixture
-def container(made: Path, tmp_path: Path) -> Container:
+def container(made: Path, place: Path) -> Iterator[Container]:
     """The last stage: what was made, on a root of its own that only its data can be written to."""
-    box = Container(IMAGE, tmp_path / "root", made, tmp_path / "data")
+    with TemporaryDirectory(dir=place) as directory:
+        yield _entered(made, Path(directory))
+
+
+def _entered(made: Path, place: Path) -> Container:
+    box = Container(IMAGE, place / "root", made, place / "data")
     box.root.mkdir()
     box.data.mkdir(mode=0o700)
     entered = subprocess.run(box.command("true"), capture_output=True, text=True, timeout=60, check=False)
