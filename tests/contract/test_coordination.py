@@ -10,9 +10,15 @@ import pytest
 from tests.builders import CAMPAIGN, GRACE_US, RULES, WINDOW_US, activation, at, decision, outcome
 from tests.contract.adapters import ADAPTERS, Adapter, ignore_commit, make
 
+from tilbud.domain.clock import Now
 from tilbud.domain.decision.activation import Activated
+from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LeaseLost
-from tilbud.ledger.ports import Ledger, Settled
+from tilbud.domain.limits import Limits
+from tilbud.ledger.memory.adapter import MemoryLedger
+from tilbud.ledger.ports import Durability, Ledger, Settled
+from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
+from tilbud.ledger.sqlite.same_file import identity
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 
@@ -175,3 +181,69 @@ async def test_touch_stores_no_rows(ledger):
     """Remembering the clock leaves everything else as it was."""
     await ledger.touch(at(5))
     assert ledger.pending(CAMPAIGN) == 0
+
+
+# The service clock
+
+
+class Machine:
+    """A machine whose time is moved by hand, with a store that its processes share."""
+
+    def __init__(self, adapter: str, directory: Path) -> None:
+        self.us = 5_000_000_000
+        self._path = directory / "ledger.sqlite3"
+        self._memory = (
+            MemoryLedger(limits=Limits(), monotonic_us=lambda: self.us) if adapter == "memory" else None
+        )
+
+    async def process(self, place: int = 0) -> Adapter:
+        """Return the ledger as another process of the service has it, the first one at place 0."""
+        ledger = self._memory or self._sqlite(place)
+        await ledger.start(ignore_commit)
+        return ledger
+
+    def _sqlite(self, place: int) -> SqliteLedger:
+        joins = identity(self._path) if place else None
+        serving = Serving(lambda: self.us, place=place, joins=joins)
+        return SqliteLedger(self._path, durability=Durability.PROCESS, limits=Limits(), serving=serving)
+
+
+@pytest.fixture(params=ADAPTERS)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    """A machine with a store that is not open yet."""
+    return Machine(request.param, tmp_path)
+
+
+def now_of(ledger: Adapter) -> Now:
+    """Read the service clock."""
+    return Now(at().wall_us, ledger.service_us())
+
+
+async def test_all_processes_read_one_service_clock(machine):
+    """Whenever they started; an outcome is within its window or late whichever of them hears of it."""
+    one = await machine.process()
+    await one.record([decision("d1", now_of(one))], now_of(one))
+    machine.us += WINDOW_US // 2
+    await one.touch(now_of(one))
+    other = await machine.process(place=1)
+    assert one.service_us() == other.service_us()
+    machine.us += GRACE_US // 2
+    assert one.service_us() == other.service_us()
+    assert await other.receive([outcome("d1")], now_of(other)) == [OutcomeStatus.ACCEPTED]
+    for ledger in dict.fromkeys((other, one)):
+        await ledger.close()
+
+
+async def test_the_service_clock_stands_while_nobody_serves(machine):
+    """Who starts goes on from the last commit, however long that was ago; a read of it costs no commit."""
+    ledger = await machine.process()
+    machine.us += 1_000_000
+    await ledger.touch(now_of(ledger))
+    stood_us = ledger.service_us()
+    await ledger.close()
+    machine.us += 3_600_000_000
+    ledger = await machine.process()
+    assert ledger.service_us() == stood_us
+    machine.us += 1_000
+    assert ledger.service_us() == stood_us + 1_000
+    await ledger.close()

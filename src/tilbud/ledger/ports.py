@@ -382,7 +382,15 @@ class Retention(Protocol):
 
 
 class Coordination(Protocol):
-    """What processes on one ledger agree in: who settles, what is served, that commits come about."""
+    """What processes on one ledger agree in: what time it is, who settles, what is served."""
+
+    def service_us(self) -> int:
+        """Return the service clock (µs), which all processes on the ledger read alike; from any thread.
+
+        It counts while somebody serves and commits: who starts goes on from what the last commit proved. It
+        never goes back behind that, and costs no read. All times that calls are given as `now` are of it.
+        """
+        ...
 
     def leased_until_us(self) -> int:
         """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""

@@ -38,10 +38,10 @@ from tilbud.learning.beside import Beside
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling_lease import SettlingLease
+from tilbud.ledger.ports import Coordination
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.reader import SqliteReading
-from tilbud.ledger.sqlite.service_clock import ServiceClock
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import begin
@@ -68,10 +68,10 @@ CHECKPOINTS_DIRECTORY = "checkpoints"
 
 
 class SystemClock:
-    """Wall time as the machine has it, service time, and wall time without its jumps."""
+    """Wall time as the machine has it, service time as the ledger has it, and wall time without its jumps."""
 
-    def __init__(self, service: ServiceClock, limits: Limits, last_us: int | None) -> None:
-        self._service = service
+    def __init__(self, coordination: Coordination, limits: Limits, last_us: int | None) -> None:
+        self._coordination = coordination
         self._steady = SteadyClock(
             tolerance_us=int(limits.wall_clock_tolerance_s * 1e6),
             accepted_after_us=int(limits.wall_clock_accepted_after_s * 1e6),
@@ -82,7 +82,7 @@ class SystemClock:
     def now(self) -> Now:
         """Return one reading of the clocks."""
         wall_us = time.time_ns() // 1_000
-        return Now(wall_us, self._service.now_us(), self._steady.read(wall_us, monotonic_us()))
+        return Now(wall_us, self._coordination.service_us(), self._steady.read(wall_us, monotonic_us()))
 
 
 def monotonic_us() -> int:
@@ -203,11 +203,10 @@ class Application:
         metrics.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 
-        service_clock = ServiceClock(monotonic_us)
-        self._ledger = ledger = ledger_at(settings.data, settings, self._serving(service_clock, metrics))
+        self._ledger = ledger = ledger_at(settings.data, settings, self._serving(metrics))
         info = await ledger.start(metrics.committed)
         self._undo.push_async_callback(ledger.close)
-        clock = SystemClock(service_clock, limits, info.steady_us)
+        clock = SystemClock(ledger, limits, info.steady_us)
 
         catalog = Catalog()
         checkpoints = checkpoints_at(settings.data, settings)
@@ -398,7 +397,7 @@ class Application:
         self._beating = asyncio.create_task(beats.run(), name="beats")
         self._undo.callback(self._beating.cancel)
 
-    def _serving(self, clock: ServiceClock, metrics: Metrics) -> Serving:
+    def _serving(self, metrics: Metrics) -> Serving:
         log = self._logger("ledger")
 
         def tell(event: str, values: dict[str, object]) -> None:
@@ -414,7 +413,7 @@ class Application:
                 log.info("service_clock_stood_still", away_s=round(seconds, 3))
 
         return Serving(
-            clock=clock,
+            monotonic_us=monotonic_us,
             place=self._place.number if self._place else 0,
             joins=self._place.ledger if self._place else None,
             accept_loss=self._settings.accept_loss,

@@ -32,7 +32,6 @@ from tilbud.domain.errors import TilbudError
 from tilbud.ledger.sqlite.adapter import Serving as ServingLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.same_file import Identity
-from tilbud.ledger.sqlite.service_clock import ServiceClock
 from tilbud.runtime.application import hold, ledger_at, lock_as, monotonic_us, reserved
 from tilbud.runtime.process import begin
 from tilbud.runtime.settings import Settings, WorkerSlot, split_address
@@ -208,9 +207,7 @@ class Supervisor:
             if event == ACKNOWLEDGED_LOST:
                 lost.append(int(str(values["commits"])))
 
-        serving = ServingLedger(
-            clock=ServiceClock(monotonic_us), accept_loss=self._settings.accept_loss, tell=tell
-        )
+        serving = ServingLedger(monotonic_us=monotonic_us, accept_loss=self._settings.accept_loss, tell=tell)
         ledger = ledger_at(self._settings.data, self._settings, serving)
         await ledger.start(lambda _seconds, _rows: None)
         await ledger.close()

@@ -7,6 +7,7 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -47,17 +48,27 @@ from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settl
 class MemoryLedger(MemoryCustomers):
     """The Ledger and Customers without a file."""
 
-    def __init__(self, *, limits: Limits, decisions_max: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        decisions_max: int = 1_000_000,
+        monotonic_us: Callable[[], int] = lambda: time.monotonic_ns() // 1_000,
+    ) -> None:
         super().__init__(limits=limits)
         self._decisions_max = decisions_max
         self._away_max_us = int(limits.campaign_away_max_s * 1e6)
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._lease = Lease()
         self._info = LedgerInfo(secrets.token_bytes(32), 0)
+        self._monotonic_us = monotonic_us
+        self._behind_us = 0  # what the service clock is behind the machine's
         self._opened = False
 
     async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:  # noqa: ARG002 - the port's
         """Begin; there are no commits to observe."""
+        if not self._opened:
+            self._behind_us = self._monotonic_us() - self._info.served_service_us
         self._opened = True
         return self._info
 
@@ -425,6 +436,10 @@ class MemoryLedger(MemoryCustomers):
             name: Standing(of.last_sequence, of.erasures, of.open, self.oldest_due_service_us(name))
             for name, of in self._campaigns.items()
         }
+
+    def service_us(self) -> int:
+        """Return the service clock, which goes on from the last commit before the start."""
+        return max(self._info.served_service_us, self._monotonic_us() - self._behind_us)
 
     def leased_until_us(self) -> int:
         """Return when the lease to settle runs out."""

@@ -66,7 +66,7 @@ class Serving:
     and makes no other. `place` is its own among the processes of the service.
     """
 
-    clock: ServiceClock
+    monotonic_us: Callable[[], int]  # of the machine, as every process of the service reads it
     place: int = 0
     joins: Identity | None = None
     accept_loss: bool = False
@@ -83,6 +83,7 @@ class SqliteLedger(SqliteReading):
         super().__init__(path, limits=limits)
         self._durability = durability
         self._serving = serving
+        self._clock = ServiceClock(serving.monotonic_us) if serving is not None else None
         self._opened: _Opened | None = None
 
     async def start(self, observe_commit: Callable[[float, int], None]) -> LedgerInfo:
@@ -95,7 +96,7 @@ class SqliteLedger(SqliteReading):
         watched = self._watch(serving, writing, wal) if serving is not None else None
         proof = Proof(
             writing,
-            serving.clock if serving is not None else None,
+            self._clock,
             self._limits,
             serving.observe_outage if serving is not None else lambda _seconds: None,
         )
@@ -133,8 +134,8 @@ class SqliteLedger(SqliteReading):
                 )
                 info = remembered(writing)
                 writing.execute(f"PRAGMA busy_timeout = {int(self._limits.lock_wait_s * 1e3)}")
-                if self._serving is not None:
-                    (self._serving.clock.begin if makes else self._serving.clock.join)(writing)
+                if self._clock is not None:
+                    (self._clock.begin if makes else self._clock.join)(writing)
                 reading = connect(self._path, read_only=True)
             except (OSError, sqlite3.OperationalError) as error:
                 raise LedgerUnavailable(f"the ledger cannot be opened: {error}") from error
@@ -159,6 +160,12 @@ class SqliteLedger(SqliteReading):
                 f"{self._path} is another file than the one the service began with: stop it, restore the "
                 f"ledger, start it again"
             )
+
+    def service_us(self) -> int:
+        """Return the service clock; raises LedgerUnavailable where this is not opened to serve."""
+        if self._clock is None:
+            raise LedgerUnavailable("the ledger is not opened to serve, and has no clock")
+        return self._clock.now_us()
 
     def identity(self) -> Identity:
         """Return what the file is, for others to join. Raises OSError."""

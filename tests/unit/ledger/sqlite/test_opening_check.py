@@ -17,7 +17,6 @@ from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile, beside, read
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import check
-from tilbud.ledger.sqlite.service_clock import ServiceClock
 
 Lines = list[tuple[str, dict[str, object]]]
 NO_TIME_S = 0.0
@@ -104,9 +103,7 @@ async def test_a_count_that_could_not_be_read_is_made_anew(path):
     """The service that says so writes it again, and the next start can notice a loss."""
 
     def ledger(lines: Lines) -> SqliteLedger:
-        serving = Serving(
-            clock=ServiceClock(lambda: 0), tell=lambda event, values: lines.append((event, values))
-        )
+        serving = Serving(monotonic_us=lambda: 0, tell=lambda event, values: lines.append((event, values)))
         return SqliteLedger(path, durability=Durability.PROCESS, limits=Limits(), serving=serving)
 
     lines: Lines = []

@@ -17,7 +17,6 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.acknowledged import Acknowledged, AcknowledgedFile, beside, boot_id, read
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
-from tilbud.ledger.sqlite.service_clock import ServiceClock
 
 WINDOW_S = 1_800.0
 LIMITS = Limits()
@@ -43,17 +42,16 @@ class Machine:
 
 
 class Process:
-    """A process, its clock and its ledger."""
+    """A process and its ledger, which it reads the time by."""
 
     def __init__(self, machine: Machine, *, joins: bool) -> None:
         self.machine = machine
-        self.clock = ServiceClock(lambda: machine.us)
         self.ledger = SqliteLedger(
             machine.path,
             durability=Durability.PROCESS,
             limits=LIMITS,
             serving=Serving(
-                self.clock,
+                lambda: machine.us,
                 place=int(joins),
                 joins=(machine.path.stat().st_dev, machine.path.stat().st_ino) if joins else None,
                 observe_outage=machine.outages.append,
@@ -62,7 +60,7 @@ class Process:
 
     def now(self) -> Now:
         """Read the clocks."""
-        return Now(START_WALL_US + self.machine.us, self.clock.now_us())
+        return Now(START_WALL_US + self.machine.us, self.ledger.service_us())
 
     async def decide(self, decision_id: str) -> None:
         """Record a decision of now."""
@@ -93,9 +91,9 @@ async def test_an_outage_takes_nothing_from_a_deadline(machine: Machine) -> None
     machine.pass_s(10 * WINDOW_S)
     assert await one.report("d1") is OutcomeStatus.ACCEPTED
     assert machine.outages == [pytest.approx(10 * WINDOW_S)]
-    before_us = one.clock.now_us()
+    before_us = one.ledger.service_us()
     await one.run(10.0)
-    gone_s = (one.clock.now_us() - before_us) / 1e6
+    gone_s = (one.ledger.service_us() - before_us) / 1e6
     assert gone_s == pytest.approx(10.0 - LIMITS.outage_allowance_s)
     await one.ledger.close()
 
@@ -137,7 +135,7 @@ async def test_one_process_that_commits_is_enough(machine: Machine) -> None:
     await other.run(WINDOW_S + 60)
     assert await one.report("d1") is OutcomeStatus.LATE
     assert machine.outages == []
-    assert one.clock.now_us() == other.clock.now_us()
+    assert one.ledger.service_us() == other.ledger.service_us()
     await other.ledger.close()
     await one.ledger.close()
 
@@ -151,7 +149,7 @@ async def test_all_processes_agree_after_an_outage(machine: Machine) -> None:
     await other.run(1.0)
     await one.run(1.0)
     assert len(machine.outages) == 1
-    assert one.clock.now_us() == other.clock.now_us()
+    assert one.ledger.service_us() == other.ledger.service_us()
     await other.ledger.close()
     await one.ledger.close()
 
@@ -159,9 +157,9 @@ async def test_all_processes_agree_after_an_outage(machine: Machine) -> None:
 async def test_short_pauses_are_no_outage(machine: Machine) -> None:
     """Below the bound the clock is the machine's."""
     one = await machine.process()
-    before_us = one.clock.now_us()
+    before_us = one.ledger.service_us()
     await one.run(100.0)
-    assert one.clock.now_us() - before_us == 100_000_000
+    assert one.ledger.service_us() - before_us == 100_000_000
     assert machine.outages == []
     await one.ledger.close()
 
