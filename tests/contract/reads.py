@@ -10,7 +10,7 @@ from tilbud.domain.customer.customer import CustomerKey, Happened
 from tilbud.domain.decision.facts import LookUp, Scopes
 from tilbud.domain.decision.records import Decision
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Decisions
+from tilbud.ledger.ports import Decisions, Ledger
 
 LIMITS = Limits()
 
@@ -47,3 +47,9 @@ async def last_sticky(
     """Return the customer's last decision in the campaign that may be served again."""
     [facts] = await ledger.look_up([LookUp(campaign, keys=(key,), sticky=True, pending=pending)])
     return facts.sticky
+
+
+async def drawn(ledger: Ledger, campaign: str = CAMPAIGN, lineage: str = "c0ffee") -> list[Decision]:
+    """Return the decisions that the bandit drew, in the order of recording."""
+    async with ledger.reader() as reader:
+        return [decision async for page in reader.drawn(campaign, lineage) for decision in page]

@@ -16,6 +16,7 @@ from tests.builders import (
     outcome,
     settle_due,
 )
+from tests.contract import reads
 from tests.contract.settling import CLOSED_S, DUE_S, settle, settled_ids
 
 from tilbud.domain.decision.activation import Activated
@@ -172,7 +173,7 @@ async def test_a_repeat_is_found_as_what_it_stands_for(ledger):
     assert ledger.find(CAMPAIGN, "again") == stands_for
     assert ledger.find(CAMPAIGN, "d1") == decision("d1")
     assert ledger.pending(CAMPAIGN) == 1
-    assert len(ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)) == 1
+    assert len(await reads.drawn(ledger)) == 1
 
 
 async def test_a_repeat_shows_what_its_offer_showed_then(ledger):

@@ -315,12 +315,11 @@ async def test_purge_goes_past_erased_settlements(ledger):
 async def test_an_id_is_free_after_an_erasure(ledger):
     """A new decision under it is a new one, with nothing of the old, also in the order of recording."""
     await live(ledger)
-    before = [place for place, _ in ledger.drawn(CAMPAIGN, "c0ffee", 0, 10)]
     await ledger.erase(CUSTOMER, at(DUE_S + 9))
     new = decision("d3", at(AGES_S), payload=payload_text({"title": "new"}), offers=replace(OFFERS))
     assert await ledger.record([new], at(AGES_S)) == [new]
     assert ledger.find(CAMPAIGN, "d3") == new
-    assert [place for place, _ in ledger.drawn(CAMPAIGN, "c0ffee", max(before), 10)] != []
+    assert (await reads.drawn(ledger))[-1] == new
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
     assert ledger.settlements(CAMPAIGN, 3, 10)[0].reward == 0.0
 

@@ -257,20 +257,20 @@ def told(answer: object) -> object:
 async def seen(ledger: Adapter) -> object:
     """Return all that reads can see."""
     return (
-        [seen_of_campaign(ledger, campaign) for campaign in CAMPAIGNS],
+        [await seen_of_campaign(ledger, campaign) for campaign in CAMPAIGNS],
         [await seen_of_customer(ledger, key) for key in KEYS],
         ledger.campaigns(),
         ledger.every_pause(),
     )
 
 
-def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
+async def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
     """Return what can be read of a campaign."""
     return (
         [ledger.find(campaign, each) for each in ("d1", "d2", "d3", "d4", "d5", "d6")],
         ledger.settlements(campaign, 0, 100),
         ledger.sequences(campaign),
-        [each for _, each in ledger.drawn(campaign, "c0ffee", 0, 10)],
+        await reads.drawn(ledger, campaign),
         ledger.pending(campaign),
         ledger.standings(),
         ledger.clocks(campaign, at(LATER_S)),

@@ -57,27 +57,25 @@ async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
     from rich.progress import Progress
 
     from tilbud.insight import audit as learning
-    from tilbud.runtime.application import LEDGER_FILE, checkpoints_at, ledger_read_at
+    from tilbud.ledger.open import open_reader
+    from tilbud.runtime.application import LEDGER_FILE, checkpoints_at
 
     if not (data / LEDGER_FILE).exists():
         raise TilbudError(f"{data} has no {LEDGER_FILE}; name the data directory of a service with --data")
     settings = Settings(data=data)
-    ledger, checkpoints = ledger_read_at(data, settings), checkpoints_at(data, settings)
-    ledger.open_reading()
-    try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+    checkpoints = checkpoints_at(data, settings)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        async with open_reader(data / LEDGER_FILE, limits=settings.limits) as reader:
             return [
                 await learning.rebuild(
                     file.campaign,
-                    reader=ledger,
+                    reader=reader,
                     checkpoints=checkpoints,
                     limits=settings.limits,
                     progress=_shown(bar, file.campaign.campaign),
                 )
                 for file in files
             ]
-    finally:
-        ledger.close_reading()
 
 
 def _passed_over(result: Rebuilt) -> str:

@@ -195,7 +195,7 @@ class Limits:
     checkpoint_manifest_bytes_max: ClassVar[int] = 64 * 1024
 
     # Audits, explanations, backups
-    audit_batch_rows: ClassVar[int] = 256
+    reader_page_rows: ClassVar[int] = 256  # read of the ledger at once, from outside the loop
     audit_probes: ClassVar[int] = 100
     audit_overtaken_rows_max: ClassVar[int] = 2_000  # by which a decision may be recorded late
     explained_values_max: ClassVar[int] = 40  # each is one prediction, on the thread that decides

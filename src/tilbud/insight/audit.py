@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.decision.draw import mixed, rounded
-from tilbud.domain.decision.records import Decision
+from tilbud.domain.decision.records import Decision, Settlement
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Reader
@@ -71,8 +72,8 @@ async def rebuild(
     Raises CheckpointInvalid where neither is there, and where a customer is erased meanwhile.
     """
     name = campaign.campaign
-    erasures = reader.erasures(name)
-    first, last = reader.sequences(name)
+    erasures = await reader.erasures(name)
+    first, last = await reader.sequences(name)
     model = _oldest(campaign, checkpoints, limits, first, erasures)
     begin = model.sequence
     loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
@@ -80,10 +81,11 @@ async def rebuild(
     checkpoint_sequence = newest.sequence if newest is not None else None
     audit = _Audit()
     probes: list[Decision] = []
-    for decisions in _in_order(reader, name, model.lineage):
+    lessons = _Lessons(reader, model)
+    async for decisions in _in_order(reader, name, model.lineage):
         for decision in decisions:
             if model.sequence <= decision.sequence <= last:
-                _learn_to(model, decision.sequence, reader)
+                await lessons.learn_to(decision.sequence)
                 audit.check(model, decision)
                 probes.append(decision)
             elif begin <= decision.sequence < model.sequence:
@@ -91,13 +93,13 @@ async def rebuild(
         del probes[: -Limits.audit_probes]
         progress(model.sequence - begin, last - begin)
         await asyncio.sleep(0)
-    _learn_to(model, last, reader)
+    await lessons.learn_to(last)
     progress(last - begin, last - begin)
     checkpoint_equal = 0
     if newest is not None:
-        _learn_to(newest, last, reader)
+        await _Lessons(reader, newest).learn_to(last)
         checkpoint_equal = sum(_scores(model, probe) == _scores(newest, probe) for probe in probes)
-    if reader.erasures(name) != erasures:
+    if await reader.erasures(name) != erasures:
         raise CheckpointInvalid(f"campaign {name!r}: a customer was erased meanwhile; run it again")
     return Rebuilt(
         campaign=name,
@@ -146,16 +148,16 @@ class _Audit:
         self.difference_max = max(self.difference_max, difference)
 
 
-def _in_order(reader: Reader, campaign: str, lineage: str) -> Iterator[list[Decision]]:
+async def _in_order(reader: Reader, campaign: str, lineage: str) -> AsyncIterator[list[Decision]]:
     """Yield decisions a page at a time, in order of the sequence they were drawn at.
 
     They are recorded nearly in that order: a large batch may be overtaken by single calls.
     """
     waiting: list[tuple[int, int, Decision]] = []
-    place = 0
-    while drawn := reader.drawn(campaign, lineage, place, Limits.audit_batch_rows):
-        for place, decision in drawn:
-            heapq.heappush(waiting, (decision.sequence, place, decision))
+    recorded = itertools.count()
+    async for page in reader.drawn(campaign, lineage):
+        for decision in page:
+            heapq.heappush(waiting, (decision.sequence, next(recorded), decision))
         ready = max(0, len(waiting) - Limits.audit_overtaken_rows_max)
         yield [heapq.heappop(waiting)[2] for _ in range(ready)]
     yield [heapq.heappop(waiting)[2] for _ in range(len(waiting))]
@@ -173,15 +175,27 @@ def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first:
     return model
 
 
-def _learn_to(model: Model, sequence: int, reader: Reader) -> None:
-    while model.sequence < sequence:
-        rows = reader.settlements(
-            model.campaign, model.sequence, min(Limits.audit_batch_rows, sequence - model.sequence)
-        )
-        if not rows:
-            raise CheckpointInvalid(f"settlement {model.sequence + 1} is gone from the ledger; run it again")
-        for row in rows:
-            model.learn(row)
+class _Lessons:
+    """What settled after a model's sequence, for that model to learn as far as it is told."""
+
+    def __init__(self, reader: Reader, model: Model) -> None:
+        self._model = model
+        self._pages = reader.settlements(model.campaign, model.sequence)
+        self._rows: Iterator[Settlement] = iter(())
+
+    async def learn_to(self, sequence: int) -> None:
+        """Learn up to a sequence; raises CheckpointInvalid where the ledger does not reach it any more."""
+        while self._model.sequence < sequence:
+            row = next(self._rows, None)
+            if row is not None:
+                self._model.learn(row)
+                continue
+            page = await anext(self._pages, None)
+            if page is None:
+                raise CheckpointInvalid(
+                    f"settlement {self._model.sequence + 1} is gone from the ledger; run it again"
+                )
+            self._rows = iter(page)
 
 
 def _scores(model: Model, decision: Decision) -> list[float]:

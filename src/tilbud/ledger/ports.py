@@ -33,7 +33,8 @@ every write that was acknowledged before them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -424,24 +425,35 @@ class Coordination(Protocol):
         ...
 
 
-class Reader(SettlementHistory, Protocol):
-    """What the record tells those who look into it, also beside the service that writes it."""
+class Reader(Protocol):
+    """What the record tells those who look into it, also from outside the process that writes it.
 
-    def find(self, campaign: str, decision_id: str) -> Decision | None:
+    It holds up no event loop: it has a connection of its own. Each answer, and each page of a longer one, is
+    of the moment it is asked for, and has every write that was acknowledged by then.
+    """
+
+    async def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
         ...
 
-    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
-        """Return up to `limit` decisions the bandit drew with this lineage, in the order of recording.
+    async def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence, as SettlementHistory does."""
+        ...
 
-        Each with its place in that order; the next ones are `after` the last. For the audit of `rebuild`.
-        """
+    async def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
+        ...
+
+    def settlements(self, campaign: str, after: int) -> AsyncIterator[Sequence[Settlement]]:
+        """Yield the settlements with sequence > `after`, in order, by pages."""
+        ...
+
+    def drawn(self, campaign: str, lineage: str) -> AsyncIterator[Sequence[Decision]]:
+        """Yield the decisions that the bandit drew with this lineage, in the order of recording, by pages."""
         ...
 
 
-class Ledger(
-    Decisions, Outcomes, Pauses, Customers, SettlementLog, Retention, Coordination, Reader, Protocol
-):
+class Ledger(Decisions, Outcomes, Pauses, Customers, SettlementLog, Retention, Coordination, Protocol):
     """All of the ports on one store, as an adapter is, with its beginning and end.
 
     For who opens a store and hands its ports out; nobody else takes all of it.
@@ -453,6 +465,10 @@ class Ledger(
         No rows: the commit failed. `observe_commit` may be called from another thread. Raises
         LedgerInvalid where a newer version wrote the data, or it is damaged.
         """
+        ...
+
+    def reader(self) -> AbstractAsyncContextManager[Reader]:
+        """Return a reader of this store, for `async with`, that is closed before it."""
         ...
 
     async def close(self) -> None:

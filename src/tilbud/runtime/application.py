@@ -41,7 +41,6 @@ from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.ports import Coordination
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
-from tilbud.ledger.sqlite.reader import SqliteReading
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import begin
@@ -95,11 +94,6 @@ def ledger_at(data: Path, settings: Settings, serving: Serving | None = None) ->
     return SqliteLedger(
         path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits, serving=serving
     )
-
-
-def ledger_read_at(data: Path, settings: Settings) -> SqliteReading:
-    """Return the ledger of a data directory to read only, not yet open."""
-    return SqliteReading(data / LEDGER_FILE, limits=settings.limits)
 
 
 def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
@@ -206,6 +200,7 @@ class Application:
         self._ledger = ledger = ledger_at(settings.data, settings, self._serving(metrics))
         info = await ledger.start(metrics.committed)
         self._undo.push_async_callback(ledger.close)
+        reader = await self._undo.enter_async_context(ledger.reader())
         clock = SystemClock(ledger, limits, info.steady_us)
 
         catalog = Catalog()
@@ -318,7 +313,7 @@ class Application:
             handlers={
                 "DecisionService": {
                     **DecisionHandlers(decide, report, rpc.unsent, limits).by_name(),
-                    "ExplainDecision": explain_handler(catalog, ledger.find, limits),
+                    "ExplainDecision": explain_handler(catalog, reader.find, limits),
                 },
                 "CampaignService": campaign_handlers(catalog, loader, switches, limits, self._reloaded),
                 "CustomerService": customer_handlers(customers, limits),

@@ -693,9 +693,10 @@ async def test_rebuild_agrees_after_an_erasure(wired: Wired, loader: CampaignLoa
     await loader.relearn()
     await _live(wired, 60, first=90)
     await wired.learner.checkpoint_all()
-    found = await rebuild(
-        wired.campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
-    )
+    async with wired.ledger.reader() as reader:
+        found = await rebuild(
+            wired.campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
+        )
     assert (found.erasures, found.lineage) == (1, wired.served.model.lineage)
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (0, 150, 60)
     assert (found.checkpoint_sequence, found.checkpoint_checked) == (150, 60)
@@ -718,9 +719,10 @@ async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
     await loader.relearn()
     assert wired.served.model.sequence == 180
     await _live(wired, 60, first=180)
-    found = await rebuild(
-        wired.campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits
-    )
+    async with wired.ledger.reader() as reader:
+        found = await rebuild(
+            wired.campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
+        )
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (180, 240, 60)
     assert found.agrees
 
@@ -735,13 +737,14 @@ async def test_rebuild_does_not_judge_what_was_erased_meanwhile(wired: Wired, lo
             erasing.append(asyncio.create_task(_erase(wired, "anna")))
 
     async def rebuilt(progress: OnProgress = lambda _done, _all: None) -> Rebuilt:
-        return await rebuild(
-            wired.campaign,
-            reader=wired.ledger,
-            checkpoints=wired.checkpoints,
-            limits=wired.limits,
-            progress=progress,
-        )
+        async with wired.ledger.reader() as reader:
+            return await rebuild(
+                wired.campaign,
+                reader=reader,
+                checkpoints=wired.checkpoints,
+                limits=wired.limits,
+                progress=progress,
+            )
 
     with pytest.raises(CheckpointInvalid, match="erased meanwhile; run it again"):
         await rebuilt(meanwhile)

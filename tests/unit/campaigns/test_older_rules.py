@@ -187,7 +187,8 @@ async def test_a_ledger_of_before_settles_and_is_rebuilt(tmp_path: Path) -> None
         await after.decide.decide(DecideRequest("c", decision_id=f"new-{number}"))
     await _rewards(after)
     await after.learner.checkpoint_all()
-    found = await rebuild(after.campaign, reader=ledger, checkpoints=after.checkpoints, limits=Limits())
+    async with ledger.reader() as reader:
+        found = await rebuild(after.campaign, reader=reader, checkpoints=after.checkpoints, limits=Limits())
     assert (found.sequence, found.decisions_checked) == (40, 40)
     assert found.agrees
     await ledger.close()

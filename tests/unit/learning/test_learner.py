@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.pauses import Pause
 from tilbud.insight.audit import Rebuilt, rebuild
+from tilbud.ledger.memory.reader import MemoryReader
 from tilbud.ledger.ports import Settled
 from tilbud.service.outcomes import OutcomeReport
 
@@ -202,12 +204,13 @@ async def test_rebuild_agrees_with_the_running_model_and_notices_another(
     file_changed = wired.campaign.exploration.model_copy(update={"discovery": 0.5})
     other = wired.campaign.model_copy(update={"exploration": file_changed})
     assert (await _rebuild(wired, other)).agrees, "what a decision was drawn with is in its record"
-    real = wired.ledger.settlements
+    real = MemoryReader.settlements
 
-    def tampered(campaign: str, after: int, limit: int) -> list[Settlement]:
-        return [replace(row, reward=1.0 - row.reward) for row in real(campaign, after, limit)]
+    async def tampered(reader: MemoryReader, campaign: str, after: int) -> AsyncIterator[list[Settlement]]:
+        async for page in real(reader, campaign, after):
+            yield [replace(row, reward=1.0 - row.reward) for row in page]
 
-    monkeypatch.setattr(wired.ledger, "settlements", tampered)
+    monkeypatch.setattr(MemoryReader, "settlements", tampered)
     assert not (await _rebuild(wired, wired.campaign)).agrees
 
 
@@ -227,7 +230,8 @@ async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) ->
 
 
 async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
-    return await rebuild(campaign, reader=wired.ledger, checkpoints=wired.checkpoints, limits=wired.limits)
+    async with wired.ledger.reader() as reader:
+        return await rebuild(campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits)
 
 
 async def test_one_failing_turn_is_not_the_last(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:

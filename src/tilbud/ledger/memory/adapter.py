@@ -23,7 +23,6 @@ from tilbud.domain.decision.records import (
     Decision,
     ExposureEffect,
     InternedText,
-    Reason,
     Repeat,
     Settlement,
     State,
@@ -42,6 +41,7 @@ from tilbud.domain.pauses import Pause
 from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory.customers import MemoryCustomers
 from tilbud.ledger.memory.entries import OPEN, Campaign, Entry, Lease
+from tilbud.ledger.memory.reader import MemoryReader
 from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed, Standing
 
 
@@ -383,20 +383,7 @@ class MemoryLedger(MemoryCustomers):
 
     def sequences(self, campaign: str) -> tuple[int, int]:
         """Return the first and the last retained sequence."""
-        of = self._of(campaign)
-        if not of.last_sequence:
-            return 0, 0
-        return next(iter(of.settlements), of.last_sequence + 1), of.last_sequence
-
-    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
-        """Return decisions the bandit drew, each with its place in the order of recording."""
-        kept = self._of(campaign)
-        found = (
-            (entry.number, entry.decision)
-            for entry in kept.entries.values()
-            if entry.decision.reason is Reason.PERSONALIZED and entry.decision.lineage == lineage
-        )
-        return list(islice(((place, decision) for place, decision in found if place > after), limit))
+        return self._of(campaign).sequences()
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""
@@ -436,6 +423,10 @@ class MemoryLedger(MemoryCustomers):
             name: Standing(of.last_sequence, of.erasures, of.open, self.oldest_due_service_us(name))
             for name, of in self._campaigns.items()
         }
+
+    def reader(self) -> MemoryReader:
+        """Return a reader of what is here."""
+        return MemoryReader(self._of)
 
     def service_us(self) -> int:
         """Return the service clock, which goes on from the last commit before the start."""

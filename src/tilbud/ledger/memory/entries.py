@@ -122,6 +122,12 @@ class Campaign:
             return None
         return repeat.answer(self.entries[repeat.stands_for].decision)
 
+    def sequences(self) -> tuple[int, int]:
+        """Return the first and the last retained sequence; (0, 0) where nothing settled yet."""
+        if not self.last_sequence:
+            return 0, 0
+        return next(iter(self.settlements), self.last_sequence + 1), self.last_sequence
+
     def wait(self, entry: Entry) -> None:
         """Put an entry in line for settling, for the due time it has now."""
         heapq.heappush(self.due, (entry.window.due_service_us, entry.number, entry.decision.decision_id))

@@ -13,6 +13,9 @@ Reading, on the loop
 look_up.py      all that a batch of decisions needs
 reader.py, customers_reader.py on reading_file.py          pause_cache.py     who is paused, without a read
 
+Reading, elsewhere
+record_reader.py   for whoever looks into the record, in a thread of its own
+
 The file
 schema.py       tables and migrations            wal.py             keeps the log short
 opening_check.py, same_file.py, acknowledged.py, condition.py    whether it is what it should be

@@ -39,6 +39,7 @@ from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
 from tilbud.ledger.sqlite.decisions import Statements
 from tilbud.ledger.sqlite.opening_check import Tell, check
 from tilbud.ledger.sqlite.reader import SqliteReading
+from tilbud.ledger.sqlite.record_reader import SqliteReader
 from tilbud.ledger.sqlite.rows import decision_row
 from tilbud.ledger.sqlite.same_file import Identity, SameFiles, identity
 from tilbud.ledger.sqlite.schema import connect, open_for_writing, remembered
@@ -160,6 +161,10 @@ class SqliteLedger(SqliteReading):
                 f"{self._path} is another file than the one the service began with: stop it, restore the "
                 f"ledger, start it again"
             )
+
+    def reader(self) -> SqliteReader:
+        """Return a reader of the file, whose failed reads are this ledger's."""
+        return SqliteReader(self._path, limits=self._limits, condition=self._condition)
 
     def service_us(self) -> int:
         """Return the service clock; raises LedgerUnavailable where this is not opened to serve."""

@@ -26,6 +26,7 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger import customer_rows as rows
 from tilbud.ledger.customer_rows import ExportRow, Place
 from tilbud.ledger.ports import ExportPage
+from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.reading_file import ReadingFile
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
 
@@ -108,8 +109,8 @@ def customer_of(row: Sequence[Any] | None) -> Customer:
 class SqliteCustomersReading(ReadingFile):
     """Reads customers of the file at `path`."""
 
-    def __init__(self, path: Path, *, limits: Limits) -> None:
-        super().__init__(path, limits=limits)
+    def __init__(self, path: Path, *, limits: Limits, condition: Condition | None = None) -> None:
+        super().__init__(path, limits=limits, condition=condition)
         self._profiles: dict[int, tuple[str, Profile]] = {}  # what was read last, and the text it stands for
 
     def customer(self, key: CustomerKey) -> Customer:

@@ -13,42 +13,38 @@ from pathlib import Path
 from tilbud.domain.clock import Absence, Clocks, Now
 from tilbud.domain.customer.customer import NOTHING_HAPPENED
 from tilbud.domain.decision.facts import NOTHING_SEEN, Facts, LookUp
-from tilbud.domain.decision.records import Decision, InternedText, Reason, Settlement
+from tilbud.domain.decision.records import Decision, InternedText, Settlement
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.ledger.ports import Standing
 from tilbud.ledger.sqlite import look_up as answers
+from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading
 from tilbud.ledger.sqlite.lease import LEASED_UNTIL
 from tilbud.ledger.sqlite.pause_cache import PauseCache
 from tilbud.ledger.sqlite.rows import SETTLEMENT_COLUMNS, STORED_DECISION, recorded_decision
 from tilbud.ledger.sqlite.schema import connect
 
-_CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
+CAMPAIGN = "(SELECT no FROM campaigns WHERE id = ?)"
 # One statement, since nearly every id that a caller made is looked for, and is new.
 FIND = (
     f"SELECT {STORED_DECISION}, NULL, NULL FROM decisions d "  # noqa: S608 - only constants
-    f"WHERE d.campaign_no = {_CAMPAIGN} AND d.decision_id = ? UNION ALL "
+    f"WHERE d.campaign_no = {CAMPAIGN} AND d.decision_id = ? UNION ALL "
     f"SELECT {STORED_DECISION}, r.fingerprint, r.payload FROM repeats r "
     "JOIN decisions d ON d.no = r.decision_no "
-    f"WHERE r.campaign_no = {_CAMPAIGN} AND r.decision_id = ? LIMIT 1"
+    f"WHERE r.campaign_no = {CAMPAIGN} AND r.decision_id = ? LIMIT 1"
 )
 _SETTLEMENTS = (
     f"SELECT {SETTLEMENT_COLUMNS} FROM settlements s LEFT JOIN decisions d ON d.no = s.decision_no "  # noqa: S608
-    f"WHERE s.campaign_no = {_CAMPAIGN} AND s.sequence > ? ORDER BY s.sequence LIMIT ?"
+    f"WHERE s.campaign_no = {CAMPAIGN} AND s.sequence > ? ORDER BY s.sequence LIMIT ?"
 )
 _SEQUENCES = (
     "SELECT coalesce((SELECT min(sequence) FROM settlements WHERE campaign_no = c.no), last_sequence + 1), "
     "last_sequence FROM campaigns c WHERE id = ? AND last_sequence > 0"
 )
-_DRAWN = (
-    f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.no > ? "  # noqa: S608 - only constants
-    f"AND d.campaign_no = {_CAMPAIGN} AND d.reason = {Reason.PERSONALIZED} AND d.lineage = ? "
-    "ORDER BY d.no LIMIT ?"
-)
 _OLDEST_DUE = (
-    f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {_CAMPAIGN} "  # noqa: S608
+    f"SELECT min(due_service_us) FROM windows WHERE campaign_no = {CAMPAIGN} "  # noqa: S608
     "AND due_service_us IS NOT NULL"
 )
 _STANDINGS = (
@@ -58,7 +54,7 @@ _STANDINGS = (
 )
 _UNDER_OTHER_RULES = (
     "SELECT count(*) FROM windows w JOIN decisions d ON d.no = w.decision_no "  # noqa: S608 - only constants
-    f"WHERE w.campaign_no = {_CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
+    f"WHERE w.campaign_no = {CAMPAIGN} AND w.due_service_us IS NOT NULL AND d.rules IS NOT NULL "
     "AND d.rules <> ?"
 )
 _ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE id = ?"
@@ -70,8 +66,8 @@ _EVERY_PAUSE = (
 class SqliteReading(SqliteCustomersReading):
     """Reads the file at `path`; `open_reading` first, for one thread."""
 
-    def __init__(self, path: Path, *, limits: Limits) -> None:
-        super().__init__(path, limits=limits)
+    def __init__(self, path: Path, *, limits: Limits, condition: Condition | None = None) -> None:
+        super().__init__(path, limits=limits, condition=condition)
         self._pause_cache = PauseCache(path, self.every_pause)
         self._standings: tuple[int, dict[str, Standing]] | None = None  # and the file's version before it
 
@@ -120,12 +116,6 @@ class SqliteReading(SqliteCustomersReading):
         with self._reads() as (reading, _):
             row: tuple[int, int] | None = reading.execute(_SEQUENCES, (campaign,)).fetchone()
             return row or (0, 0)
-
-    def drawn(self, campaign: str, lineage: str, after: int, limit: int) -> list[tuple[int, Decision]]:
-        """Return decisions the bandit drew, each with its place in the order of recording."""
-        with self._reads() as (reading, records):
-            rows = reading.execute(_DRAWN, (after, campaign, lineage, limit)).fetchall()
-            return [(row[0], records.decision(campaign, row[1:])) for row in rows]
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""

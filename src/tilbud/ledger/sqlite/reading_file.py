@@ -18,12 +18,12 @@ from tilbud.ledger.sqlite.schema import check_current, connect
 
 
 class ReadingFile:
-    """Reads the file at `path`; `open_reading` first, for one thread."""
+    """Reads the file at `path`; `open_reading` first, for one thread. `condition` is told what fails."""
 
-    def __init__(self, path: Path, *, limits: Limits) -> None:
+    def __init__(self, path: Path, *, limits: Limits, condition: Condition | None = None) -> None:
         self._path = path
         self._limits = limits
-        self._condition = Condition(limits)
+        self._condition = condition or Condition(limits)
         self._reading: tuple[sqlite3.Connection, Reading] | None = None
 
     def open_reading(self) -> None:

@@ -6,7 +6,7 @@ Nothing is explained here; that is `insight/explain.py`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import Message
 
@@ -23,7 +23,7 @@ from tilbud.transport.grpc.converters import decide_response, feature_message, t
 from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.v1 import decisions_pb2
 
-Find = Callable[[str, str], Decision | None]
+Find = Callable[[str, str], Awaitable[Decision | None]]
 
 
 def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
@@ -34,7 +34,7 @@ def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
         served = catalog.find(name)
         decision_id = check_id("decision_id", message.decision_id, limits, required=True)
         language = check_text("language", nfc(message.language), limits)
-        decision = find(name, decision_id)
+        decision = await find(name, decision_id)
         if decision is None:
             raise UnknownCampaign(name) if served is None else UnknownDecision(name, decision_id)
         time_slice = TimeSlice(limits.loop_slice_s)

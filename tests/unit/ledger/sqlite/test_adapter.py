@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.builders import CAMPAIGN, DAY_US, RULES, WINDOW_US, activation, at, decision, outcome, settle_due
+from tests.contract import reads
 from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make, opened, reading_of
 
 from tilbud.domain.decision.records import Repeat, payload_text
@@ -53,21 +54,21 @@ async def test_everything_is_there_after_a_restart(path):
     await before.activate([activation("p")], at(5))
     await settle_due(before, CAMPAIGN, RULES, 2, at(1 + DUE_S))
 
-    def everything(ledger: SqliteLedger) -> object:
+    async def everything(ledger: SqliteLedger) -> object:
         return (
             [ledger.find(CAMPAIGN, each) for each in ("d0", "d1", "d2", "d3", "p", "unknown")],
             ledger.settlements(CAMPAIGN, 0, 10),
             ledger.sequences(CAMPAIGN),
-            ledger.drawn(CAMPAIGN, "c0ffee", 0, 9),
+            await reads.drawn(ledger),
             ledger.pending(CAMPAIGN),
             ledger.oldest_due_service_us(CAMPAIGN),
         )
 
-    was = everything(before)
+    was = await everything(before)
     await before.close()
     after = make(path)
     again = await after.start(ignore_commit)
-    assert everything(after) == was
+    assert await everything(after) == was
     assert again.draw_key == first.draw_key
     assert again.served_service_us == at(1 + DUE_S).service_us
     assert await after.receive([outcome("d3")], at(6)) == [OutcomeStatus.DUPLICATE]

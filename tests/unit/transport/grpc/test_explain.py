@@ -61,7 +61,11 @@ async def ask(
     catalog = Catalog()
     catalog.replace([cast(ServedCampaign, served)] if served else [])
     recorded = {(each.campaign, each.decision_id): each for each in known}
-    handle = explain_handler(catalog, lambda *key: recorded.get(key), LIMITS)
+
+    async def find(*key: str) -> Decision | None:
+        return recorded.get((key[0], key[1]))
+
+    handle = explain_handler(catalog, find, LIMITS)
     message = decisions_pb2.ExplainDecisionRequest(**{"campaign": "shop", "decision_id": "d1", **said})
     return cast(decisions_pb2.ExplainDecisionResponse, await handle(message, NOBODY))
 

@@ -1,0 +1,62 @@
+"""The Reader of a ledger in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+from typing import Self, TypeVar
+
+from tilbud.domain.decision.records import Decision, Reason, Settlement
+from tilbud.domain.limits import Limits
+from tilbud.ledger.memory.entries import Campaign
+
+Row = TypeVar("Row")
+
+
+class MemoryReader:
+    """Reads what `campaign_of` returns, within `async with`."""
+
+    def __init__(self, campaign_of: Callable[[str], Campaign]) -> None:
+        self._of = campaign_of
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End."""
+
+    async def find(self, campaign: str, decision_id: str) -> Decision | None:
+        """Return the recorded decision, or the earlier one that a repeat stands for."""
+        return self._of(campaign).find(decision_id)
+
+    async def sequences(self, campaign: str) -> tuple[int, int]:
+        """Return the first and the last retained sequence."""
+        return self._of(campaign).sequences()
+
+    async def erasures(self, campaign: str) -> int:
+        """Return how many erasures removed settlements of the campaign."""
+        return self._of(campaign).erasures
+
+    async def settlements(self, campaign: str, after: int) -> AsyncIterator[Sequence[Settlement]]:
+        """Yield settlements with sequence > `after`, in order."""
+        settlements = self._of(campaign).settlements
+        for page in _pages([settlements[sequence] for sequence in settlements if sequence > after]):
+            yield page
+
+    async def drawn(self, campaign: str, lineage: str) -> AsyncIterator[Sequence[Decision]]:
+        """Yield decisions the bandit drew, in the order of recording."""
+        decisions = [entry.decision for entry in self._of(campaign).entries.values()]
+        of_lineage = [
+            decision
+            for decision in decisions
+            if decision.reason is Reason.PERSONALIZED and decision.lineage == lineage
+        ]
+        for page in _pages(of_lineage):
+            yield page
+
+
+def _pages(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    left = iter(rows)
+    while page := list(islice(left, Limits.reader_page_rows)):
+        yield page
