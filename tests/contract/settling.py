@@ -26,6 +26,6 @@ async def settle(
     return await settle_due(ledger, campaign, RULES, limit, at(seconds))
 
 
-def settled_ids(ledger: Ledger, campaign: str = CAMPAIGN) -> list[str]:
+async def settled_ids(ledger: Ledger, campaign: str = CAMPAIGN) -> list[str]:
     """Return the ids of settled decisions, in order of sequence."""
-    return [each.decision_id for each in ledger.settlements(campaign, 0, 10_000)]
+    return [each.decision_id for each in await ledger.settlements(campaign, 0, 10_000)]

@@ -50,7 +50,7 @@ async def test_deadlines_of_what_was_shown_stand_while_the_campaign_is_away(ledg
     assert await _settle(ledger, 10_000 + DUE_S - 1) == NOTHING
     assert await ledger.receive([outcome("d1")], at(10_000 + DUE_S - 1)) == [ACCEPTED]
     assert await _settle(ledger, 10_000 + DUE_S) == Settled(1, 0, more=False)
-    [row] = ledger.settlements(CAMPAIGN, 0, 10)
+    [row] = await ledger.settlements(CAMPAIGN, 0, 10)
     assert (row.reward, row.due_service_us) == (0.1, at(DUE_S).service_us)
 
 
@@ -63,7 +63,7 @@ async def test_outcomes_are_taken_while_the_campaign_is_away(ledger):
     assert await ledger.receive(told, late) == [ACCEPTED, ACCEPTED]
     await ledger.serve(BACK, at(CLOSED_S + 501))
     assert await _settle(ledger, 2 * DUE_S + 501) == Settled(2, 0, more=False)
-    assert [each.reward for each in ledger.settlements(CAMPAIGN, 0, 10)] == [0.1, 0.1]
+    assert [each.reward for each in await ledger.settlements(CAMPAIGN, 0, 10)] == [0.1, 0.1]
 
 
 async def test_absences_add_up_and_later_decisions_are_not_moved_by_them(ledger):
@@ -101,7 +101,7 @@ async def test_what_waits_for_its_activation_expires_in_time(ledger):
     await ledger.serve(GONE, at(10))
     assert await _settle(ledger, WAITS_S - 1, served=False) == NOTHING
     assert await _settle(ledger, WAITS_S, served=False) == Settled(0, 1, more=False)
-    assert ledger.standings()[CAMPAIGN].open == 0
+    assert (await ledger.standings())[CAMPAIGN].open == 0
     assert (before, await reads.exposures(ledger, CUSTOMER, asked)) == ([1], [0])
     [refused] = await ledger.activate([activation("p1")], at(WAITS_S))
     assert isinstance(refused, DecisionExpired)
@@ -133,7 +133,7 @@ async def test_a_campaign_that_is_away_too_long_counts_as_gone(ledger):
     await ledger.serve(GONE, at(100))
     assert await _settle(ledger, DAY_S + DUE_S - 1, served=False) == NOTHING
     assert await _settle(ledger, DAY_S + DUE_S, served=False) == Settled(1, 0, more=False)
-    assert [each.reward for each in ledger.settlements(CAMPAIGN, 0, 10)] == [0.1]
+    assert [each.reward for each in await ledger.settlements(CAMPAIGN, 0, 10)] == [0.1]
 
 
 async def test_a_campaign_that_comes_back_late_has_moved_by_a_day(ledger):
@@ -153,11 +153,11 @@ async def test_other_campaigns_go_on(ledger):
     await ledger.record([decision("d1", rules=OWN), decision("d1", campaign="other", rules=OWN)], at())
     await ledger.serve(("other",), at(1))
     assert await settle_due(ledger, "other", RULES, 10, at(DUE_S)) == Settled(1, 0, more=False)
-    assert ledger.standings()[CAMPAIGN].open == 1
-    clocks = ledger.clocks(CAMPAIGN, at(DUE_S))
+    assert (await ledger.standings())[CAMPAIGN].open == 1
+    clocks = await ledger.clocks(CAMPAIGN, at(DUE_S))
     assert (clocks.waiting, clocks.shown.service_us) == (at(DUE_S), at(1).service_us)
-    assert ledger.clocks("other", at(9)).shown == at(9)
-    assert ledger.clocks("unknown", at(9)).shown == at(9)
+    assert (await ledger.clocks("other", at(9))).shown == at(9)
+    assert (await ledger.clocks("unknown", at(9))).shown == at(9)
 
 
 @pytest.mark.parametrize("adapter", [each for each in ADAPTERS if each != "memory"])

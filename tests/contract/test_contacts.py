@@ -50,7 +50,7 @@ def theirs(decision_id="d1", now=None, **said):
 
 async def record(ledger, decision_id="d1", seconds=0.0, said=None, **fields):
     """Record a decision of CUSTOMER, made on what is known of them now; return what is stored."""
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     [stored] = await ledger.record(
         [theirs(decision_id, at(seconds), **fields)], at(seconds), [contact(version, **(said or {}))]
     )
@@ -67,19 +67,19 @@ async def exposed(ledger, since_s=-1.0, scopes=(OFFER, WEB), key=CUSTOMER, limit
 
 async def test_a_first_contact_makes_the_customer_known(ledger):
     """Before it nothing is known; after it there is a version, and no profile, and no one else."""
-    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    assert await ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
     recorded = theirs()
     assert await ledger.record([recorded], at(), [contact()]) == [recorded]
-    assert ledger.find(CAMPAIGN, "d1") == recorded
-    known = ledger.customer(CUSTOMER)
+    assert await ledger.find(CAMPAIGN, "d1") == recorded
+    known = await ledger.customer(CUSTOMER)
     assert (known.version > 0, known.erased, known.profile.changes) == (True, False, 0)
-    assert ledger.customer(SOMEONE_ELSE) == UNKNOWN_CUSTOMER
+    assert await ledger.customer(SOMEONE_ELSE) == UNKNOWN_CUSTOMER
 
 
 async def test_a_stale_contact_stores_nothing(ledger):
     """None, for that decision alone: its neighbours are stored, its id stays free, nothing is counted."""
     await record(ledger)
-    before = ledger.customer(CUSTOMER)
+    before = await ledger.customer(CUSTOMER)
     stale = theirs("d2", campaign="new")
     met = await ledger.record(
         [decision("d3"), stale, theirs("d4")._replace(customer=SOMEONE_ELSE)],
@@ -87,11 +87,11 @@ async def test_a_stale_contact_stores_nothing(ledger):
         [None, contact(before.version - 1, "new"), contact()],
     )
     assert [each and each.decision_id for each in met] == ["d3", None, "d4"]
-    assert ledger.find("new", "d2") is None
-    assert ledger.customer(CUSTOMER) == before
+    assert await ledger.find("new", "d2") is None
+    assert await ledger.customer(CUSTOMER) == before
     assert await exposed(ledger) == [1, 1]
-    assert ledger.campaigns() == [CAMPAIGN]
-    assert ledger.pending(CAMPAIGN) == 3
+    assert await ledger.campaigns() == [CAMPAIGN]
+    assert await ledger.pending(CAMPAIGN) == 3
 
 
 async def test_a_contact_with_someone_unknown_is_stale_once_they_are_known(ledger):
@@ -110,21 +110,21 @@ async def test_of_two_contacts_in_one_call_the_first_is_stored(ledger):
 
 async def test_what_no_rule_counts_has_no_rivals(ledger):
     """Of decisions made on one version all are stored; the version stays, and later rules can count them."""
-    first = ledger.customer(CUSTOMER).version
+    first = (await ledger.customer(CUSTOMER)).version
     for ids in (("d1", "d2"), ("d3", "d4")):
         met = await ledger.record(list(map(theirs, ids)), at(), 2 * [contact(first, counted=False)])
         assert met == list(map(theirs, ids))
-    assert ledger.customer(CUSTOMER).version == first
-    assert ledger.customer(CUSTOMER).number
+    assert (await ledger.customer(CUSTOMER)).version == first
+    assert (await ledger.customer(CUSTOMER)).number
     assert await exposed(ledger) == [4, 4]
 
 
 async def test_what_no_rule_counts_still_follows_the_profile(ledger):
     """Made before a change of the profile, or an erasure, it is stale; after it, it is stored."""
-    uncounted = contact(ledger.customer(CUSTOMER).version, counted=False)
+    uncounted = contact((await ledger.customer(CUSTOMER)).version, counted=False)
     await ledger.update_customer(CUSTOMER, lambda _: profile(consent=DENIED), at())
     assert await ledger.record([theirs()], at(), [uncounted]) == [None]
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     assert await ledger.record([theirs()], at(), [contact(version, counted=False)]) == [theirs()]
     await ledger.erase(CUSTOMER, at())
     assert await ledger.record([theirs("d2")], at(), [contact(version, counted=False)]) == [None]
@@ -146,17 +146,17 @@ async def test_of_64_rivals_one_is_stored(ledger, known):
     """Recorded at once on one version, one is stored, 63 are told to decide again, one exposure counts."""
     if known:
         await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     met = await asyncio.gather(
         *(ledger.record([theirs(f"d{number}")], at(), [contact(version)]) for number in range(64))
     )
     stored = [each for [each] in met if each is not None]
     assert len(stored) == 1
-    assert [number for number in range(64) if ledger.find(CAMPAIGN, f"d{number}")] == [
+    assert [number for number in range(64) if await ledger.find(CAMPAIGN, f"d{number}")] == [
         int(stored[0].decision_id[1:])
     ]
     assert await exposed(ledger) == [1, 1]
-    assert ledger.pending(CAMPAIGN) == 1
+    assert await ledger.pending(CAMPAIGN) == 1
 
 
 async def test_a_cap_holds_exactly_under_64_callers_that_decide_again(ledger):
@@ -164,7 +164,7 @@ async def test_a_cap_holds_exactly_under_64_callers_that_decide_again(ledger):
 
     async def caller(number):
         while True:
-            known = ledger.customer(CUSTOMER)
+            known = await ledger.customer(CUSTOMER)
             if await exposed(ledger, scopes=(OFFER,)) >= [5]:
                 return 0
             [stored] = await ledger.record([theirs(f"d{number}")], at(), [contact(known.version)])
@@ -178,11 +178,11 @@ async def test_a_cap_holds_exactly_under_64_callers_that_decide_again(ledger):
 async def test_an_id_that_is_taken_returns_its_decision(ledger):
     """Also where the contact is stale: the stored decision, no second exposure, and nothing changes."""
     first = await record(ledger)
-    before = ledger.customer(CUSTOMER)
+    before = await ledger.customer(CUSTOMER)
     again = theirs("d1", at(5), drawn=2)
     for version in (0, before.version):
         assert await ledger.record([again], at(5), [contact(version)]) == [first]
-    assert ledger.customer(CUSTOMER) == before
+    assert await ledger.customer(CUSTOMER) == before
     assert await exposed(ledger) == [1, 1]
     assert await exposed(ledger, since_s=1.0) == [0, 0]
 
@@ -197,7 +197,7 @@ async def test_one_call_with_one_id_twice_counts_once(ledger):
     )
     assert met == [theirs("d1"), theirs("d1"), theirs("d1"), anonymous, anonymous]
     assert await exposed(ledger) == [1, 1]
-    assert ledger.pending(CAMPAIGN) == 2
+    assert await ledger.pending(CAMPAIGN) == 2
 
 
 async def test_a_customer_and_a_contact_come_together(ledger):
@@ -205,8 +205,8 @@ async def test_a_customer_and_a_contact_come_together(ledger):
     for wrong, contacts in ((theirs(), ()), (theirs(), [None]), (decision(), [contact()])):
         with pytest.raises(AssertionError):
             await ledger.record([wrong], at(), contacts)
-    assert ledger.find(CAMPAIGN, "d1") is None
-    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    assert await ledger.find(CAMPAIGN, "d1") is None
+    assert await ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
 
 
 # Exposures
@@ -263,11 +263,11 @@ async def test_a_reserved_exposure_counts_until_its_activation_and_from_then_on(
     await record(ledger, deferred=True)
     assert await exposed(ledger) == [1, 1]
     assert await exposed(ledger, since_s=AGES_S) == [1, 1]
-    before = ledger.customer(CUSTOMER)
+    before = await ledger.customer(CUSTOMER)
     await ledger.activate([activation("d1")], at(100))
     assert await exposed(ledger, since_s=99.0) == [1, 1]
     assert await exposed(ledger, since_s=100.0) == [0, 0]
-    assert ledger.customer(CUSTOMER).version > before.version
+    assert (await ledger.customer(CUSTOMER)).version > before.version
     assert await ledger.record([theirs("d2")], at(100), [contact(before.version)]) == [None]
 
 
@@ -306,7 +306,7 @@ async def test_what_is_dated_later_than_now_holds_nothing_up(ledger):
     """Exposures and events of a clock that was wrong stay, and those after them go when they are old."""
     wrong = replace(at(1), steady_us=at(2 * AGES_S).wall_us)
     await record(ledger, "d1")
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     await ledger.record([decision("d2", at(1), customer=CUSTOMER)], wrong, [contact(version)])
     await record(ledger, "d3", seconds=10)
     await ledger.receive_events(
@@ -323,7 +323,7 @@ async def test_exposures_are_timed_by_the_clock_that_does_not_jump(ledger):
     for number, off_s in enumerate((1_000 * 86_400, -1_000 * 86_400)):
         now = at(number)
         wrong = replace(now, wall_us=now.wall_us + off_s * 1_000_000, steady_us=now.wall_us)
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         await ledger.record([decision(f"d{number}", wrong, customer=CUSTOMER)], wrong, [contact(version)])
     assert await exposed(ledger, since_s=-1.0, scopes=(OFFER,)) == [2]
     assert await exposed(ledger, since_s=0.0, scopes=(OFFER,)) == [1]
@@ -336,7 +336,7 @@ async def test_who_is_met_while_the_clock_is_wrong_is_kept_no_longer_for_it(ledg
     await ledger.receive_events([event(occurred_us=ahead.steady_us)], ahead)
     later = at(AGES_S)
     assert await ledger.purge_customers(later.wall_us, later.wall_us, 100, later) == 2
-    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    assert await ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
 
 
 async def test_a_repeated_activation_moves_nothing(ledger):
@@ -344,11 +344,11 @@ async def test_a_repeated_activation_moves_nothing(ledger):
     await record(ledger, "d1", deferred=True)
     await record(ledger, "d2")
     await ledger.activate([activation("d1")], at(100))
-    known = ledger.customer(CUSTOMER)
+    known = await ledger.customer(CUSTOMER)
     await ledger.activate([activation("d1"), activation("d2")], at(200))
     assert await exposed(ledger, since_s=100.0) == [0, 0]
     assert await exposed(ledger, since_s=99.0) == [1, 1]
-    assert ledger.customer(CUSTOMER) == known
+    assert await ledger.customer(CUSTOMER) == known
 
 
 @pytest.mark.parametrize("deferred", [True, False])
@@ -385,7 +385,7 @@ async def test_a_fallback_of_a_customer_has_no_exposures(ledger):
     """Nothing was chosen: nothing is counted, though the customer was met."""
     await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(scopes=())])
     assert await exposed(ledger) == [0, 0]
-    assert ledger.customer(CUSTOMER).version > 0
+    assert (await ledger.customer(CUSTOMER)).version > 0
 
 
 # What happened
@@ -505,7 +505,7 @@ async def test_a_sticky_decision_that_waits_is_told_to_who_asks_for_it(ledger):
 async def test_a_fallback_is_never_sticky(ledger):
     """What nothing was drawn for is not served again."""
     await record(ledger, "d1", said={"sticky": True})
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(version, scopes=(), sticky=True)])
     assert await last_sticky(ledger) == "d1"
 
@@ -529,12 +529,12 @@ async def test_a_sticky_decision_that_ended_unseen_is_gone(ledger):
 async def test_a_decision_under_a_repeats_id_returns_what_that_stands_for(ledger, sticky):
     """Two calls with one id, one of which was answered with the earlier decision: both get that one."""
     first = await record(ledger, "d1", said={"sticky": True})
-    before = ledger.customer(CUSTOMER)
+    before = await ledger.customer(CUSTOMER)
     repeat = Repeat(CAMPAIGN, "again", bytes(16), "d1")
     await ledger.repeat([repeat], at(1))
     stored = await record(ledger, "again", seconds=1, said={"sticky": sticky})
     assert stored == first._replace(fingerprint=repeat.fingerprint)
-    assert ledger.customer(CUSTOMER) == before
+    assert await ledger.customer(CUSTOMER) == before
     assert await exposed(ledger) == [1, 1]
 
 
@@ -549,16 +549,16 @@ async def test_an_anonymous_decision_under_a_repeats_id_returns_what_that_stands
     assert await ledger.record([*neighbours[:2], taken, *neighbours[2:4]], at(2)) == [
         *neighbours[:2], stands_for, *neighbours[2:4],
     ]  # fmt: skip
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     met = await ledger.record(
         [taken, theirs("d2", at(2)), neighbours[4], theirs("again", at(2))],
         at(2),
         [None, contact(version), None, contact(version + 1)],
     )
     assert met == [stands_for, theirs("d2", at(2)), neighbours[4], stands_for]
-    assert ledger.find(CAMPAIGN, "again") == stands_for
+    assert await ledger.find(CAMPAIGN, "again") == stands_for
     assert await exposed(ledger) == [2, 2]
-    assert ledger.pending(CAMPAIGN) == 7
+    assert await ledger.pending(CAMPAIGN) == 7
     later = decision("again", at(2), campaign="other")
     assert await ledger.record([later], at(2)) == [later]
 
@@ -570,14 +570,14 @@ async def test_a_repeat_of_a_repeat_stands_for_the_decision_itself(ledger):
     await ledger.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d1", payload=shown)], at(1))
     answered = await ledger.repeat([Repeat(CAMPAIGN, "third", bytes(16), "again")], at(2))
     assert answered == [first._replace(fingerprint=bytes(16))]
-    assert ledger.find(CAMPAIGN, "third") == answered[0]
+    assert await ledger.find(CAMPAIGN, "third") == answered[0]
 
 
-def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
+async def again(ledger, decision_id="", seconds=0.0, version=None, scopes=(WEB,)):
     """Answer with d1 again, in the web channel if not said otherwise, on what is known of CUSTOMER now."""
-    known = ledger.customer(CUSTOMER).version if version is None else version
+    known = (await ledger.customer(CUSTOMER)).version if version is None else version
     met = ExposureEffect(known, scopes, sticky=True)
-    return ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
+    return await ledger.repeat([Repeat(CAMPAIGN, decision_id, bytes(16), "d1", met)], at(seconds))
 
 
 async def test_who_repeats_knows_whether_the_id_was_known(ledger):
@@ -606,14 +606,14 @@ async def test_a_repeat_in_a_channel_that_counts_is_counted_there_alone(ledger):
 async def test_a_repeat_for_a_customer_who_changed_counts_nothing(ledger, scopes):
     """None, as for a decision: the version is stale, or the customer was erased meanwhile."""
     await record(ledger, said={"sticky": True})
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
-    known = ledger.customer(CUSTOMER)
+    known = await ledger.customer(CUSTOMER)
     for decision_id in ("asked", ""):
         assert await again(ledger, decision_id, version=version, scopes=scopes) == [None]
-    assert ledger.find(CAMPAIGN, "asked") is None
+    assert await ledger.find(CAMPAIGN, "asked") is None
     assert await exposed(ledger) == [1, 1]
-    assert ledger.customer(CUSTOMER) == known
+    assert await ledger.customer(CUSTOMER) == known
     await ledger.erase(CUSTOMER, at(1))
     assert await again(ledger, "asked", seconds=2, scopes=scopes) == [None]
 
@@ -621,12 +621,12 @@ async def test_a_repeat_for_a_customer_who_changed_counts_nothing(ledger, scopes
 async def test_a_repeat_that_counts_nowhere_changes_no_customer(ledger):
     """It is answered, its id stands for the decision, and who decides meanwhile need not do so again."""
     first = await record(ledger, said={"sticky": True})
-    known = ledger.customer(CUSTOMER)
+    known = await ledger.customer(CUSTOMER)
     told = [first._replace(fingerprint=bytes(16))]
     assert await again(ledger, "asked", scopes=()) == told
     assert await again(ledger, scopes=()) == told
-    assert [ledger.find(CAMPAIGN, "asked")] == told
-    assert ledger.customer(CUSTOMER) == known
+    assert [await ledger.find(CAMPAIGN, "asked")] == told
+    assert await ledger.customer(CUSTOMER) == known
     assert await exposed(ledger) == [1, 1]
 
 
@@ -636,7 +636,7 @@ async def test_a_repeat_of_an_anonymous_decision_with_a_contact_is_none(ledger):
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
     for scopes in ((WEB,), ()):
         assert await again(ledger, "asked", scopes=scopes) == [None]
-    assert ledger.find(CAMPAIGN, "asked") is None
+    assert await ledger.find(CAMPAIGN, "asked") is None
 
 
 @pytest.mark.parametrize("end", ["void", "expired", "withdrawn"])
@@ -650,14 +650,14 @@ async def test_a_repeat_of_what_ended_unseen_is_none(ledger, end, met):
         await settle_due(ledger, CAMPAIGN, RULES, 10, at(EXPIRED_S))
     else:
         await ledger.update_customer(CUSTOMER, lambda known: replace(known.profile, consent=DENIED), at(1))
-    known = ledger.customer(CUSTOMER)
+    known = await ledger.customer(CUSTOMER)
     if met:
         assert await again(ledger, "asked", seconds=EXPIRED_S) == [None]
     else:
         asked = Repeat(CAMPAIGN, "asked", bytes(16), "d1")
         assert await ledger.repeat([asked], at(EXPIRED_S)) == [None]
-    assert ledger.find(CAMPAIGN, "asked") is None
-    assert ledger.customer(CUSTOMER) == known
+    assert await ledger.find(CAMPAIGN, "asked") is None
+    assert await ledger.customer(CUSTOMER) == known
     assert await exposed(ledger) == [0, 0]
 
 
@@ -682,11 +682,11 @@ async def test_a_long_history_is_counted_right(ledger):
                 for place, key in enumerate(keys)
             ],
             at(turn),
-            [contact(ledger.customer(key).version) for key in keys],
+            [contact((await ledger.customer(key)).version) for key in keys],
         )
         assert None not in met
     await ledger.activate([activation(f"d1-{place}") for place in range(0, 100, 4)], at(DAY_US / 1e6 / 100))
-    numbers = [ledger.customer(key).number for key in keys]
+    numbers = [(await ledger.customer(key)).number for key in keys]
     assert len(set(numbers)) == 100
     asked = [(OFFER, at(0).wall_us), (WEB, at(DAY_US / 1e6 / 100).wall_us)]
     shown_at_once, activated, waiting = [2, 0], [3, 2], [3, 3]

@@ -48,7 +48,7 @@ async def settle(ledger: Ledger, token: int, seconds: float = DUE_S) -> Settled:
 async def test_a_new_ledger_has_no_holder(pair):
     """Nobody has the lease, and no token settles."""
     one, _ = pair
-    assert one.leased_until_us() == 0
+    assert await one.leased_until_us() == 0
     for token in (0, 1):
         with pytest.raises(LeaseLost):
             await settle(one, token)
@@ -59,11 +59,11 @@ async def test_one_holds_the_lease_until_it_runs_out(pair):
     one, other = pair
     token = await lease(one, "one", until_s=10)
     assert token > 0
-    assert one.leased_until_us() == other.leased_until_us() == at(10).service_us
+    assert await one.leased_until_us() == await other.leased_until_us() == at(10).service_us
     assert await lease(other, "other", 9.999999, 20) == 0
-    assert other.leased_until_us() == at(10).service_us, "who is refused moves nothing"
+    assert await other.leased_until_us() == at(10).service_us, "who is refused moves nothing"
     assert await lease(other, "other", 10, 20) == token + 1
-    assert one.leased_until_us() == other.leased_until_us() == at(20).service_us
+    assert await one.leased_until_us() == await other.leased_until_us() == at(20).service_us
     assert await lease(one, "one", 11, 30) == 0
 
 
@@ -74,7 +74,7 @@ async def test_the_holder_renews_under_its_token_also_when_it_ran_out(pair):
     assert await lease(one, "one", 5, 15) == token
     assert await lease(other, "other", 12, 30) == 0
     assert await lease(one, "one", 100, 110) == token
-    assert other.leased_until_us() == at(110).service_us
+    assert await other.leased_until_us() == at(110).service_us
 
 
 async def test_of_many_that_ask_at_once_one_gets_it(pair):
@@ -83,7 +83,7 @@ async def test_of_many_that_ask_at_once_one_gets_it(pair):
     before = await lease(one, "before", until_s=10)
     met = await asyncio.gather(*(lease(pair[number % 2], f"rival {number}", 11, 20) for number in range(32)))
     assert sorted(met) == [0] * 31 + [before + 1]
-    assert other.leased_until_us() == at(20).service_us
+    assert await other.leased_until_us() == at(20).service_us
 
 
 async def test_what_was_released_is_free_at_once(pair):
@@ -92,7 +92,7 @@ async def test_what_was_released_is_free_at_once(pair):
     await one.record([decision("d1")], at())
     token = await lease(one, "one", until_s=10_000)
     await one.release(token, at(1))
-    assert other.leased_until_us() == 0
+    assert await other.leased_until_us() == 0
     with pytest.raises(LeaseLost):
         await settle(one, token)
     assert await lease(other, "other", 1, 10_000) == token + 1
@@ -116,7 +116,7 @@ async def test_an_old_token_releases_nothing(pair):
     token = await lease(one, "one", until_s=1)
     newer = await lease(other, "other", 2, 20)
     await one.release(token, at(3))
-    assert one.leased_until_us() == at(20).service_us
+    assert await one.leased_until_us() == at(20).service_us
     await one.record([decision("d1")], at())
     assert await settle(other, newer) == Settled(1, 0, more=False)
 
@@ -130,12 +130,12 @@ async def test_who_lost_the_lease_settles_nothing(pair):
     newer = await lease(other, "other", 2, 10_000)
     with pytest.raises(LeaseLost):
         await settle(one, token, 10_000)
-    assert one.settlements(CAMPAIGN, 0, 10) == other.settlements(CAMPAIGN, 0, 10) == []
-    assert one.pending(CAMPAIGN) == 2
+    assert await one.settlements(CAMPAIGN, 0, 10) == await other.settlements(CAMPAIGN, 0, 10) == []
+    assert await one.pending(CAMPAIGN) == 2
     assert await settle(other, newer, 10_000) == Settled(1, 1, more=False)
     with pytest.raises(LeaseLost):
         await settle(one, token, 10_000)
-    assert [each.sequence for each in one.settlements(CAMPAIGN, 0, 10)] == [1]
+    assert [each.sequence for each in await one.settlements(CAMPAIGN, 0, 10)] == [1]
 
 
 async def test_a_lease_that_ran_out_and_nobody_took_still_settles(pair):
@@ -160,7 +160,7 @@ async def test_a_refused_settling_takes_no_other_call_with_it(pair):
         await settling
     assert await recording == [made]
     assert [type(each) for each in await activating] == [Activated]
-    assert one.pending(CAMPAIGN) == 3
+    assert await one.pending(CAMPAIGN) == 3
 
 
 @pytest.mark.parametrize("adapter", ["sqlite"])
@@ -180,7 +180,7 @@ async def test_the_lease_outlives_its_holder(adapter, tmp_path):
 async def test_touch_stores_no_rows(ledger):
     """Remembering the clock leaves everything else as it was."""
     await ledger.touch(at(5))
-    assert ledger.pending(CAMPAIGN) == 0
+    assert await ledger.pending(CAMPAIGN) == 0
 
 
 # The service clock

@@ -57,7 +57,7 @@ async def say(ledger, consent, seconds=0.0):
 
 async def record(ledger, decision_id, seconds=0.0, sticky=False, **said):
     """Record a decision of CUSTOMER, made on what is known of them now."""
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     made = decision(decision_id, at(seconds), customer=CUSTOMER, **said)
     [stored] = await ledger.record([made], at(seconds), [contact(version, sticky=sticky)])
     assert stored == made
@@ -87,10 +87,10 @@ async def test_a_profile_is_found_word_for_word(ledger):
     )
     stored = await ledger.update_customer(CUSTOMER, lambda _: said, at(5))
     assert stored == replace(said, updated_us=at(5).wall_us, changes=1)
-    found = ledger.customer(CUSTOMER)
+    found = await ledger.customer(CUSTOMER)
     assert repr(found.profile.traits) == repr(stored.traits)
     assert (found.profile, found.erased) == (stored, False)
-    assert ledger.customer(SOMEONE_ELSE) == UNKNOWN_CUSTOMER
+    assert await ledger.customer(SOMEONE_ELSE) == UNKNOWN_CUSTOMER
 
 
 async def test_a_change_sees_what_is_stored(ledger):
@@ -103,7 +103,7 @@ async def test_a_change_sees_what_is_stored(ledger):
 
     for number in (1, 2, 3):
         await ledger.update_customer(CUSTOMER, change, at(number))
-        seen.append(ledger.customer(CUSTOMER))
+        seen.append(await ledger.customer(CUSTOMER))
     assert seen[0] == UNKNOWN_CUSTOMER
     assert (seen[2], seen[4]) == (seen[1], seen[3])
     assert [each.profile.language for each in seen[1::2]] == ["da", "de", "da"]
@@ -122,7 +122,7 @@ async def test_parallel_changes_do_not_lose_each_other(ledger):
         )
 
     await asyncio.gather(*(ledger.update_customer(CUSTOMER, adding(number), at()) for number in range(64)))
-    found = ledger.customer(CUSTOMER).profile
+    found = (await ledger.customer(CUSTOMER)).profile
     assert {name: trait.value for name, trait in found.traits.items()} == {
         f"t{number}": float(number) for number in range(64)
     }
@@ -146,15 +146,15 @@ async def test_a_change_that_is_refused_stores_nothing(ledger):
         return_exceptions=True,
     )
     assert [type(each) for each in results] == [ConsentMissing, ZeroDivisionError, Profile, list]
-    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
-    assert ledger.customer(SOMEONE_ELSE).profile == results[2]
-    assert ledger.find(CAMPAIGN, "d1") is not None
+    assert await ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    assert (await ledger.customer(SOMEONE_ELSE)).profile == results[2]
+    assert await ledger.find(CAMPAIGN, "d1") is not None
 
 
 async def test_a_change_makes_decisions_in_flight_stale(ledger):
     """What was decided on the profile before is decided again."""
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     await ledger.update_customer(CUSTOMER, lambda known: replace(known.profile, language="de"), at(1))
     assert await ledger.record([decision("d1", customer=CUSTOMER)], at(1), [contact(version)]) == [None]
     await record(ledger, "d1")
@@ -173,10 +173,10 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
     await record(ledger, "waiting", seconds=DUE_S, deferred=True, campaign="other", sticky=True)
     theirs = decision("theirs", at(DUE_S), customer=SOMEONE_ELSE)
     await ledger.record([theirs, decision("anonymous", at(DUE_S))], at(DUE_S), [contact(), None])
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
 
     await say(ledger, consent, DUE_S + 1)
-    assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [2, 0]
+    assert [await ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [2, 0]
     assert await exposed(ledger) == [2]
     void = [activation("shown"), activation("waiting", campaign="other")]
     assert await ledger.activate(void, at(DUE_S + 2)) == 2 * [Activated(None, repeated=True, held=0)]
@@ -184,7 +184,7 @@ async def test_taking_consent_back_voids_what_is_open(ledger, consent):
         assert await reads.last_sticky(ledger, CUSTOMER, campaign) is None
     assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S * 3)) == Settled(2, 0, more=False)
     assert await settle_due(ledger, "other", RULES, 10, at(DUE_S * 9)) == Settled(0, 0, more=False)
-    assert ledger.oldest_due_service_us("other") is None
+    assert await ledger.oldest_due_service_us("other") is None
     late = decision("late", customer=CUSTOMER)
     assert await ledger.record([late], at(DUE_S + 2), [contact(version)]) == [None]
 
@@ -200,7 +200,7 @@ async def test_taking_consent_back_forgets_what_happened(ledger):
     expected = replace(
         without_personal(before), consent=Consent.DENIED, updated_us=at(2).wall_us, changes=before.changes + 1
     )
-    assert after == ledger.customer(CUSTOMER).profile == expected
+    assert after == (await ledger.customer(CUSTOMER)).profile == expected
     assert await happened(ledger) == NOTHING_HAPPENED
     assert (await happened(ledger, SOMEONE_ELSE)).events == {"add_to_cart": at().wall_us}
 
@@ -226,7 +226,7 @@ async def test_a_denial_by_someone_without_a_profile_voids_too(ledger):
     await ledger.update_customer(
         CUSTOMER, lambda known: replace(known.profile, consent=Consent.DENIED), at(1)
     )
-    assert ledger.pending(CAMPAIGN) == 0
+    assert await ledger.pending(CAMPAIGN) == 0
     assert await exposed(ledger) == [1]
 
 
@@ -254,12 +254,12 @@ async def test_a_change_that_takes_nothing_back_voids_nothing(ledger, consent):
         await ledger.receive_events([event()], at())
     if consent is not Consent.UNSPECIFIED:
         await ledger.update_customer(CUSTOMER, lambda _: Profile(consent=Consent.GRANTED), at())
-    pending = ledger.pending(CAMPAIGN)
+    pending = await ledger.pending(CAMPAIGN)
     was = await happened(ledger)
     said = Consent.GRANTED if consent is Consent.DENIED else consent
     for seconds in (1, 2):
         await say(ledger, said, seconds)
-    assert (ledger.pending(CAMPAIGN), await happened(ledger)) == (pending, was)
+    assert (await ledger.pending(CAMPAIGN), await happened(ledger)) == (pending, was)
     assert await exposed(ledger) == [1]
 
 
@@ -271,7 +271,10 @@ async def test_an_event_is_known_at_once(ledger):
     met = await ledger.receive_events([event(), event("purchase", "e2", at(5))], at(10))
     assert met == [ACCEPTED, ACCEPTED]
     assert (await happened(ledger)).events == {"add_to_cart": at().wall_us, "purchase": at(5).wall_us}
-    assert (ledger.customer(CUSTOMER).profile, ledger.customer(CUSTOMER).erased) == (NO_PROFILE, False)
+    assert ((await ledger.customer(CUSTOMER)).profile, (await ledger.customer(CUSTOMER)).erased) == (
+        NO_PROFILE,
+        False,
+    )
     later, earlier = event(event_id="e3", now=at(7)), event(event_id="e4", now=at(3))
     assert await ledger.receive_events([later, earlier], at(10)) == [ACCEPTED, ACCEPTED]
     assert (await happened(ledger)).events["add_to_cart"] == at(7).wall_us
@@ -306,11 +309,11 @@ async def test_an_event_is_stored_with_consent_alone(ledger, known, said, met):
     """A no in the call or in the profile wins; without consent nothing at all is stored."""
     if known is not None:
         await say(ledger, known)
-    before = ledger.customer(CUSTOMER)
+    before = await ledger.customer(CUSTOMER)
     assert await ledger.receive_events([event(consent=said)], at()) == [met]
     assert bool((await happened(ledger)).events) == (met is ACCEPTED)
     if met is NO_CONSENT:
-        assert ledger.customer(CUSTOMER) == before
+        assert await ledger.customer(CUSTOMER) == before
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -374,9 +377,9 @@ async def test_customers_of_whom_nothing_is_left_go(ledger):
     await ledger.receive_events([event(customer=active, event_id="e2", now=at(10 * days_s))], at(10 * days_s))
     old = at(9 * days_s).wall_us
     assert await ledger.purge_customers(later.wall_us, old, 100, later) == 3 + 4 + 1
-    assert [ledger.customer(key) == UNKNOWN_CUSTOMER for key in keys] == [True, *5 * [False]]
+    assert [await ledger.customer(key) == UNKNOWN_CUSTOMER for key in keys] == [True, *5 * [False]]
     assert await ledger.purge_customers(later.wall_us, later.wall_us, 100, later) == 2
-    assert [ledger.customer(key) == UNKNOWN_CUSTOMER for key in keys] == [
+    assert [await ledger.customer(key) == UNKNOWN_CUSTOMER for key in keys] == [
         True, False, False, False, True, True,
     ]  # fmt: skip
 
@@ -388,9 +391,9 @@ async def test_customers_stay_as_long_as_what_is_kept_longest(ledger):
     later = at(100 * DAY_US / 1e6)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 1
     assert await ledger.purge_customers(at(-1).wall_us, later.wall_us, 100, later) == 2
-    assert ledger.customer(CUSTOMER) != UNKNOWN_CUSTOMER
+    assert await ledger.customer(CUSTOMER) != UNKNOWN_CUSTOMER
     assert await ledger.purge_customers(later.wall_us, later.wall_us, 100, later) == 1
-    assert ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
+    assert await ledger.customer(CUSTOMER) == UNKNOWN_CUSTOMER
 
 
 async def test_someone_who_went_can_come_again(ledger):
@@ -419,14 +422,14 @@ async def test_a_tombstone_is_lifted_by_consent_alone(ledger):
 
         return changed
 
-    erased = ledger.customer(CUSTOMER)
+    erased = await ledger.customer(CUSTOMER)
     for consent in (Consent.DENIED, Consent.UNSPECIFIED):
         with pytest.raises(CustomerErased):
             await ledger.update_customer(CUSTOMER, change(consent), at(2))
-    assert ledger.customer(CUSTOMER) == erased
+    assert await ledger.customer(CUSTOMER) == erased
     stored = await ledger.update_customer(CUSTOMER, change(Consent.GRANTED), at(3))
     assert [(each.erased, each.profile) for each in seen] == 3 * [(True, NO_PROFILE)]
-    back = ledger.customer(CUSTOMER)
+    back = await ledger.customer(CUSTOMER)
     assert (back.erased, back.profile) == (False, stored)
     assert back.version > erased.version
     assert await ledger.receive_events([event()], at(4)) == [ACCEPTED]

@@ -40,7 +40,7 @@ async def _record(
 async def _rewards(ledger: Ledger, seconds: float = DUE_S) -> list[float]:
     """Settle under other rules than the decisions', and return what they earned."""
     await settle_due(ledger, CAMPAIGN, RULES, 100, at(seconds))
-    return [each.reward for each in ledger.settlements(CAMPAIGN, 0, 100)]
+    return [each.reward for each in await ledger.settlements(CAMPAIGN, 0, 100)]
 
 
 async def test_decisions_settle_under_the_rules_they_were_made_with(ledger):
@@ -76,11 +76,11 @@ async def test_an_activation_opens_the_window_of_the_decisions_own_rules(ledger)
     await _record(ledger, "d1", rules(window_us=60_000_000, grace_us=2_000_000), deferred=True)
     [opened] = await ledger.activate([activation("d1")], at(10))
     assert opened == Activated(at(70).wall_us, repeated=False, held=0)
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(72).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(72).service_us
     await _record(ledger, "d2", rules(ends_now=frozenset({"click"})), deferred=True)
     assert await ledger.receive([outcome("d2", "click")], at(10)) == [HELD]
     await ledger.activate([activation("d2", rules=None)], at(11))
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(11).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(11).service_us
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -88,7 +88,7 @@ async def test_what_ends_a_decision_is_what_its_rules_say(ledger, ends):
     """A file that became `on_settlement`, or is so no more, changes nothing for open decisions."""
     await _record(ledger, "d1", rules(ends_now=frozenset({"click"} if ends else ())))
     await ledger.receive([outcome("d1", "click", ends_now=not ends)], at(1))
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(1 if ends else DUE_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(1 if ends else DUE_S).service_us
 
 
 async def test_a_campaign_that_is_not_served_takes_what_its_decisions_rules_take(ledger):
@@ -97,7 +97,7 @@ async def test_a_campaign_that_is_not_served_takes_what_its_decisions_rules_take
     assert await ledger.receive([outcome("d1", "leave", weight=None)], at(1)) == [HELD]
     assert isinstance((await ledger.activate([activation("d1", rules=None)], at(2)))[0], Activated)
     assert await settle_due(ledger, CAMPAIGN, None, 10, at(2 + DUE_S)) == Settled(1, 0, more=False)
-    assert [each.reward for each in ledger.settlements(CAMPAIGN, 0, 10)] == [-3.0]
+    assert [each.reward for each in await ledger.settlements(CAMPAIGN, 0, 10)] == [-3.0]
 
 
 async def test_without_any_rules_nothing_is_taken_and_nothing_is_learned(ledger):
@@ -108,8 +108,8 @@ async def test_without_any_rules_nothing_is_taken_and_nothing_is_learned(ledger)
     assert isinstance(received, UnknownDecision)
     assert isinstance(activated, UnknownDecision)
     assert await settle_due(ledger, CAMPAIGN, None, 10, at(9_999)) == Settled(0, 2, more=False)
-    assert ledger.sequences(CAMPAIGN) == (0, 0)
-    assert ledger.pending(CAMPAIGN) == 0
+    assert await ledger.sequences(CAMPAIGN) == (0, 0)
+    assert await ledger.pending(CAMPAIGN) == 0
     assert await ledger.receive([outcome("d1")], at(9_999)) == [LATE]
     assert await ledger.purge(CAMPAIGN, at(9_999).wall_us, 1 << 62, 10, at(9_999)) == 2
 
@@ -128,7 +128,7 @@ async def test_open_decisions_under_other_rules_are_counted(ledger):
 async def test_rules_are_found_word_for_word(ledger):
     """The record of a decision carries them, also when it is found again."""
     await _record(ledger)
-    found = ledger.find(CAMPAIGN, "d1")
+    found = await ledger.find(CAMPAIGN, "d1")
     assert found is not None
     assert found.rules == OWN.text()
 
@@ -143,7 +143,10 @@ async def test_an_outcome_that_shows_activates_a_decision_that_waits(ledger):
     [showed] = await ledger.receive([outcome("d1", "click")], at(10))
     opened = Activated(at(10).wall_us + SHOWING.window_us, repeated=False, held=1)
     assert showed == Showed(ACCEPTED, opened)
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(10).service_us + SHOWING.window_us + SHOWING.grace_us
+    assert (
+        await ledger.oldest_due_service_us(CAMPAIGN)
+        == at(10).service_us + SHOWING.window_us + SHOWING.grace_us
+    )
     [again] = await ledger.activate([activation("d1")], at(11))
     assert again == replace(opened, repeated=True, held=0)
     rewards = SHOWING.rewards
@@ -177,4 +180,4 @@ async def test_an_outcome_that_ends_and_shows_is_due_at_once(ledger):
     ends = rules(ends_now=frozenset({"click"}), shows=frozenset({"click"}))
     await _record(ledger, "d1", ends, deferred=True)
     await ledger.receive([outcome("d1", "click")], at(10))
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(10).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(10).service_us

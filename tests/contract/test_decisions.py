@@ -43,7 +43,7 @@ async def test_a_decision_is_found_word_for_word(ledger):
         split="customer",
     )
     await ledger.record([recorded], at())
-    found = ledger.find(CAMPAIGN, "d1")
+    found = await ledger.find(CAMPAIGN, "d1")
     assert found == recorded
     assert found.probabilities == probabilities
     assert repr(found) == repr(recorded)
@@ -53,14 +53,14 @@ async def test_a_fallback_is_found_word_for_word(ledger):
     """A decision that had nothing to draw from is kept as well."""
     recorded = fallback("f1", context='{"place":"søen 🚲"}')
     await ledger.record([recorded], at())
-    assert ledger.find(CAMPAIGN, "f1") == recorded
+    assert await ledger.find(CAMPAIGN, "f1") == recorded
 
 
 async def test_what_was_never_recorded_is_not_found(ledger):
     """An unknown id, and an unknown campaign, find nothing."""
     await ledger.record([decision("d1")], at())
-    assert ledger.find(CAMPAIGN, "d2") is None
-    assert ledger.find("other", "d1") is None
+    assert await ledger.find(CAMPAIGN, "d2") is None
+    assert await ledger.find("other", "d1") is None
 
 
 async def test_the_first_decision_of_an_id_stays(ledger):
@@ -69,15 +69,15 @@ async def test_the_first_decision_of_an_id_stays(ledger):
     second = decision("d1", drawn=2)
     assert await ledger.record([first], at()) == [first]
     assert await ledger.record([second], at(1)) == [first]
-    assert ledger.find(CAMPAIGN, "d1") == first
-    assert ledger.pending(CAMPAIGN) == 1
+    assert await ledger.find(CAMPAIGN, "d1") == first
+    assert await ledger.pending(CAMPAIGN) == 1
 
 
 async def test_one_call_with_one_id_twice_stores_one(ledger):
     """Also within one call the first of an id wins, and its neighbours are stored."""
     first, second, other = decision("d1", drawn=1), decision("d1", drawn=2), decision("d2")
     assert await ledger.record([first, second, other], at()) == [first, first, other]
-    assert ledger.pending(CAMPAIGN) == 2
+    assert await ledger.pending(CAMPAIGN) == 2
 
 
 async def test_parallel_records_of_one_id_store_one_and_all_see_it(ledger):
@@ -85,23 +85,23 @@ async def test_parallel_records_of_one_id_store_one_and_all_see_it(ledger):
     rivals = [decision("d1", drawn=number % 3, features=f"rival {number}") for number in range(64)]
     returned = await asyncio.gather(*(ledger.record([rival], at()) for rival in rivals))
     assert {each.features for [each] in returned} == {returned[0][0].features}
-    assert ledger.find(CAMPAIGN, "d1") == returned[0][0]
-    assert ledger.pending(CAMPAIGN) == 1
+    assert await ledger.find(CAMPAIGN, "d1") == returned[0][0]
+    assert await ledger.pending(CAMPAIGN) == 1
 
 
 async def test_an_id_belongs_to_its_campaign(ledger):
     """The same id in two campaigns is two decisions."""
     here, there = decision("d1"), decision("d1", campaign="other", drawn=2)
     assert await ledger.record([here, there], at()) == [here, there]
-    assert ledger.find("other", "d1") == there
+    assert await ledger.find("other", "d1") == there
 
 
 async def test_a_read_sees_every_acknowledged_write(ledger):
     """After each of many awaited records the very next read finds it."""
     for number in range(50):
         await ledger.record([decision(f"d{number}")], at())
-        assert ledger.find(CAMPAIGN, f"d{number}") is not None
-        assert ledger.pending(CAMPAIGN) == number + 1
+        assert await ledger.find(CAMPAIGN, f"d{number}") is not None
+        assert await ledger.pending(CAMPAIGN) == number + 1
 
 
 async def test_nothing_in_nothing_out(ledger):
@@ -131,7 +131,7 @@ async def test_a_record_that_contradicts_itself_is_refused_alone(ledger, said):
     wrong, right = results
     assert isinstance(wrong, AssertionError | IndexError)
     assert right == [decision("right")]
-    assert ledger.find(CAMPAIGN, "wrong") is None
+    assert await ledger.find(CAMPAIGN, "wrong") is None
 
 
 async def test_a_decision_among_some_of_the_offers_is_kept_as_it_was(ledger):
@@ -150,11 +150,11 @@ async def test_a_decision_among_some_of_the_offers_is_kept_as_it_was(ledger):
         "none", offers=whole.only(()), removed=Removed(ids, tuple((n, "caps") for n in range(60)))
     )
     await ledger.record([made, none, decision("d1")], at())
-    assert ledger.find(CAMPAIGN, "some") == made
-    assert ledger.find(CAMPAIGN, "none") == none
-    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert await ledger.find(CAMPAIGN, "some") == made
+    assert await ledger.find(CAMPAIGN, "none") == none
+    assert await ledger.find(CAMPAIGN, "d1") == decision("d1")
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
-    settled = {each.decision_id: each for each in ledger.settlements(CAMPAIGN, 0, 10)}
+    settled = {each.decision_id: each for each in await ledger.settlements(CAMPAIGN, 0, 10)}
     assert (settled["some"].offers, settled["some"].drawn) == (offers, made.drawn)
     assert (settled["none"].offers.ids, settled["none"].drawn) == ((), -1)
 
@@ -170,9 +170,9 @@ async def test_a_repeat_is_found_as_what_it_stands_for(ledger):
     await ledger.record([decision("d1")], at())
     stands_for = decision("d1")._replace(fingerprint=REPEAT.fingerprint)
     assert await ledger.repeat([REPEAT], at(1)) == [stands_for]
-    assert ledger.find(CAMPAIGN, "again") == stands_for
-    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
-    assert ledger.pending(CAMPAIGN) == 1
+    assert await ledger.find(CAMPAIGN, "again") == stands_for
+    assert await ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert await ledger.pending(CAMPAIGN) == 1
     assert len(await reads.drawn(ledger)) == 1
 
 
@@ -184,8 +184,8 @@ async def test_a_repeat_shows_what_its_offer_showed_then(ledger):
     assert await ledger.repeat([replace(REPEAT, payload=corrected)], at(1)) == [shown]
     assert await ledger.repeat([REPEAT], at(2)) == [shown]
     assert await ledger.repeat([again], at(2)) == [decision("d1")._replace(fingerprint=REPEAT.fingerprint)]
-    assert ledger.find(CAMPAIGN, "again") == shown
-    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert await ledger.find(CAMPAIGN, "again") == shown
+    assert await ledger.find(CAMPAIGN, "d1") == decision("d1")
 
 
 async def test_a_repeat_leaves_an_id_that_is_taken(ledger):
@@ -206,7 +206,7 @@ async def test_a_repeat_of_what_is_gone_is_told(ledger):
     met = await ledger.repeat([lost, REPEAT], at(1))
     assert met[0] is None
     assert met[1] is not None
-    assert ledger.find(CAMPAIGN, "lost") is None
+    assert await ledger.find(CAMPAIGN, "lost") is None
     assert await ledger.repeat([replace(REPEAT, campaign="other")], at(1)) == [None]
     assert await ledger.repeat([], at(1)) == []
 
@@ -220,7 +220,7 @@ async def test_what_is_said_of_a_repeat_is_said_of_what_it_stands_for(ledger):
     [opened] = await ledger.activate([activation(REPEAT.decision_id)], at(3))
     assert opened == Activated(at(3 + CLOSED_S).wall_us, repeated=False, held=1)
     await settle(ledger, DUE_S + 10)
-    assert settled_ids(ledger) == [REPEAT.stands_for]
+    assert await settled_ids(ledger) == [REPEAT.stands_for]
 
 
 async def test_a_purged_decision_takes_its_repeats_along(ledger):
@@ -230,6 +230,6 @@ async def test_a_purged_decision_takes_its_repeats_along(ledger):
     await settle(ledger)
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 10, later) == 1
-    assert ledger.find(CAMPAIGN, "again") is None
+    assert await ledger.find(CAMPAIGN, "again") is None
     await ledger.record([decision("d1", later)], later)
-    assert ledger.find(CAMPAIGN, "again") is None
+    assert await ledger.find(CAMPAIGN, "again") is None

@@ -54,11 +54,11 @@ async def live(ledger: Adapter) -> None:
         decision("d3", at(2), deferred=True, **of),
     ]
     for made, sticky in zip(mine, (False, True, True), strict=True):
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         met = await ledger.record([made], at(2), [contact(version, made.campaign, sticky=sticky)])
         assert met == [made]
     theirs = decision("theirs", at(2), customer=SOMEONE_ELSE)
-    version = ledger.customer(SOMEONE_ELSE).version
+    version = (await ledger.customer(SOMEONE_ELSE)).version
     await ledger.record([theirs, decision("nobody's", at(2))], at(2), [contact(version), None])
     await ledger.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d3")], at(3))
     await ledger.receive([outcome("d1", event_id="o1"), outcome("d3", "purchase"), outcome("theirs")], at(3))
@@ -66,11 +66,11 @@ async def live(ledger: Adapter) -> None:
         await settle_due(ledger, campaign, RULES, 10, at(5 + DUE_S))
 
 
-def exported(ledger, key=CUSTOMER, limit=1_000, bytes_max=10**9):
+async def exported(ledger, key=CUSTOMER, limit=1_000, bytes_max=10**9):
     """Return every row, page by page, and how long the pages were."""
     rows, lengths, after = [], [], ""
     while True:
-        page = ledger.export(key, after, limit, bytes_max)
+        page = await ledger.export(key, after, limit, bytes_max)
         rows += page.rows
         lengths.append(len(page.rows))
         if not page.more:
@@ -82,7 +82,7 @@ async def test_an_export_tells_which_traits_were_removed(ledger):
     """What keeps older messages out is kept about the customer, so it is told."""
     removed = profile(removed_traits={"age": at(1).wall_us}, traits_cleared_us=at().wall_us)
     await ledger.update_customer(CUSTOMER, lambda _: removed, at(2))
-    [[row], _] = exported(ledger)
+    [[row], _] = await exported(ledger)
     assert row["removed_traits"] == {"age": "2026-09-21T14:13:21Z"}
     assert row["traits_cleared_time"] == "2026-09-21T14:13:20Z"
 
@@ -90,7 +90,7 @@ async def test_an_export_tells_which_traits_were_removed(ledger):
 async def test_an_export_tells_everything(ledger):
     """Each row of the customer, in the order of kinds, in words and times that a person can read."""
     await live(ledger)
-    rows, lengths = exported(ledger)
+    rows, lengths = await exported(ledger)
     assert lengths == [len(rows)]
     assert [row["kind"] for row in rows] == (
         ["customer"] + 2 * ["event"] + 6 * ["last"] + 6 * ["exposure"] + 3 * ["decision"] + 2 * ["outcome"]
@@ -139,8 +139,8 @@ async def test_an_export_tells_everything(ledger):
 async def test_an_export_comes_in_pages(ledger, limit, bytes_max):
     """Page by page the same rows come, in the same order, none twice; a row too large comes alone."""
     await live(ledger)
-    everything, _ = exported(ledger)
-    rows, lengths = exported(ledger, limit=limit, bytes_max=bytes_max)
+    everything, _ = await exported(ledger)
+    rows, lengths = await exported(ledger, limit=limit, bytes_max=bytes_max)
     assert rows == everything
     assert len(lengths) > 1
     assert min(lengths) >= 1
@@ -161,51 +161,51 @@ async def test_an_export_comes_in_pages(ledger, limit, bytes_max):
 async def test_a_token_of_ones_own_making_is_refused(ledger, token):
     """It is the caller's mistake, told as such."""
     with pytest.raises(InvalidField) as refused:
-        ledger.export(CUSTOMER, token, 10, 1_000)
+        await ledger.export(CUSTOMER, token, 10, 1_000)
     assert refused.value.field == "page_token"
 
 
 async def test_of_a_stranger_there_is_nothing_to_export(ledger):
     """No rows, and no page after them."""
     await live(ledger)
-    assert ledger.export(bytes(16), "", 10, 1_000) == ExportPage((), "")
+    assert await ledger.export(bytes(16), "", 10, 1_000) == ExportPage((), "")
 
 
 async def test_an_erased_customer_is_nowhere_to_be_found(ledger):
     """No decision, event, exposure, repeat or outcome is left; as many rows went as an export had told."""
     await live(ledger)
-    told = len(exported(ledger)[0])
+    told = len((await exported(ledger))[0])
     erased = await ledger.erase(CUSTOMER, at(DUE_S + 9))
     assert erased == Erased(told, (CAMPAIGN, "other"))
-    assert [ledger.find(CAMPAIGN, each) for each in ("d1", "d3", "again")] == 3 * [None]
-    assert ledger.find("other", "d2") is None
+    assert [await ledger.find(CAMPAIGN, each) for each in ("d1", "d3", "again")] == 3 * [None]
+    assert await ledger.find("other", "d2") is None
     for campaign in (CAMPAIGN, "other"):
         assert await reads.happened(ledger, CUSTOMER, campaign) == NOTHING_HAPPENED
         assert await reads.last_sticky(ledger, CUSTOMER, campaign) is None
     assert await reads.exposures(ledger, CUSTOMER, [(WEB, 0)]) == [0]
-    assert ledger.customer(CUSTOMER).profile == NO_PROFILE
-    assert ledger.customer(CUSTOMER).erased
-    [row] = exported(ledger)[0]
+    assert (await ledger.customer(CUSTOMER)).profile == NO_PROFILE
+    assert (await ledger.customer(CUSTOMER)).erased
+    [row] = (await exported(ledger))[0]
     assert row == {"kind": "customer", "erased": True, "erase_time": "2026-09-21T14:43:39Z"}
 
 
 async def test_what_is_not_theirs_stays(ledger):
     """Other customers' and anonymous decisions, their events, and what they are learned from."""
     await live(ledger)
-    others, theirs = ledger.settlements(CAMPAIGN, 1, 10), exported(ledger, SOMEONE_ELSE)
+    others, theirs = await ledger.settlements(CAMPAIGN, 1, 10), await exported(ledger, SOMEONE_ELSE)
     await ledger.erase(CUSTOMER, at(DUE_S + 9))
-    assert ledger.settlements(CAMPAIGN, 1, 10) == others
+    assert await ledger.settlements(CAMPAIGN, 1, 10) == others
     assert [each.decision_id for each in others] == ["theirs", "nobody's"]
-    assert exported(ledger, SOMEONE_ELSE) == theirs
-    assert ledger.find(CAMPAIGN, "theirs") is not None
+    assert await exported(ledger, SOMEONE_ELSE) == theirs
+    assert await ledger.find(CAMPAIGN, "theirs") is not None
 
 
 async def test_an_erased_settlement_keeps_its_place_and_nothing_else(ledger):
     """The order has no gaps; each campaign that had learned counts one erasure; open decisions are gone."""
     await live(ledger)
-    assert (ledger.erasures(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, 1)
+    assert (await ledger.erasures(CAMPAIGN), await ledger.pending(CAMPAIGN)) == (0, 1)
     await ledger.erase(CUSTOMER, at(DUE_S + 9))
-    erased, *_ = ledger.settlements(CAMPAIGN, 0, 10)
+    erased, *_ = await ledger.settlements(CAMPAIGN, 0, 10)
     named = (
         erased.campaign, erased.sequence, erased.decision_id, erased.variant, erased.offer_id, erased.device,
         erased.channel, erased.journey_stage, erased.features,
@@ -213,9 +213,9 @@ async def test_an_erased_settlement_keeps_its_place_and_nothing_else(ledger):
     assert named == (CAMPAIGN, 1, "", "", "", "", "", "", "")
     assert (erased.offers, erased.drawn, erased.probability) == (NO_OFFERS, -1, 1.0)
     assert (erased.reward, erased.clipped, erased.due_service_us, erased.settled_us) == (0.0, False, 0, 0)
-    assert [ledger.sequences(campaign) for campaign in (CAMPAIGN, "other")] == [(1, 3), (1, 1)]
-    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "unknown")] == [1, 1, 0]
-    assert [ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [0, 0]
+    assert [await ledger.sequences(campaign) for campaign in (CAMPAIGN, "other")] == [(1, 3), (1, 1)]
+    assert [await ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "unknown")] == [1, 1, 0]
+    assert [await ledger.pending(campaign) for campaign in (CAMPAIGN, "other")] == [0, 0]
     assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(9 * DUE_S)) == Settled(0, 0, more=False)
 
 
@@ -224,28 +224,28 @@ async def test_erasing_again_changes_no_model(ledger):
     await live(ledger)
     await ledger.erase(CUSTOMER, at(DUE_S + 9))
     assert await ledger.erase(CUSTOMER, at(DUE_S + 10)) == Erased(0, ())
-    assert ledger.erasures(CAMPAIGN) == 1
-    assert ledger.customer(CUSTOMER).erased
+    assert await ledger.erasures(CAMPAIGN) == 1
+    assert (await ledger.customer(CUSTOMER)).erased
 
 
 async def test_someone_unknown_gets_a_tombstone_too(ledger):
     """Who was decided for in the meantime is decided for again, as an erased customer."""
     assert await ledger.erase(CUSTOMER, at()) == Erased(0, (), stranger=True)
     assert await ledger.erase(CUSTOMER, at()) == Erased(0, ())
-    assert ledger.customer(CUSTOMER).erased
-    for version in (0, ledger.customer(CUSTOMER).version):
+    assert (await ledger.customer(CUSTOMER)).erased
+    for version in (0, (await ledger.customer(CUSTOMER)).version):
         assert await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact(version)]) == [None]
 
 
 async def test_a_decision_in_flight_is_stale_after_an_erasure(ledger):
     """What was decided before is not stored after it, nor after the customer came back."""
     await live(ledger)
-    in_flight, version = decision("d9", customer=CUSTOMER), ledger.customer(CUSTOMER).version
+    in_flight, version = decision("d9", customer=CUSTOMER), (await ledger.customer(CUSTOMER)).version
     await ledger.erase(CUSTOMER, at(1))
     assert await ledger.record([in_flight], at(2), [contact(version)]) == [None]
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at(3))
     assert await ledger.record([in_flight], at(4), [contact(version)]) == [None]
-    assert ledger.find(CAMPAIGN, "d9") is None
+    assert await ledger.find(CAMPAIGN, "d9") is None
 
 
 async def test_what_was_learned_of_purged_decisions_is_named_too(ledger):
@@ -255,14 +255,14 @@ async def test_what_was_learned_of_purged_decisions_is_named_too(ledger):
     for campaign in (CAMPAIGN, "other"):
         await settle_due(ledger, campaign, RULES, 10, later)
         await ledger.purge(campaign, later.wall_us, 9, 10, later)
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     unlearned = decision("d9", later, campaign="new", customer=CUSTOMER)
     await ledger.record([unlearned], later, [contact(version, "new")])
     assert (await ledger.erase(CUSTOMER, later)).campaigns == (CAMPAIGN, "other")
-    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "new")] == [1, 1, 0]
+    assert [await ledger.erasures(campaign) for campaign in (CAMPAIGN, "other", "new")] == [1, 1, 0]
     assert (await ledger.erase(CUSTOMER, later)).campaigns == ()
     assert (await ledger.erase(SOMEONE_ELSE, later)).campaigns == (CAMPAIGN,)
-    assert [ledger.erasures(campaign) for campaign in (CAMPAIGN, "other")] == [2, 1]
+    assert [await ledger.erasures(campaign) for campaign in (CAMPAIGN, "other")] == [2, 1]
 
 
 async def test_a_campaign_that_learned_old_and_new_counts_one_erasure(ledger):
@@ -270,20 +270,20 @@ async def test_a_campaign_that_learned_old_and_new_counts_one_erasure(ledger):
     await live(ledger)
     later = at(AGES_S)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 1, later) == 1
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     await ledger.record([decision("d9", later, customer=CUSTOMER)], later, [contact(version)])
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
     assert (await ledger.erase(CUSTOMER, later)).campaigns == (CAMPAIGN, "other")
-    assert ledger.erasures(CAMPAIGN) == 1
+    assert await ledger.erasures(CAMPAIGN) == 1
 
 
 async def test_an_exposure_tells_when_or_that_it_is_reserved(ledger):
     """One that waits for its activation has no time yet."""
     for decision_id, deferred in (("d1", True), ("d2", False)):
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         made = decision(decision_id, deferred=deferred, customer=CUSTOMER)
         await ledger.record([made], at(), [contact(version, scopes=(WEB,))])
-    rows, _ = exported(ledger)
+    rows, _ = await exported(ledger)
     assert [row for row in rows if row["kind"] == "exposure"] == [
         {"kind": "exposure", "scope": WEB, "reserved": True},
         {"kind": "exposure", "scope": WEB, "time": "2026-09-21T14:13:20Z"},
@@ -295,8 +295,8 @@ async def test_a_fallbacks_settlement_is_erased_too(ledger):
     await ledger.record([fallback("f1", customer=CUSTOMER)], at(), [contact(scopes=())])
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     assert (await ledger.erase(CUSTOMER, at(DUE_S))).campaigns == (CAMPAIGN,)
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].decision_id == ""
-    assert ledger.standings()[CAMPAIGN].erasures == ledger.erasures(CAMPAIGN) == 1
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].decision_id == ""
+    assert (await ledger.standings())[CAMPAIGN].erasures == await ledger.erasures(CAMPAIGN) == 1
 
 
 async def test_purge_goes_past_erased_settlements(ledger):
@@ -306,10 +306,10 @@ async def test_purge_goes_past_erased_settlements(ledger):
     later = at(AGES_S)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 0, 10, later) == 0
     assert await ledger.purge(CAMPAIGN, at(1).wall_us, 9, 10, later) == 1
-    assert ledger.sequences(CAMPAIGN) == (2, 3)
+    assert await ledger.sequences(CAMPAIGN) == (2, 3)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 2
     assert await ledger.purge("other", later.wall_us, 9, 10, later) == 1
-    assert ledger.sequences("other") == (2, 1)
+    assert await ledger.sequences("other") == (2, 1)
 
 
 async def test_an_id_is_free_after_an_erasure(ledger):
@@ -318,16 +318,16 @@ async def test_an_id_is_free_after_an_erasure(ledger):
     await ledger.erase(CUSTOMER, at(DUE_S + 9))
     new = decision("d3", at(AGES_S), payload=payload_text({"title": "new"}), offers=replace(OFFERS))
     assert await ledger.record([new], at(AGES_S)) == [new]
-    assert ledger.find(CAMPAIGN, "d3") == new
+    assert await ledger.find(CAMPAIGN, "d3") == new
     assert (await reads.drawn(ledger))[-1] == new
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(AGES_S + DUE_S))
-    assert ledger.settlements(CAMPAIGN, 3, 10)[0].reward == 0.0
+    assert (await ledger.settlements(CAMPAIGN, 3, 10))[0].reward == 0.0
 
 
 async def test_many_decisions_are_erased_at_once(ledger):
     """Also of a customer with a long history among others' of the same time."""
     for number in range(100):
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         await ledger.record(
             [decision(f"d{number}", customer=CUSTOMER), decision(f"a{number}")],
             at(),
@@ -336,6 +336,6 @@ async def test_many_decisions_are_erased_at_once(ledger):
     await ledger.update_customer(CUSTOMER, lambda _: profile(traits={"t": Trait("x", 0)}), at())
     await settle_due(ledger, CAMPAIGN, RULES, 150, at(DUE_S))
     assert (await ledger.erase(CUSTOMER, at(DUE_S))).rows == 1 + 100 + 200 + 75
-    left = [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 1_000)]
+    left = [each.decision_id for each in await ledger.settlements(CAMPAIGN, 0, 1_000)]
     assert left == [each for number in range(75) for each in ("", f"a{number}")]
-    assert ledger.pending(CAMPAIGN) == 25
+    assert await ledger.pending(CAMPAIGN) == 25

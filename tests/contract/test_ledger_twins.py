@@ -93,7 +93,7 @@ async def record(ledger: Adapter, said: Any, now: Now) -> object:
     contacts = [
         None
         if key is None
-        else contact(max(ledger.customer(key).version - stale, 0), campaign, sticky=sticky)
+        else contact(max((await ledger.customer(key)).version - stale, 0), campaign, sticky=sticky)
         for _, _, _, key, stale, sticky in made
     ]
     decisions = [
@@ -162,7 +162,7 @@ async def purge(ledger: Adapter, said: Any, now: Now) -> object:
 async def repeat(ledger: Adapter, said: Any, now: Now) -> object:
     """Let ids stand for others."""
     campaign, repeats = said
-    known = ledger.customer(CUSTOMER).version
+    known = (await ledger.customer(CUSTOMER)).version
     return await ledger.repeat(
         [
             Repeat(
@@ -259,36 +259,36 @@ async def seen(ledger: Adapter) -> object:
     return (
         [await seen_of_campaign(ledger, campaign) for campaign in CAMPAIGNS],
         [await seen_of_customer(ledger, key) for key in KEYS],
-        ledger.campaigns(),
-        ledger.every_pause(),
+        await ledger.campaigns(),
+        await ledger.every_pause(),
     )
 
 
 async def seen_of_campaign(ledger: Adapter, campaign: str) -> object:
     """Return what can be read of a campaign."""
     return (
-        [ledger.find(campaign, each) for each in ("d1", "d2", "d3", "d4", "d5", "d6")],
-        ledger.settlements(campaign, 0, 100),
-        ledger.sequences(campaign),
+        [await ledger.find(campaign, each) for each in ("d1", "d2", "d3", "d4", "d5", "d6")],
+        await ledger.settlements(campaign, 0, 100),
+        await ledger.sequences(campaign),
         await reads.drawn(ledger, campaign),
-        ledger.pending(campaign),
-        ledger.standings(),
-        ledger.clocks(campaign, at(LATER_S)),
-        ledger.oldest_due_service_us(campaign),
-        ledger.erasures(campaign),
-        ledger.pauses(campaign),
+        await ledger.pending(campaign),
+        await ledger.standings(),
+        await ledger.clocks(campaign, at(LATER_S)),
+        await ledger.oldest_due_service_us(campaign),
+        await ledger.erasures(campaign),
+        await ledger.pauses(campaign),
     )
 
 
 async def seen_of_customer(ledger: Adapter, key: bytes) -> object:
     """Return what can be read of a customer."""
-    known = ledger.customer(key)
+    known = await ledger.customer(key)
     scopes = [channel_scope("web"), *(offer_scope(campaign, "ten-off") for campaign in CAMPAIGNS)]
     asked = [(scope, at(since).wall_us) for scope in scopes for since in SINCE_S]
     exported: list[object] = []
     after = ""
     while True:
-        page = ledger.export(key, after, 3, 10_000)
+        page = await ledger.export(key, after, 3, 10_000)
         exported += page.rows
         after = page.more
         if not after:

@@ -67,7 +67,7 @@ async def live(ledger):
 
 async def record(ledger, decision_id, key=CUSTOMER, seconds=0.0, **said):
     """Record a sticky decision of a customer, made on what is known of them now."""
-    now, version = at(seconds), ledger.customer(key).version
+    now, version = at(seconds), (await ledger.customer(key)).version
     met = contact(version, said.get("campaign", CAMPAIGN), sticky=True)
     assert await ledger.record([decision(decision_id, now, customer=key, **said)], now, [met]) != [None]
 
@@ -102,7 +102,7 @@ async def test_all_that_was_asked_for_is_told(ledger):
         pauses=(pause(),),
         earlier=d1._replace(fingerprint=bytes(16), payload=SHOWN),
         key=CUSTOMER,
-        customer=ledger.customer(CUSTOMER),
+        customer=await ledger.customer(CUSTOMER),
         happened=Happened({"add_to_cart": at(5).wall_us}, {("ten-off", "click"): at(60).wall_us}),
         sticky=d1,
     )
@@ -196,7 +196,7 @@ async def test_an_older_key_is_used_only_where_it_alone_is_known(ledger, known, 
     asked = WHOLE._replace(decision_id="", keys=(TODAY, OLDER))
     both, alone = await ledger.look_up([asked, asked._replace(keys=(key,))])
     assert both == alone
-    assert (both.key, both.customer) == (key, ledger.customer(key))
+    assert (both.key, both.customer) == (key, await ledger.customer(key))
     assert (both.customer != UNKNOWN_CUSTOMER, both.customer.erased) == (bool(known), bool(known) and erased)
     assert both.sticky == (decision(f"d{key[0]}", customer=key) if known and not erased else None)
 
@@ -218,7 +218,7 @@ async def test_who_is_met_often_is_counted_right_under_every_scope(adapter, ofte
             for number in numbers
         ]
         made = [decision(f"d{number}", now, customer=CUSTOMER) for number in numbers]
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         met = [contact(version, scopes=each, counted=False) for each in scopes]
         assert None not in await ledger.record(made, now, met)
         for each in scopes:
@@ -244,7 +244,7 @@ async def test_who_is_met_often_is_counted_right_under_every_scope(adapter, ofte
 async def test_a_look_up_is_of_one_moment(ledger):
     """While decisions are recorded, what is told of a customer fits together, in every place of a call."""
     await record(ledger, "d0")
-    first = ledger.customer(CUSTOMER).version
+    first = (await ledger.customer(CUSTOMER)).version
 
     async def meet():
         for number in range(1, 30):
@@ -287,7 +287,7 @@ async def test_a_look_up_sees_what_was_acknowledged_before_it(ledger):
     await ledger.receive_events([event()], at(DAY_US / 1e6))
     assert (await told()).happened.events == {"add_to_cart": at().wall_us}
     await ledger.erase(CUSTOMER, at(DAY_US / 1e6))
-    assert await told() == Facts(key=CUSTOMER, customer=ledger.customer(CUSTOMER))
+    assert await told() == Facts(key=CUSTOMER, customer=await ledger.customer(CUSTOMER))
 
 
 def test_a_ledger_in_memory_needs_no_sqlite():

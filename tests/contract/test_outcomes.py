@@ -48,7 +48,7 @@ async def test_copies_of_an_outcome_count_once(ledger):
     met = await asyncio.gather(*(ledger.receive([outcome("d1", "click")], at(1)) for _ in range(100)))
     assert sorted(each for [each] in met) == [ACCEPTED] + 99 * [DUPLICATE]
     await settle(ledger)
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 0.1
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == 0.1
 
 
 async def test_copies_within_one_call_count_once(ledger):
@@ -86,7 +86,7 @@ async def test_an_event_id_with_another_outcome_or_value_is_refused(ledger, said
     [met] = await ledger.receive([outcome("d1", **{"event_id": "e", **said})], at(2))
     assert isinstance(met, IdReused)
     await settle(ledger)
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 0.1
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == 0.1
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -100,7 +100,7 @@ async def test_a_decision_takes_so_many_outcomes(adapter, tmp_path):
     assert [met[0], met[1], met[3], met[4]] == [ACCEPTED, ACCEPTED, DUPLICATE, ACCEPTED]
     assert isinstance(met[2], TooManyOutcomes)
     await settle(ledger)
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == pytest.approx(0.2)
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == pytest.approx(0.2)
     await ledger.close()
 
 
@@ -120,7 +120,7 @@ async def test_an_outcome_after_the_decision_is_due_is_late(ledger):
     assert await ledger.receive([outcome("d1")], at(DUE_S)) == [DUPLICATE]
     await settle(ledger)
     assert await ledger.receive([outcome("d1", "purchase")], at(DUE_S + 1)) == [LATE]
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 0.0
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == 0.0
 
 
 @pytest.mark.parametrize("ahead_s", [1, 3_600, 10 * 365 * 86_400])
@@ -133,7 +133,7 @@ async def test_an_outcome_from_a_clock_ahead_of_ours_counts_as_now(ledger, ahead
     final = outcome("d2", "purchase", ends_now=True, occurred_us=at(10 + ahead_s).wall_us)
     assert await ledger.receive([final], at(10)) == [ACCEPTED]
     await settle(ledger)
-    assert [each.reward for each in ledger.settlements(CAMPAIGN, 0, 10)] == [1.0, 0.1]
+    assert [each.reward for each in await ledger.settlements(CAMPAIGN, 0, 10)] == [1.0, 0.1]
 
 
 async def test_an_outcome_that_says_it_occurred_after_the_window_is_late(ledger):
@@ -164,7 +164,7 @@ async def test_activation_opens_the_window(ledger):
     assert await ledger.activate([activation("d1")], at(100)) == [
         Activated(at(100 + CLOSED_S).wall_us, repeated=False, held=0)
     ]
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(100 + DUE_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(100 + DUE_S).service_us
     assert await ledger.receive([outcome("d1")], at(100 + DUE_S - 1)) == [ACCEPTED]
 
 
@@ -174,7 +174,7 @@ async def test_activation_leaves_the_record_as_it_was(ledger):
     await ledger.record([recorded], at())
     await ledger.activate([activation("d1")], at(100))
     await settle(ledger, 100 + DUE_S)
-    assert ledger.find(CAMPAIGN, "d1") == recorded
+    assert await ledger.find(CAMPAIGN, "d1") == recorded
 
 
 async def test_held_outcomes_count_once_activated(ledger):
@@ -185,7 +185,7 @@ async def test_held_outcomes_count_once_activated(ledger):
     [activated] = await ledger.activate([activation("d1")], at(3))
     assert activated == Activated(at(3 + CLOSED_S).wall_us, repeated=False, held=2)
     await settle(ledger, 3 + DUE_S)
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == 1.0  # 1.1, clipped
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == 1.0  # 1.1, clipped
 
 
 async def test_a_repeated_activation_changes_nothing(ledger):
@@ -207,7 +207,7 @@ async def test_a_decision_that_was_not_deferred_keeps_its_window(ledger):
     assert await ledger.activate([activation("d1")], at(5)) == [unchanged]
     void = Activated(None, repeated=False, held=0)
     assert await ledger.activate([activation("d1", shown_offer_id="bundle")], at(5)) == [void]
-    assert ledger.oldest_due_service_us(CAMPAIGN) is None
+    assert await ledger.oldest_due_service_us(CAMPAIGN) is None
 
 
 async def test_a_decision_whose_offer_was_not_shown_is_void(ledger):
@@ -218,7 +218,7 @@ async def test_a_decision_whose_offer_was_not_shown_is_void(ledger):
     assert await ledger.activate([other], at(2)) == [Activated(None, repeated=False, held=0)]
     assert await ledger.activate([other], at(3)) == [Activated(None, repeated=True, held=0)]
     assert await ledger.receive([outcome("d1", "purchase")], at(4)) == [LATE]
-    assert ledger.pending(CAMPAIGN) == 0
+    assert await ledger.pending(CAMPAIGN) == 0
     assert await settle(ledger, 10 * EXPIRED_S) == Settled(0, 0, more=False)
 
 
@@ -236,7 +236,7 @@ async def test_contradicting_activations_void_in_either_order(ledger, shown):
     for offer in shown:
         await ledger.activate([activation("d1", shown_offer_id=offer)], at(1))
     assert await settle(ledger, 10 * EXPIRED_S) == Settled(0, 0, more=False)
-    assert ledger.pending(CAMPAIGN) == 0
+    assert await ledger.pending(CAMPAIGN) == 0
 
 
 async def test_a_settled_decision_is_void_no_more(ledger):
@@ -246,7 +246,7 @@ async def test_a_settled_decision_is_void_no_more(ledger):
     await settle(ledger, 1 + DUE_S)
     late = await ledger.activate([activation("d1", shown_offer_id="bundle")], at(2 + DUE_S))
     assert late == [replace(first, repeated=True)]
-    assert settled_ids(ledger) == ["d1"]
+    assert await settled_ids(ledger) == ["d1"]
 
 
 async def test_activation_after_its_window_fails(ledger):

@@ -11,20 +11,20 @@ from tests.builders import (
 
 async def test_a_pause_is_seen_until_it_is_resumed(ledger):
     """By campaign, before anything of it was recorded; resuming tells whether it was off."""
-    assert ledger.every_pause() == ledger.pauses(CAMPAIGN) == ()
+    assert await ledger.every_pause() == await ledger.pauses(CAMPAIGN) == ()
     whole, offer = pause(offer_id=""), pause(until_us=at(60).wall_us)
     elsewhere = pause(campaign="other", reason="søen 🚲 is closed")
     for each in (offer, whole, elsewhere):
         await ledger.pause(each, at())
-    assert ledger.every_pause() == (whole, offer, elsewhere)
-    assert ledger.pauses(CAMPAIGN) == (whole, offer)
-    assert ledger.pauses("other") == (elsewhere,)
-    assert ledger.pauses("unknown") == ()
+    assert await ledger.every_pause() == (whole, offer, elsewhere)
+    assert await ledger.pauses(CAMPAIGN) == (whole, offer)
+    assert await ledger.pauses("other") == (elsewhere,)
+    assert await ledger.pauses("unknown") == ()
     assert await ledger.resume(CAMPAIGN, "", at(1)) is True
     assert await ledger.resume(CAMPAIGN, "", at(1)) is False
     assert await ledger.resume("unknown", "", at(1)) is False
-    assert ledger.every_pause() == (offer, elsewhere)
-    assert ledger.pauses(CAMPAIGN) == (offer,)
+    assert await ledger.every_pause() == (offer, elsewhere)
+    assert await ledger.pauses(CAMPAIGN) == (offer,)
 
 
 async def test_a_pause_replaces_the_one_before(ledger):
@@ -32,16 +32,16 @@ async def test_a_pause_replaces_the_one_before(ledger):
     await ledger.pause(pause(until_us=at(60).wall_us), at())
     again = pause(reason="still", since_us=at(5).wall_us)
     await ledger.pause(again, at(5))
-    assert ledger.pauses(CAMPAIGN) == (again,)
+    assert await ledger.pauses(CAMPAIGN) == (again,)
 
 
 async def test_a_pause_that_is_over_is_no_longer_off(ledger):
     """It is still told until someone resumes it, and resuming it then changed nothing."""
     over = pause(until_us=at(60).wall_us)
     await ledger.pause(over, at())
-    assert ledger.pauses(CAMPAIGN) == (over,)
+    assert await ledger.pauses(CAMPAIGN) == (over,)
     assert await ledger.resume(CAMPAIGN, over.offer_id, at(60)) is False
-    assert ledger.pauses(CAMPAIGN) == ()
+    assert await ledger.pauses(CAMPAIGN) == ()
 
 
 async def test_pauses_that_are_over_go_with_the_next_one(ledger):
@@ -52,4 +52,4 @@ async def test_pauses_that_are_over_go_with_the_next_one(ledger):
         await ledger.pause(each, at())
     said = pause(offer_id="d", since_us=at(60).wall_us)
     await ledger.pause(said, at(60))
-    assert ledger.every_pause() == (*holding, said)
+    assert await ledger.every_pause() == (*holding, said)

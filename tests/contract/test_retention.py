@@ -26,8 +26,8 @@ async def test_purge_removes_what_ended_with_all_it_had(ledger):
     await settle(ledger)
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 1, 10, later) == 1
-    assert ledger.find(CAMPAIGN, "d1") is None
-    assert ledger.settlements(CAMPAIGN, 0, 10) == []
+    assert await ledger.find(CAMPAIGN, "d1") is None
+    assert await ledger.settlements(CAMPAIGN, 0, 10) == []
     await ledger.record([decision("d1", later)], later)
     [met] = await ledger.receive([outcome("d1")], later)
     assert met is ACCEPTED
@@ -39,9 +39,9 @@ async def test_purge_keeps_what_a_checkpoint_needs(ledger):
     await settle(ledger, 10 + DUE_S)
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 3, 10, later) == 3
-    assert ledger.sequences(CAMPAIGN) == (4, 5)
-    assert [row.decision_id for row in ledger.settlements(CAMPAIGN, 0, 10)] == ["d3", "d4"]
-    assert ledger.find(CAMPAIGN, "d3") == decision("d3", at(3))
+    assert await ledger.sequences(CAMPAIGN) == (4, 5)
+    assert [row.decision_id for row in await ledger.settlements(CAMPAIGN, 0, 10)] == ["d3", "d4"]
+    assert await ledger.find(CAMPAIGN, "d3") == decision("d3", at(3))
 
 
 async def test_purge_keeps_what_is_young_or_open(ledger):
@@ -51,7 +51,7 @@ async def test_purge_keeps_what_is_young_or_open(ledger):
     await ledger.receive([outcome("old", ends_now=True), outcome("young", ends_now=True)], at(11))
     await settle(ledger, 11)
     assert await ledger.purge(CAMPAIGN, at(10).wall_us, 9, 10, at(12)) == 1
-    assert [ledger.find(CAMPAIGN, each) is None for each in ("old", "young", "open", "p")] == [
+    assert [await ledger.find(CAMPAIGN, each) is None for each in ("old", "young", "open", "p")] == [
         True, False, False, False,
     ]  # fmt: skip
 
@@ -63,7 +63,7 @@ async def test_a_clock_that_is_days_ahead_purges_nothing(ledger):
     ahead_us = at(1_000 * 86_400).wall_us
     ahead = replace(at(DUE_S), wall_us=ahead_us, steady_us=ahead_us)
     assert await ledger.purge(CAMPAIGN, ahead_us - 90 * 86_400_000_000, 9, 10, ahead) == 0
-    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert await ledger.find(CAMPAIGN, "d1") == decision("d1")
 
 
 async def test_a_decision_of_the_future_does_not_end_retention(ledger):
@@ -85,7 +85,7 @@ async def test_what_was_recorded_while_the_clock_was_behind_stays_whole(ledger):
     made = decision("behind", behind)._replace(payload=payload_text({"price": 1}))
     await ledger.record([made], behind)
     await ledger.purge(CAMPAIGN, at(-1).wall_us, 0, 10, at(2))
-    assert ledger.find(CAMPAIGN, "behind") == made
+    assert await ledger.find(CAMPAIGN, "behind") == made
 
 
 async def test_what_was_recorded_after_a_clock_ahead_stays_whole(ledger):
@@ -97,7 +97,7 @@ async def test_what_was_recorded_after_a_clock_ahead_stays_whole(ledger):
     await ledger.record([made], at(1))
     later = at(31 * 86_400)
     await ledger.purge(CAMPAIGN, at(-1).wall_us, 0, 10, later)
-    assert ledger.find(CAMPAIGN, "after") == made
+    assert await ledger.find(CAMPAIGN, "after") == made
 
 
 async def test_purge_takes_void_and_expired_decisions_too(ledger):
@@ -118,7 +118,7 @@ async def test_purge_goes_in_bounded_turns_without_gaps(ledger):
     removed = []
     for first in (4, 7, 8):
         removed.append(await ledger.purge(CAMPAIGN, later.wall_us, 7, 3, later))
-        assert ledger.sequences(CAMPAIGN) == (first, 7)
+        assert await ledger.sequences(CAMPAIGN) == (first, 7)
     assert removed == [3, 3, 1]
 
 
@@ -129,7 +129,7 @@ async def test_purge_stays_within_its_campaign(ledger):
     await settle(ledger, campaign="other")
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, later.wall_us, 9, 10, later) == 1
-    assert ledger.find("other", "d1") is not None
+    assert await ledger.find("other", "d1") is not None
     assert await ledger.purge("unknown", later.wall_us, 9, 10, later) == 0
 
 
@@ -139,11 +139,11 @@ async def test_sequences_go_on_after_a_purge(ledger):
     await settle(ledger)
     later = at(100 * 86_400)
     await ledger.purge(CAMPAIGN, later.wall_us, 2, 10, later)
-    assert ledger.sequences(CAMPAIGN) == (3, 2)
+    assert await ledger.sequences(CAMPAIGN) == (3, 2)
     await ledger.record([decision("d3", later)], later)
     await settle(ledger, 101 * 86_400)
-    assert [row.sequence for row in ledger.settlements(CAMPAIGN, 0, 10)] == [3]
-    assert ledger.sequences(CAMPAIGN) == (3, 3)
+    assert [row.sequence for row in await ledger.settlements(CAMPAIGN, 0, 10)] == [3]
+    assert await ledger.sequences(CAMPAIGN) == (3, 3)
 
 
 async def test_shared_texts_outlive_the_decisions_that_brought_them(ledger):
@@ -154,4 +154,4 @@ async def test_shared_texts_outlive_the_decisions_that_brought_them(ledger):
     await ledger.record([young], at(80 * 86_400))
     later = at(100 * 86_400)
     assert await ledger.purge(CAMPAIGN, at(50 * 86_400).wall_us, 9, 10, later) == 1
-    assert ledger.find(CAMPAIGN, "young") == young
+    assert await ledger.find(CAMPAIGN, "young") == young

@@ -37,7 +37,7 @@ async def test_a_decision_settles_when_it_is_due(ledger):
     assert await settle_due(ledger, CAMPAIGN, RULES, 10, early) == Settled(0, 0, more=False)
     assert await settle(ledger) == Settled(1, 0, more=False)
     assert await settle(ledger) == Settled(0, 0, more=False)
-    [settlement] = ledger.settlements(CAMPAIGN, 0, 10)
+    [settlement] = await ledger.settlements(CAMPAIGN, 0, 10)
     kept = (
         "campaign", "decision_id", "variant", "offer_id", "device", "channel", "journey_stage",
         "offers", "drawn", "probability", "features", "due_service_us",
@@ -54,7 +54,7 @@ async def test_without_outcomes_the_default_is_the_reward_once(ledger):
     await ledger.record([decision("d1"), decision("d2")], at())
     await ledger.receive([outcome("d2", "purchase", value=7.0)], at(1))
     await settle_due(ledger, CAMPAIGN, replace(RULES, default=-0.5), 10, at(DUE_S))
-    assert [(each.reward, each.clipped) for each in ledger.settlements(CAMPAIGN, 0, 10)] == [
+    assert [(each.reward, each.clipped) for each in await ledger.settlements(CAMPAIGN, 0, 10)] == [
         (-0.5, False),
         (1.0, True),
     ]
@@ -66,7 +66,7 @@ async def test_settlements_come_in_order_of_due_then_recorded(ledger):
     await ledger.record([decision("late", late), decision("tie-1", early)], at())
     await ledger.record([decision("first", at(5)), decision("tie-0", early)], at())
     await settle(ledger, 100 + DUE_S)
-    assert settled_ids(ledger) == ["first", "tie-1", "tie-0", "late"]
+    assert await settled_ids(ledger) == ["first", "tie-1", "tie-0", "late"]
 
 
 async def test_sequences_have_no_gaps_across_turns_and_campaigns(ledger):
@@ -77,10 +77,10 @@ async def test_sequences_have_no_gaps_across_turns_and_campaigns(ledger):
     more = [(await settle(ledger, 20 + DUE_S, limit, campaign)).more for campaign, limit in turns]
     assert more == [True, True, True, True, False, False]
     for campaign, letter in ((CAMPAIGN, "a"), ("other", "b")):
-        rows = ledger.settlements(campaign, 0, 100)
+        rows = await ledger.settlements(campaign, 0, 100)
         assert [row.sequence for row in rows] == list(range(1, 11))
         assert [row.decision_id for row in rows] == [f"{letter}{number}" for number in range(10)]
-        assert ledger.sequences(campaign) == (1, 10)
+        assert await ledger.sequences(campaign) == (1, 10)
 
 
 async def test_more_says_whether_more_is_due(ledger):
@@ -96,14 +96,14 @@ async def test_expiry_takes_no_sequence(ledger):
     assert await settle(ledger, EXPIRED_S + 1, limit=1) == Settled(0, 1, more=True)
     assert await settle(ledger, EXPIRED_S + 1, limit=1) == Settled(1, 0, more=False)
     assert await ledger.receive([outcome("p1")], at(EXPIRED_S + 2)) == [LATE]
-    assert ledger.sequences(CAMPAIGN) == (1, 1)
+    assert await ledger.sequences(CAMPAIGN) == (1, 1)
 
 
 async def test_settlements_are_read_on_from_any_sequence(ledger):
     """`after` and `limit` page through the order without overlap."""
     await ledger.record([decision(f"d{number}", at(number)) for number in range(7)], at())
     await settle(ledger, 10 + DUE_S)
-    pages = [[row.sequence for row in ledger.settlements(CAMPAIGN, after, 3)] for after in (0, 3, 6, 7)]
+    pages = [[row.sequence for row in await ledger.settlements(CAMPAIGN, after, 3)] for after in (0, 3, 6, 7)]
     assert pages == [[1, 2, 3], [4, 5, 6], [7], []]
 
 
@@ -111,8 +111,8 @@ async def test_before_anything_settled_there_are_no_sequences(ledger):
     """A campaign that settled nothing, or is unknown, has sequences (0, 0) and no settlements."""
     await ledger.record([decision("d1")], at())
     for campaign in (CAMPAIGN, "unknown"):
-        assert ledger.sequences(campaign) == (0, 0)
-        assert ledger.settlements(campaign, 0, 10) == []
+        assert await ledger.sequences(campaign) == (0, 0)
+        assert await ledger.settlements(campaign, 0, 10) == []
     assert await settle(ledger, campaign="unknown") == Settled(0, 0, more=False)
 
 
@@ -121,9 +121,9 @@ async def test_an_outcome_that_ends_now_makes_its_decision_due(ledger):
     await ledger.record([decision("d1"), decision("d2")], at())
     final = outcome("d2", "purchase", ends_now=True)
     assert await ledger.receive([final, outcome("d2", "click")], at(1)) == [ACCEPTED, LATE]
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(1).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(1).service_us
     assert await settle(ledger, 1) == Settled(1, 0, more=False)
-    [row] = ledger.settlements(CAMPAIGN, 0, 10)
+    [row] = await ledger.settlements(CAMPAIGN, 0, 10)
     assert (row.decision_id, row.reward, row.due_service_us) == ("d2", 1.0, at(1).service_us)
 
 
@@ -133,7 +133,7 @@ async def test_a_late_final_outcome_ends_nothing(ledger):
     occurred_us = at(CLOSED_S + 1).wall_us
     late = outcome("d1", "purchase", ends_now=True, occurred_us=occurred_us)
     assert await ledger.receive([late], at(CLOSED_S + 2)) == [LATE]
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(DUE_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(DUE_S).service_us
 
 
 @pytest.mark.parametrize(("held", "due_s"), [("purchase", 9), ("click", 9 + DUE_S)])
@@ -141,9 +141,9 @@ async def test_a_held_final_outcome_ends_at_activation(ledger, held, due_s):
     """It settles its decision once that is activated, not before; an outcome that is not final does not."""
     await ledger.record([decision("d1", deferred=True)], at())
     assert await ledger.receive([outcome("d1", held, ends_now=held == "purchase")], at(1)) == [HELD]
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(EXPIRED_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(EXPIRED_S).service_us
     await ledger.activate([activation("d1", ends_now=frozenset({"purchase", "dismiss"}))], at(9))
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(due_s).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(due_s).service_us
 
 
 async def test_a_sum_is_the_same_in_whatever_order_its_outcomes_came(ledger):
@@ -164,7 +164,7 @@ async def test_a_sum_is_the_same_in_whatever_order_its_outcomes_came(ledger):
         for each in order:
             await ledger.receive([replace(each, decision_id=name)], at(50))
         await settle_due(ledger, CAMPAIGN, rules, 10, at(DUE_S))
-        rewards.append(ledger.settlements(CAMPAIGN, len(rewards), 1)[0].reward)
+        rewards.append((await ledger.settlements(CAMPAIGN, len(rewards), 1))[0].reward)
     assert rewards == 3 * [math.fsum(values)]
 
 
@@ -172,7 +172,7 @@ async def test_an_outcome_that_comes_within_the_grace_has_the_time_of_the_close(
     """Without a time of its own it is not later than what occurred as the window closed."""
     await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact()])
     assert await ledger.receive([outcome("d1")], at(CLOSED_S + 5)) == [ACCEPTED]
-    rows = ledger.export(CUSTOMER, "", 100, 10**6).rows
+    rows = (await ledger.export(CUSTOMER, "", 100, 10**6)).rows
     assert [row["time"] for row in rows if row["kind"] == "outcome"] == [when(at(CLOSED_S).wall_us)]
 
 
@@ -183,7 +183,7 @@ async def test_the_largest_of_negative_rewards_is_negative(ledger):
         [outcome("d1", "dismiss", event_id="a", value=3.0), outcome("d1", "dismiss", event_id="b")], at(1)
     )
     await settle_due(ledger, CAMPAIGN, replace(RULES, aggregate="max"), 10, at(DUE_S))
-    assert ledger.settlements(CAMPAIGN, 0, 10)[0].reward == -0.2
+    assert (await ledger.settlements(CAMPAIGN, 0, 10))[0].reward == -0.2
 
 
 # Looking
@@ -193,35 +193,39 @@ async def test_pending_counts_what_waits(ledger):
     """Deferred and active decisions wait; settled, void and expired ones do not; campaigns are apart."""
     await ledger.record([decision("p1", deferred=True), decision("p2", deferred=True), decision("d1")], at())
     await ledger.record([decision("x", campaign="other")], at())
-    assert ledger.pending(CAMPAIGN) == 3
+    assert await ledger.pending(CAMPAIGN) == 3
     await ledger.activate([activation("p1", shown_offer_id="bundle")], at(1))
-    assert ledger.pending(CAMPAIGN) == 2
+    assert await ledger.pending(CAMPAIGN) == 2
     await settle(ledger, DUE_S)
-    assert ledger.pending(CAMPAIGN) == 1
+    assert await ledger.pending(CAMPAIGN) == 1
     await settle(ledger, EXPIRED_S)
-    assert (ledger.pending(CAMPAIGN), ledger.pending("other"), ledger.pending("unknown")) == (0, 1, 0)
+    assert (
+        await ledger.pending(CAMPAIGN),
+        await ledger.pending("other"),
+        await ledger.pending("unknown"),
+    ) == (0, 1, 0)
 
 
 async def test_the_oldest_due_is_the_next_to_settle(ledger):
     """It follows what is recorded and settled, and is None where nothing waits."""
-    assert ledger.oldest_due_service_us(CAMPAIGN) is None
+    assert await ledger.oldest_due_service_us(CAMPAIGN) is None
     await ledger.record([decision("d2", at(20)), decision("d1", at(10))], at())
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(10 + DUE_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(10 + DUE_S).service_us
     await settle(ledger, 10 + DUE_S)
-    assert ledger.oldest_due_service_us(CAMPAIGN) == at(20 + DUE_S).service_us
+    assert await ledger.oldest_due_service_us(CAMPAIGN) == at(20 + DUE_S).service_us
     await settle(ledger, 20 + DUE_S)
-    assert ledger.oldest_due_service_us(CAMPAIGN) is None
+    assert await ledger.oldest_due_service_us(CAMPAIGN) is None
 
 
 async def test_one_read_tells_where_every_campaign_stands(ledger):
     """The last sequence, the erasures and the next due time of each, at any time."""
-    assert ledger.standings() == {}
+    assert await ledger.standings() == {}
     await ledger.record([decision("d1"), decision("d2", at(5)), decision("b1", campaign="other")], at(5))
     first = at(DUE_S).service_us
-    assert ledger.standings() == {CAMPAIGN: Standing(0, 0, 2, first), "other": Standing(0, 0, 1, first)}
+    assert await ledger.standings() == {CAMPAIGN: Standing(0, 0, 2, first), "other": Standing(0, 0, 1, first)}
     await settle(ledger, DUE_S)
     then = at(5 + DUE_S).service_us
-    assert ledger.standings() == {CAMPAIGN: Standing(1, 0, 1, then), "other": Standing(0, 0, 1, first)}
+    assert await ledger.standings() == {CAMPAIGN: Standing(1, 0, 1, then), "other": Standing(0, 0, 1, first)}
     await settle(ledger, 5 + DUE_S)
-    assert ledger.standings()[CAMPAIGN] == Standing(2)
-    assert ledger.standings() == ledger.standings()
+    assert (await ledger.standings())[CAMPAIGN] == Standing(2)
+    assert await ledger.standings() == await ledger.standings()

@@ -63,7 +63,7 @@ async def late(
 async def test_decisions_are_counted(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one when it comes about, and not again when the caller repeats it."""
     await late(monkeypatch, wired, "record", lambda: wired.decide.decide(ask("one")))
-    assert wired.ledger.find("c", "one") is not None
+    assert await wired.ledger.find("c", "one") is not None
     assert wired.metric("decisions_total") == 1
     await wired.decide.decide(ask("one"))
     assert wired.metric("decisions_total") == 1

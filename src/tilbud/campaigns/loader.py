@@ -121,28 +121,29 @@ class CampaignLoader:
         """
         before = self._files()
         self._asked_again.set()
-        if self._next is None:
-            if self._one_at_a_time.locked():
-                self._log.info("reload_waits", relearning=self._relearning_left())
+        if (task := self._next) is None:
+            waits = self._one_at_a_time.locked()
             self._next = task = asyncio.create_task(self._reload_next(), name="reload")
             self._reloads.add(task)
             task.add_done_callback(self._over)
-        await asyncio.shield(self._next)
+            if waits:
+                self._log.info("reload_waits", relearning=await self._relearning_left())
+        await asyncio.shield(task)
         return _changes(before, self._files(), self._under_older_rules, self._not_converted)
 
-    def relearning(self, campaign: str) -> Progress | None:
+    async def relearning(self, campaign: str) -> Progress | None:
         """Return how far the model is that replaces the one that answers now, None where none does."""
         if self._beside is None:
             return None
         found = self._beside.progress(campaign)
         served = self._catalog.get(campaign)
         if found is None and served.model.stand_in:
-            return Progress(self._left(served.file, self._settlements.erasures(campaign)))
+            return Progress(await self._left(served.file, await self._settlements.erasures(campaign)))
         return found
 
-    def _relearning_left(self) -> dict[str, int]:
+    async def _relearning_left(self) -> dict[str, int]:
         """Return how many settlements are left of each served campaign that is being relearned."""
-        found = {served.id: self.relearning(served.id) for served in self._catalog.all()}
+        found = {served.id: await self.relearning(served.id) for served in self._catalog.all()}
         return {name: progress.settlements_left for name, progress in found.items() if progress is not None}
 
     async def stop(self) -> None:
@@ -206,7 +207,7 @@ class CampaignLoader:
         while True:
             pause_s = self._limits.files_look_every_s
             try:
-                if self._unfinished or self._learner.behind():
+                if self._unfinished or await self._learner.behind():
                     await self.relearn()
             except Exception as error:  # noqa: BLE001 - it outlives any surprise, and tries again
                 self._log.error("relearning_postponed", error=str(error), kind=type(error).__name__)
@@ -215,7 +216,7 @@ class CampaignLoader:
 
     async def _relearn_all(self) -> tuple[str, ...]:
         failed: TilbudError | OSError | None = None
-        behind = self._learner.behind()
+        behind = await self._learner.behind()
         for name in behind:
             try:
                 await self._relearn(name)
@@ -231,11 +232,11 @@ class CampaignLoader:
         return behind
 
     async def _relearn(self, name: str) -> None:
-        erasures = self._settlements.erasures(name)  # more may come meanwhile: the next time is theirs
+        erasures = await self._settlements.erasures(name)  # more may come meanwhile: the next time is theirs
         await self._learn_beside(self._catalog.get(name).file, erasures)
         async with self._one_at_a_time:
             before = self._catalog.get(name)
-            if name not in self._learner.behind():
+            if name not in await self._learner.behind():
                 return  # a reload has seen to it
             await self._learn_beside(before.file, erasures)  # where a reload brought another
             after = await self._opened(before.file, erasures)
@@ -306,7 +307,7 @@ class CampaignLoader:
         older = {}
         for served in after:
             same = served is before.get(served.id)
-            if not same and self._settlements.pending(served.id):
+            if not same and await self._settlements.pending(served.id):
                 try:
                     older[served.id] = await self._settlements.under_other_rules(served.id, served.rules_text)
                 except TilbudError as error:  # the files are loaded all the same
@@ -335,8 +336,8 @@ class CampaignLoader:
         self, file: CampaignFile, before: ServedCampaign | None, files: Sequence[CampaignFile]
     ) -> ServedCampaign:
         """Return the campaign of one of the `files` that are loaded together, ready to be served."""
-        erasures = self._settlements.erasures(file.campaign.campaign)
-        left = self._left(file, erasures)
+        erasures = await self._settlements.erasures(file.campaign.campaign)
+        left = await self._left(file, erasures)
         if before is None:
             if self._open_stand_in is not None and left > self._start_rows:
                 return await self._stood_in_for(file, erasures, left)
@@ -352,8 +353,8 @@ class CampaignLoader:
             problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
             raise CampaignInvalid((problem,)) from error
 
-    def _left(self, file: CampaignFile, erasures: int) -> int:
-        return 0 if self._beside is None else self._beside.left(file.campaign, erasures)
+    async def _left(self, file: CampaignFile, erasures: int) -> int:
+        return 0 if self._beside is None else await self._beside.left(file.campaign, erasures)
 
     def _keeps_model(self, before: ServedCampaign, file: CampaignFile, erasures: int, left: int) -> bool:
         """Whether a campaign goes on with its model: it is the file's own, or is relearned anyway."""

@@ -31,7 +31,7 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.relearning import Progress
 from tilbud.learning.relearning import Task
 from tilbud.learning.replica import settlements_left
-from tilbud.ledger.ports import SettlementHistory
+from tilbud.ledger.ports import SettlementBounds
 from tilbud.telemetry.metrics import Metrics
 
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")
@@ -49,7 +49,7 @@ class Relearning(Protocol):
         """
         ...
 
-    def left(self, campaign: Campaign, erasures: int) -> int:
+    async def left(self, campaign: Campaign, erasures: int) -> int:
         """Return how many settlements a model of the campaign would have to learn that is opened now."""
         ...
 
@@ -68,7 +68,7 @@ class Beside:
     def __init__(
         self,
         *,
-        history: SettlementHistory,
+        history: SettlementBounds,
         ledger_file: Path,
         checkpoints: Checkpoints,
         directory: Path,
@@ -98,7 +98,7 @@ class Beside:
     async def learn(self, campaign: Campaign, erasures: int) -> None:
         """Learn a campaign's model nearly up to date, unless another process just did; see `Relearning`."""
         name = campaign.campaign
-        if (left := self.left(campaign, erasures)) <= self._limits.relearn_beside_rows:
+        if (left := await self.left(campaign, erasures)) <= self._limits.relearn_beside_rows:
             return
         self._show(name, Progress(left))
         try:
@@ -118,7 +118,7 @@ class Beside:
     async def _learn(self, campaign: Campaign, erasures: int) -> None:
         name, tries = campaign.campaign, 0
         pause_s = self._limits.relearn_again_s
-        while self.left(campaign, erasures) > self._limits.relearn_beside_rows:
+        while await self.left(campaign, erasures) > self._limits.relearn_beside_rows:
             tries += 1
             if not (reason := await self._try(campaign, erasures)):
                 return
@@ -158,7 +158,7 @@ class Beside:
             return
         self._log.info(
             "relearning_began", campaign=name, pid=process.pid, erasures=erasures,
-            settlements_left=self.left(campaign, erasures),
+            settlements_left=await self.left(campaign, erasures),
         )  # fmt: skip
         loop = asyncio.get_running_loop()
 
@@ -200,9 +200,9 @@ class Beside:
             said.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
         return not talking.done()
 
-    def left(self, campaign: Campaign, erasures: int) -> int:
+    async def left(self, campaign: Campaign, erasures: int) -> int:
         """Return how many settlements a model of the campaign would have to learn that is opened now."""
-        return settlements_left(
+        return await settlements_left(
             campaign, history=self._history, checkpoints=self._checkpoints, erasures=erasures
         )
 

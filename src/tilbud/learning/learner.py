@@ -152,7 +152,7 @@ class Learner:
             with self._trying(_LEASE):
                 await self._lease.seek()
         await self._renew()
-        for campaign in self._with_something_to_do():
+        for campaign in await self._with_something_to_do():
             await self._renew()
             with self._trying(campaign.id):
                 more |= await self.settle(campaign)
@@ -176,14 +176,14 @@ class Learner:
         self._went_on_at = monotonic()
         return more
 
-    def _with_something_to_do(self) -> Sequence[Learned]:
+    async def _with_something_to_do(self) -> Sequence[Learned]:
         """Return the campaigns that a turn has to visit; one read tells of them all.
 
         Of the others the metrics say already what is so. Where the ledger cannot be read it is all of them:
         each finds that out for itself, and tells.
         """
         try:
-            standings = self._settlements.standings()
+            standings = await self._settlements.standings()
         except TilbudError:
             return self._agenda.look_at_all()
         now_us = self._clock.now().service_us
@@ -216,9 +216,9 @@ class Learner:
         with self._trying(_LEDGER):
             now = self._clock.now()
             await self._coordination.touch(now)
-            self._metrics.show_pauses(self._pauses.every_pause(), now.wall_us)
+            self._metrics.show_pauses(await self._pauses.every_pause(), now.wall_us)
             self._metrics.wall_clock_jump.set(now.jumped_us / 1e6)
-            open_decisions = {name: of.open for name, of in self._settlements.standings().items()}
+            open_decisions = {name: of.open for name, of in (await self._settlements.standings()).items()}
             for name in served:
                 pending = open_decisions.pop(name, 0)
                 if self._pending.get(name) != pending:
@@ -283,7 +283,7 @@ class Learner:
         self._saved[key] = (known[0] if known else 0, monotonic())
         self._unsaved.add(key)
         try:
-            if self._is_behind(campaign, self._settlements.standings()):
+            if await self._is_behind(campaign, await self._settlements.standings()):
                 return
             prepared = self._checkpoints.prepare(campaign.model)
             await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
@@ -327,22 +327,23 @@ class Learner:
         self._pending.pop(campaign.id, None)
         self._metrics.model_sequence.remove(*key)
 
-    def behind(self) -> tuple[str, ...]:
+    async def behind(self) -> tuple[str, ...]:
         """Return the served campaigns whose model must be opened anew.
 
         It only stands in for another, it learned what was erased since, or what it has to learn next was
         purged while it could not.
         """
-        standings = self._settlements.standings()
-        return tuple(campaign.id for campaign in self._campaigns() if self._is_behind(campaign, standings))
+        standings = await self._settlements.standings()
+        behind = [served.id for served in self._campaigns() if await self._is_behind(served, standings)]
+        return tuple(behind)
 
-    def _is_behind(self, campaign: Learned, standings: Mapping[str, Standing]) -> bool:
+    async def _is_behind(self, campaign: Learned, standings: Mapping[str, Standing]) -> bool:
         model, standing = campaign.model, standings.get(campaign.id, _NOTHING)
         if model.stand_in or model.erasures < standing.erasures:
             return True
         if model.sequence >= standing.last_sequence:
             return False
-        first, _ = self._settlements.sequences(campaign.id)
+        first, _ = await self._settlements.sequences(campaign.id)
         return model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
@@ -354,7 +355,7 @@ class Learner:
         failed: OSError | TilbudError | None = None
         for name in self._checkpoints.campaigns():
             try:
-                erasures = self._settlements.erasures(name)
+                erasures = await self._settlements.erasures(name)
                 if self._dropped.get(name) == erasures:
                     continue  # what another process saves late, of a model that is behind, it drops itself
                 if dropped := await asyncio.to_thread(self._checkpoints.drop_erased, name, erasures):
@@ -372,15 +373,16 @@ class Learner:
         Only within a turn, or between turns.
         """
         now = self._clock.now()
-        oldest = self._settlements.oldest_due_service_us(campaign.id)
-        shown_us = self._settlements.clocks(campaign.id, now).shown.service_us
+        oldest = await self._settlements.oldest_due_service_us(campaign.id)
+        shown_us = (await self._settlements.clocks(campaign.id, now)).shown.service_us
         lag_us = 0 if oldest is None else max(0, shown_us - oldest)
         self._metrics.settlement_lag.labels(campaign.id).set(lag_us / 1e6)
         self._lags_us[campaign.id] = lag_us
         token = self._lease.token
         if not token or oldest is None or oldest > shown_us:
             return False
-        _, last = self._settlements.sequences(campaign.id)  # nobody settles between, or the token is refused
+        # Nobody settles between, or the token is refused.
+        _, last = await self._settlements.sequences(campaign.id)
         settling = self._settlements.settle(
             campaign.id, campaign.reward_rules, self._limits.settle_batch_rows_max, now, token
         )
@@ -409,9 +411,9 @@ class Learner:
         for _ in range(_UNSERVED_BATCHES_MAX):
             await self._renew()
             now, rows = self._clock.now(), self._limits.settle_batch_rows_max
-            due_us = self._settlements.oldest_due_service_us(campaign)
-            waiting_us = self._settlements.clocks(campaign, now).waiting.service_us  # the later of its clocks
-            if not self._lease.token or due_us is None or due_us > waiting_us:
+            due_us = await self._settlements.oldest_due_service_us(campaign)
+            clocks = await self._settlements.clocks(campaign, now)
+            if not self._lease.token or due_us is None or due_us > clocks.waiting.service_us:  # the later
                 return
             try:
                 settled = await self._settlements.settle(campaign, None, rows, now, self._lease.token)
@@ -448,7 +450,7 @@ class Learner:
         """Count what this process settled, though the model does not learn it."""
         while True:
             after, last = self._own.uncounted(campaign.id)
-            rows = self._settlements.settlements(campaign.id, after, _ROWS) if after < last else []
+            rows = await self._settlements.settlements(campaign.id, after, _ROWS) if after < last else []
             if not rows:
                 break
             for row in rows:
@@ -479,14 +481,14 @@ class Learner:
         """
         now = self._clock.now()
         before_us = now.steady_us - int(self._limits.retention_s * 1e6)
-        standings = self._settlements.standings()
+        standings = await self._settlements.standings()
         keep_after = {
             campaign.id: 0
-            if self._is_behind(campaign, standings)
+            if await self._is_behind(campaign, standings)
             else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
             for campaign in campaigns
         }
-        for name in self._settlements.campaigns():
+        for name in await self._settlements.campaigns():
             keep = keep_after.get(name, _SERVED_NO_MORE)
             rows = self._limits.purge_batch_rows_max
             await self._purge_by_batches(partial(self._retention.purge, name, before_us, keep, rows, now))

@@ -11,6 +11,7 @@ line is what a library had to say. Who starts it is `beside.py`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -18,18 +19,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.decision.records import Settlement
 from tilbud.domain.errors import LedgerInvalid, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import newest_model
-from tilbud.ledger.ports import SettlementHistory
-from tilbud.ledger.sqlite.reader import SqliteReading
+from tilbud.ledger.open import open_reader
+from tilbud.ledger.ports import Reader
 
 ORPHANED = 3  # the status where the process that started it is gone
 _NICE = 19  # next to nothing where there is not enough: decisions go first, and it ends all the same
@@ -56,61 +58,68 @@ def main() -> None:
     task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     assert isinstance(task, Task), type(task)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    ledger = SqliteReading(task.ledger, limits=task.limits)
     try:
-        ledger.open_reading()
-        sequence = relearn(
-            task,
-            history=ledger,
-            checkpoints=Checkpoints(task.checkpoints, task.limits.checkpoint_generations),
-            tell=lambda learned, left: _say(learned=learned, left=left),
-        )
+        sequence = asyncio.run(_relearn(task))
     except (TilbudError, OSError) as error:
         _say(failed=f"{type(error).__name__}: {error}")
         sys.exit(1)
     _say(done=sequence)
 
 
-def relearn(task: Task, *, history: SettlementHistory, checkpoints: Checkpoints, tell: Tell) -> int:
+async def _relearn(task: Task) -> int:
+    async with open_reader(task.ledger, limits=task.limits) as reader:
+        return await relearn(
+            task,
+            reader=reader,
+            checkpoints=Checkpoints(task.checkpoints, task.limits.checkpoint_generations),
+            tell=lambda learned, left: _say(learned=learned, left=left),
+        )
+
+
+async def relearn(task: Task, *, reader: Reader, checkpoints: Checkpoints, tell: Tell) -> int:
     """Learn nearly all that settled, and save it; return the last sequence learned.
 
     What settles meanwhile is learned too, as long as that brings the end nearer; the rest is for the service.
     Raises LedgerInvalid where what is next was purged, and OSError where the model cannot be saved.
     """
     name, limits = task.campaign.campaign, task.limits
-    model = newest_model(
-        task.campaign, history=history, checkpoints=checkpoints, limits=limits, erasures=task.erasures
-    ).model
-    left, before, learned = _left(model, history), sys.maxsize, 0
+    newest = await newest_model(
+        task.campaign, history=reader, checkpoints=checkpoints, limits=limits, erasures=task.erasures
+    )
+    model = newest.model
+    left, before, learned = await _left(model, reader), sys.maxsize, 0
     told_s = saved_s = time.monotonic()
     tell(0, left)
     while Limits.relearn_batch_rows < left <= before // 2:
         before, last = left, model.sequence + left
-        while model.sequence < last:
-            learned += _learn_some(model, name, history)
+        async for rows in reader.settlements(name, model.sequence):
+            learned += _learn_some(model, name, rows)
             now_s = time.monotonic()
             if now_s >= told_s + Limits.relearn_told_every_s:
                 told_s = now_s
-                tell(learned, _left(model, history))
+                tell(learned, await _left(model, reader))
             if now_s >= saved_s + limits.checkpoint_every_s:
                 saved_s = now_s
                 checkpoints.save(model, _wall_us())
-        left = _left(model, history)
+            if model.sequence >= last:
+                break
+        if model.sequence < last:
+            raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
+        left = await _left(model, reader)
     checkpoints.save(model, _wall_us())
     return model.sequence
 
 
-def _learn_some(model: Model, name: str, history: SettlementHistory) -> int:
-    rows = history.settlements(name, model.sequence, Limits.relearn_batch_rows)
-    if not rows or rows[0].sequence != model.sequence + 1:
+def _learn_some(model: Model, name: str, rows: Sequence[Settlement]) -> int:
+    if rows[0].sequence != model.sequence + 1:
         raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
     for row in rows:
         model.learn(row)
     return len(rows)
 
 
-def _left(model: Model, history: SettlementHistory) -> int:
-    return history.sequences(model.campaign)[1] - model.sequence
+async def _left(model: Model, reader: Reader) -> int:
+    return (await reader.sequences(model.campaign))[1] - model.sequence
 
 
 def _wall_us() -> int:

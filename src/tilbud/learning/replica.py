@@ -23,7 +23,7 @@ from tilbud.domain.decision.records import Settlement
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import SettlementHistory
+from tilbud.ledger.ports import SettlementBounds, SettlementHistory
 
 OnLearned = Callable[[Settlement, bool], None]
 OnSlice = Callable[[float], None]
@@ -74,9 +74,9 @@ async def open_model(
     of the ledger (an older one was restored), are removed, though none that another process saves meanwhile:
     to be called at the start or between turns. What waits for other processes does so in a thread.
     """
-    erasures = history.erasures(campaign.campaign) if erasures is None else erasures
+    erasures = await history.erasures(campaign.campaign) if erasures is None else erasures
     await _drop_useless(campaign.campaign, erasures, history=history, checkpoints=checkpoints, log=log)
-    newest = newest_model(
+    newest = await newest_model(
         campaign, history=history, checkpoints=checkpoints, limits=limits, erasures=erasures
     )
     for reason in newest.refused:
@@ -103,7 +103,7 @@ async def open_stand_in(
     """
     name = campaign.campaign
     await _drop_useless(name, erasures, history=history, checkpoints=checkpoints, log=log)
-    first, last = history.sequences(name)
+    first, last = await history.sequences(name)
     found = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
     for reason in found.refused:
         log.warning("checkpoint_refused", campaign=name, reason=reason)
@@ -123,10 +123,10 @@ async def _drop_useless(
 ) -> None:
     """Remove checkpoints that are ahead of the ledger, or learned what was erased."""
 
-    def stands() -> tuple[int, int]:
-        return history.sequences(campaign)[1], history.erasures(campaign)
+    async def stands() -> tuple[int, int]:
+        return (await history.sequences(campaign))[1], await history.erasures(campaign)
 
-    if dropped := checkpoints.drop_lost(campaign, stands):
+    if dropped := await checkpoints.drop_lost(campaign, stands):
         log.warning("checkpoints_ahead_of_ledger", campaign=campaign, dropped=dropped)
     try:
         if dropped := await asyncio.to_thread(checkpoints.drop_erased, campaign, erasures):
@@ -135,11 +135,11 @@ async def _drop_useless(
         log.warning("erased_checkpoints_stay", campaign=campaign, error=str(error))
 
 
-def newest_model(
-    campaign: Campaign, *, history: SettlementHistory, checkpoints: Checkpoints, limits: Limits, erasures: int
+async def newest_model(
+    campaign: Campaign, *, history: SettlementBounds, checkpoints: Checkpoints, limits: Limits, erasures: int
 ) -> Newest:
     """Return the model nearest to the ledger's end: one that learned nothing where no checkpoint is good."""
-    first, last = history.sequences(campaign.campaign)
+    first, last = await history.sequences(campaign.campaign)
     found = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     too_old = None
     if found.model is not None:
@@ -151,11 +151,11 @@ def newest_model(
     return Newest(model, found.refused, too_old)
 
 
-def settlements_left(
-    campaign: Campaign, *, history: SettlementHistory, checkpoints: Checkpoints, erasures: int
+async def settlements_left(
+    campaign: Campaign, *, history: SettlementBounds, checkpoints: Checkpoints, erasures: int
 ) -> int:
     """Return how many settlements a model of the campaign would have to learn that is opened now."""
-    first, last = history.sequences(campaign.campaign)
+    first, last = await history.sequences(campaign.campaign)
     saved = checkpoints.newest_sequence(campaign.campaign, lineage_of(campaign, erasures)) or 0
     begin = saved if first - 1 <= saved <= last else max(first - 1, 0)
     return last - begin
@@ -180,7 +180,7 @@ async def catch_up(
     forgotten the next settlement: such a model has to be opened anew.
     """
     learned = 0
-    while rows := history.settlements(campaign, model.sequence, limits.learn_batch_rows):
+    while rows := await history.settlements(campaign, model.sequence, limits.learn_batch_rows):
         if rows[0].sequence != model.sequence + 1:
             raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {campaign!r} is purged already")
         started = perf_counter()

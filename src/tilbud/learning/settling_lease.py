@@ -50,7 +50,7 @@ class SettlingLease:
 
     async def seek(self) -> None:
         """Take the lease if nobody has it. Raises as a read or a commit does."""
-        if self._coordination.leased_until_us() <= self._clock.now().service_us:
+        if await self._coordination.leased_until_us() <= self._clock.now().service_us:
             await self.ask()
 
     async def ask(self) -> None:

@@ -26,8 +26,8 @@ What holds, of every adapter (tests/contract/ proves it):
  * Rows are handed to a writer in bounded numbers; where it is full, calls fail at once with
    Overloaded. A failed commit is LedgerUnavailable.
 
-Writes are coroutines, for the loop that called `start`. Reads are plain, take microseconds, and see
-every write that was acknowledged before them.
+All calls are for the loop that called `start`, but those of a Reader. A read sees every write that was
+acknowledged before it; a store on the same machine may answer without suspending.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Standing(NamedTuple):
 class Outcomes(Protocol):
     """What taking outcomes and activations needs of a ledger."""
 
-    def find(self, campaign: str, decision_id: str) -> Decision | None:
+    async def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
         ...
 
@@ -228,11 +228,11 @@ class Outcomes(Protocol):
 class Pauses(Protocol):
     """The switches that people set: what is off, until when, and why."""
 
-    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+    async def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off, also those whose time is over."""
         ...
 
-    def every_pause(self) -> tuple[Pause, ...]:
+    async def every_pause(self) -> tuple[Pause, ...]:
         """Return the switches of every campaign that are off, also those whose time is over."""
         ...
 
@@ -248,11 +248,11 @@ class Pauses(Protocol):
 class Customers(Protocol):
     """The durable record of customers, in the same transactions as decisions."""
 
-    def customer(self, key: CustomerKey) -> Customer:
+    async def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         ...
 
-    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer: at most `limit`, and about `bytes_max` of JSON, but at least one.
 
         `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
@@ -291,21 +291,25 @@ class Customers(Protocol):
         ...
 
 
-class SettlementHistory(Protocol):
-    """What a model is learned from."""
+class SettlementBounds(Protocol):
+    """How far settlements reach."""
 
-    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
-        """Return settlements with sequence > `after`, in order."""
-        ...
-
-    def sequences(self, campaign: str) -> tuple[int, int]:
+    async def sequences(self, campaign: str) -> tuple[int, int]:
         """Return the first and the last retained sequence; (0, 0) where nothing settled yet.
 
         Where all of them were purged it is the empty run after the last: (last + 1, last).
         """
         ...
 
-    def erasures(self, campaign: str) -> int:
+
+class SettlementHistory(SettlementBounds, Protocol):
+    """What a model is learned from."""
+
+    async def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+        """Return settlements with sequence > `after`, in order."""
+        ...
+
+    async def erasures(self, campaign: str) -> int:
         """Return how many erasures removed settlements of the campaign; part of its model's lineage."""
         ...
 
@@ -313,26 +317,26 @@ class SettlementHistory(Protocol):
 class SettlementLog(SettlementHistory, Protocol):
     """What settling and learning need of a ledger."""
 
-    def standings(self) -> Mapping[str, Standing]:
+    async def standings(self) -> Mapping[str, Standing]:
         """Return where every campaign stands that the ledger has rows of, in one read of one moment.
 
         It costs next to nothing where nobody committed since it was last asked.
         """
         ...
 
-    def campaigns(self) -> list[str]:
+    async def campaigns(self) -> list[str]:
         """Return every campaign the ledger has rows of, served or not."""
         ...
 
-    def pending(self, campaign: str) -> int:
+    async def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""
         ...
 
-    def clocks(self, campaign: str, now: Now) -> Clocks:
+    async def clocks(self, campaign: str, now: Now) -> Clocks:
         """Return what the campaign's clocks say at `now` of the service's; they differ while it is away."""
         ...
 
-    def oldest_due_service_us(self, campaign: str) -> int | None:
+    async def oldest_due_service_us(self, campaign: str) -> int | None:
         """Return when the next decision settles or expires, on the campaign's clocks."""
         ...
 
@@ -393,7 +397,7 @@ class Coordination(Protocol):
         """
         ...
 
-    def leased_until_us(self) -> int:
+    async def leased_until_us(self) -> int:
         """Return when the lease to settle runs out, on the service clock (µs); 0 where nobody has it."""
         ...
 
@@ -425,7 +429,7 @@ class Coordination(Protocol):
         ...
 
 
-class Reader(Protocol):
+class Reader(SettlementBounds, Protocol):
     """What the record tells those who look into it, also from outside the process that writes it.
 
     It holds up no event loop: it has a connection of its own. Each answer, and each page of a longer one, is
@@ -434,10 +438,6 @@ class Reader(Protocol):
 
     async def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision; of a repeat the earlier one, with the repeat's fingerprint."""
-        ...
-
-    async def sequences(self, campaign: str) -> tuple[int, int]:
-        """Return the first and the last retained sequence, as SettlementHistory does."""
         ...
 
     async def erasures(self, campaign: str) -> int:

@@ -84,9 +84,9 @@ class CustomerService:
             at_once=limits.erasures_of_strangers_at_once, per_s=limits.erasures_of_strangers_per_s
         )
 
-    def get(self, customer_id: str) -> Profile:
+    async def get(self, customer_id: str) -> Profile:
         """Return a customer's profile; raises InvalidField, UnknownCustomer."""
-        customer = self._customers.customer(self._customer(customer_id, "customer_id"))
+        customer = await self._customers.customer(await self._customer(customer_id, "customer_id"))
         if not customer.profile.changes or customer.erased:
             raise UnknownCustomer("profile")
         return customer.profile
@@ -96,7 +96,7 @@ class CustomerService:
 
         Raises InvalidField, CustomerChanged, ConsentMissing, CustomerErased, Overloaded, LedgerUnavailable.
         """
-        key = self._customer(customer_id, "customer.customer_id")
+        key = await self._customer(customer_id, "customer.customer_id")
         update.check(self._limits)
         now = self._clock.now()
         return await self._customers.update_customer(
@@ -108,7 +108,7 @@ class CustomerService:
 
         Raises InvalidField, IdReused, CustomerErased, Overloaded, LedgerUnavailable.
         """
-        key = self._customer(report.customer_id, "customer_id")
+        key = await self._customer(report.customer_id, "customer_id")
         if not _EVENT.fullmatch(report.event):
             raise InvalidField("event", "1 to 64 letters, digits and _, beginning with a letter")
         check_id("event_id", report.event_id, self._limits, required=True)
@@ -128,15 +128,15 @@ class CustomerService:
             status = "refused" if isinstance(result, TilbudError) else result.name.lower()
             self._metrics.customer_events.labels(status).inc()
 
-    def export(self, customer_id: str, page_size: int, page_token: str) -> Exported:
+    async def export(self, customer_id: str, page_size: int, page_token: str) -> Exported:
         """Return a page of all that is stored about a customer; raises InvalidField, UnknownCustomer."""
-        key = self._customer(customer_id, "customer_id")
+        key = await self._customer(customer_id, "customer_id")
         if len(page_token) > self._limits.page_token_chars_max:
             raise InvalidField("page_token", "is none that an earlier page gave")
         rows_max = self._limits.export_page_rows_max
         if not 0 <= page_size <= rows_max:
             raise InvalidField("page_size", f"must lie between 0 and {rows_max}")
-        page = self._customers.export(
+        page = await self._customers.export(
             key, page_token, page_size or self._limits.export_page_rows, self._limits.export_page_bytes_max
         )
         if not page.rows and not page_token:
@@ -152,8 +152,8 @@ class CustomerService:
         """
         started = perf_counter()
         today, *older = self._keys(customer_id, "customer_id")
-        keys = [today, *filter(self._is_known, older)]
-        if not any(map(self._is_known, keys)):
+        keys = [today, *[key for key in older if await self._is_known(key)]]
+        if len(keys) == 1 and not await self._is_known(today):
             self._admit_stranger()
         erased = [await self._customers.erase(key, self._clock.now()) for key in keys]
         rows, stranger = sum(each.rows for each in erased), all(each.stranger for each in erased)
@@ -177,10 +177,15 @@ class CustomerService:
                 1 / self._limits.erasures_of_strangers_per_s,
             )
 
-    def _customer(self, customer_id: str, field: str) -> CustomerKey:
+    async def _customer(self, customer_id: str, field: str) -> CustomerKey:
         """Return the key a customer is kept under, or will be: an older one where that alone is known."""
         keys = self._keys(customer_id, field)
-        return keys[0] if len(keys) == 1 else next(filter(self._is_known, keys), keys[0])
+        if len(keys) == 1:
+            return keys[0]
+        for key in keys:
+            if await self._is_known(key):
+                return key
+        return keys[0]
 
     def _keys(self, customer_id: str, field: str) -> tuple[CustomerKey, ...]:
         """Return every key a customer may be kept under: the one of today first."""
@@ -188,5 +193,5 @@ class CustomerService:
             raise InvalidField(field, "is required")
         return customer_keys(check_text(field, nfc(customer_id), self._limits), self._key)
 
-    def _is_known(self, key: CustomerKey) -> bool:
-        return bool(self._customers.customer(key).number)
+    async def _is_known(self, key: CustomerKey) -> bool:
+        return (await self._customers.customer(key)).known

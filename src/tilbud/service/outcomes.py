@@ -114,7 +114,7 @@ class ReportService:
         served = self._catalog.find(check_id("campaign", campaign, self._limits, required=True))
         try:
             check_id("decision_id", decision_id, self._limits, required=True)
-            self._check_shown(served, campaign, decision_id, shown_offer_id)
+            await self._check_shown(served, campaign, decision_id, shown_offer_id)
         except InvalidField:
             if served is not None:
                 self._metrics.activated(campaign, "refused")
@@ -139,7 +139,7 @@ class ReportService:
             elif served is not None or not isinstance(result, UnknownDecision):
                 self._metrics.activated(campaign, "refused")
 
-    def _check_shown(
+    async def _check_shown(
         self, served: ServedCampaign | None, campaign: str, decision_id: str, shown_offer_id: str
     ) -> None:
         """Refuse a slip of the pen: it would void the decision. An offer of an earlier file is none."""
@@ -148,7 +148,7 @@ class ReportService:
             return
         if served is not None and shown_offer_id in (served.campaign.fallback.id, *served.offer_ids):
             return
-        decision = self._outcomes.find(campaign, decision_id)
+        decision = await self._outcomes.find(campaign, decision_id)
         if decision is None or shown_offer_id in (decision.offer_id, *decision.offers.ids):
             return
         if shown_offer_id not in json.loads(decision.removed.body):

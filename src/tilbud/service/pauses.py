@@ -61,10 +61,10 @@ class SwitchService:
         if not await self._resume(served.id, offer_id):
             self._offer(served, offer_id)
 
-    def pauses(self, campaign: str) -> Sequence[Pause]:
+    async def pauses(self, campaign: str) -> Sequence[Pause]:
         """Return what is off now: the campaign first, then offers by id."""
         now_us = self._clock.now().wall_us
-        known = self._pauses.pauses(campaign)
+        known = await self._pauses.pauses(campaign)
         return sorted((pause for pause in known if pause.holds(now_us)), key=lambda pause: pause.offer_id)
 
     async def _pause(self, campaign: str, offer_id: str, reason: str, until_us: int | None) -> None:

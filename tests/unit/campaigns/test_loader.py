@@ -104,7 +104,7 @@ class HandRelearning:
         self.ended[campaign.campaign] = asyncio.get_running_loop().create_future()
         await self.ended[campaign.campaign]
 
-    def left(self, campaign: Campaign, _erasures: int) -> int:
+    async def left(self, campaign: Campaign, _erasures: int) -> int:
         return 10_000 if campaign.campaign == "c" else self._left_of_others
 
     def progress(self, campaign: str) -> Progress | None:
@@ -241,10 +241,10 @@ async def test_a_damaged_campaign_can_be_taken_away(
     (files / "new.yaml").write_text(CAMPAIGN.replace("campaign: c", "campaign: new"))
     real = wired.ledger.settlements
 
-    def damaged(campaign: str, after: int, limit: int) -> list[Settlement]:
+    async def damaged(campaign: str, after: int, limit: int) -> list[Settlement]:
         if campaign == "c":
             raise LedgerInvalid("for the test")
-        return real(campaign, after, limit)
+        return await real(campaign, after, limit)
 
     monkeypatch.setattr(wired.ledger, "settlements", damaged)
     changes = await loader_of(wired, files).reload()
@@ -352,19 +352,19 @@ async def _erase(wired: Wired, customer: str) -> None:
     await wired.ledger.erase(customer_key(customer, DRAW_KEY), wired.clock.now())
 
 
-def _learned_from_others(wired: Wired, *erased: str) -> Model:
+async def _learned_from_others(wired: Wired, *erased: str) -> Model:
     """Return a model that met the retained settlements of everyone but these."""
     ids = {f"d{number}" for number in range(1_000) if CUSTOMERS[number % 3] not in erased}
     model = Model(wired.campaign, limits=wired.limits)
-    for row in wired.ledger.settlements("c", 0, 10_000):
+    for row in await wired.ledger.settlements("c", 0, 10_000):
         if row.decision_id in ids:
             model.learn(replace(row, sequence=model.sequence + 1))
     return model
 
 
-def _alike(wired: Wired, other: Model) -> bool:
+async def _alike(wired: Wired, other: Model) -> bool:
     """Say whether the served model predicts as the other does, bit for bit, for a recorded visitor."""
-    decision = wired.ledger.find("c", "d0")
+    decision = await wired.ledger.find("c", "d0")
     assert decision is not None
     served = wired.served.model.predict(decision.features, decision.offers)
     return served == other.predict(decision.features, decision.offers)
@@ -388,14 +388,14 @@ async def test_after_an_erasure_the_model_is_one_that_never_met_the_customer(
 ) -> None:
     """Bit for bit; at the same sequence, under another lineage, with a checkpoint that loads."""
     await _live(wired, 300)
-    before, others = wired.served, _learned_from_others(wired, "anna")
-    assert not _alike(wired, others)
+    before, others = wired.served, await _learned_from_others(wired, "anna")
+    assert not await _alike(wired, others)
     await _erase(wired, "anna")
     assert await loader.relearn() == ("c",)
     assert wired.served.file is before.file
     assert (wired.served.model.sequence, wired.served.model.erasures) == (300, 1)
     assert wired.served.model.lineage != before.model.lineage
-    assert _alike(wired, others)
+    assert await _alike(wired, others)
     assert (await wired.open()).sequence == 300
 
 
@@ -430,13 +430,13 @@ async def test_a_crash_between_the_erasure_and_the_relearning_is_mended_by_the_n
     await _live(wired, 300)
     await _live(wired, 30, "old")
     await wired.learner.checkpoint_all()
-    others = _learned_from_others(wired, "anna")
+    others = await _learned_from_others(wired, "anna")
     await _erase(wired, "anna")
     (files / "c.yaml").write_text(CAMPAIGN)
     again = Wired(CAMPAIGN, wired.directory, wired.ledger)
     await loader_of(again, files).reload()
     assert (again.served.model.sequence, again.served.model.erasures) == (300, 1)
-    assert _alike(again, others)
+    assert await _alike(again, others)
     assert _saved_at(again) == _saved_at(again, "old") == []
 
 
@@ -447,12 +447,12 @@ async def test_two_erasures_in_a_row(wired: Wired, loader: CampaignLoader) -> No
     await loader.relearn()
     await _live(wired, 90, first=90)
     await wired.learner.checkpoint_all()
-    others = _learned_from_others(wired, "bo")  # and Anna, whose settlements are gone already
+    others = await _learned_from_others(wired, "bo")  # and Anna, whose settlements are gone already
     await _erase(wired, "bo")
     await loader.relearn()
     assert wired.served.model.erasures == 2
     assert _saved_at(wired) == [wired.served.model.lineage]
-    assert _alike(wired, others)
+    assert await _alike(wired, others)
     await wired.learner.turn()
     assert wired.metric("model_sequence", campaign="c") == 180
 
@@ -462,27 +462,27 @@ async def test_an_erasure_that_comes_while_another_is_relearned_is_not_lost(
 ) -> None:
     """The model that knows of the first erasure alone is not checkpointed, and is replaced in turn."""
     await _live(wired, 90)
-    others = _learned_from_others(wired, "anna", "bo")
+    others = await _learned_from_others(wired, "anna", "bo")
     real, came = wired.ledger.settlements, False
 
-    def meanwhile(campaign: str, after: int, limit: int) -> list[Settlement]:
+    async def meanwhile(campaign: str, after: int, limit: int) -> list[Settlement]:
         nonlocal came
         if not came:
             came = True
             erasing.append(asyncio.get_running_loop().create_task(_erase(wired, "bo")))
-        return real(campaign, after, limit)
+        return await real(campaign, after, limit)
 
     erasing: list[asyncio.Task[None]] = []
     await _erase(wired, "anna")
     monkeypatch.setattr(wired.ledger, "settlements", meanwhile)
     await asyncio.gather(loader.relearn(), *erasing)
     assert wired.served.model.erasures == 1
-    assert wired.learner.behind() == ("c",)
+    assert await wired.learner.behind() == ("c",)
     assert _saved_at(wired) == []
     await loader.relearn()
     assert wired.served.model.erasures == 2
-    assert wired.learner.behind() == ()
-    assert _alike(wired, others)
+    assert await wired.learner.behind() == ()
+    assert await _alike(wired, others)
 
 
 async def test_decisions_go_on_while_a_model_is_learned_anew(wired: Wired, loader: CampaignLoader) -> None:
@@ -495,7 +495,7 @@ async def test_decisions_go_on_while_a_model_is_learned_anew(wired: Wired, loade
     for number in range(1_000, 1_010):
         await asyncio.sleep(0)
         await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
-        decision = wired.ledger.find("c", f"d{number}")
+        decision = await wired.ledger.find("c", f"d{number}")
         assert decision is not None
         assert (decision.reason, decision.lineage) == (Reason.PERSONALIZED, old)
     wired.clock.pass_s(20)
@@ -505,7 +505,7 @@ async def test_decisions_go_on_while_a_model_is_learned_anew(wired: Wired, loade
     assert wired.served.model.sequence == 310
     assert wired.metric("settlements_total", campaign="c") == 310
     await wired.decide.decide(DecideRequest("c", decision_id="after"))
-    after = wired.ledger.find("c", "after")
+    after = await wired.ledger.find("c", "after")
     assert after is not None
     assert after.lineage == wired.served.model.lineage != old
 
@@ -528,17 +528,17 @@ async def test_a_model_that_cannot_be_relearned_holds_no_other_up_and_is_tried_a
     await _erase(wired, "anna")
     real = wired.ledger.settlements
 
-    def damaged(campaign: str, after: int, limit: int) -> list[Settlement]:
+    async def damaged(campaign: str, after: int, limit: int) -> list[Settlement]:
         if campaign == "a":
             raise LedgerInvalid("for the test")
-        return real(campaign, after, limit)
+        return await real(campaign, after, limit)
 
     with monkeypatch.context() as patch:
         patch.setattr(wired.ledger, "settlements", damaged)
         with pytest.raises(LedgerInvalid):
             await loader.relearn()
-    assert wired.learner.behind() == ("a",)
-    await _running_until(loader, lambda: not wired.learner.behind())
+    assert await wired.learner.behind() == ("a",)
+    await _running_until(loader, _up_to_date(wired))
     assert wired.catalog.get("a").model.erasures == 1
 
 
@@ -548,7 +548,7 @@ async def test_a_cancelled_relearning_is_begun_again(
     """What a caller's deadline cut short leaves the old model whole, and `run` finishes it."""
     await _live(wired, 300)
     await wired.learner.checkpoint_all()
-    others = _learned_from_others(wired, "anna")
+    others = await _learned_from_others(wired, "anna")
     await _erase(wired, "anna")
     loader._limits = replace(wired.limits, learn_slice_s=0.0)
     relearning = asyncio.create_task(loader.relearn())
@@ -556,10 +556,10 @@ async def test_a_cancelled_relearning_is_begun_again(
     relearning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await relearning
-    assert wired.learner.behind() == ("c",)
+    assert await wired.learner.behind() == ("c",)
     await wired.decide.decide(DecideRequest("c", decision_id="meanwhile"))
-    await _running_until(loader, lambda: not loader._unfinished)
-    assert _alike(wired, others)
+    await _running_until(loader, _finished(loader))
+    assert await _alike(wired, others)
     assert _saved_at(wired) == [wired.served.model.lineage]
 
 
@@ -579,7 +579,7 @@ async def test_files_that_cannot_be_removed_are_told_and_tried_again(
         with pytest.raises(OSError, match="for the test"):
             await loader.relearn()
     assert len(_saved_at(wired)) > 1
-    await _running_until(loader, lambda: not loader._unfinished)
+    await _running_until(loader, _finished(loader))
     assert _saved_at(wired) == [wired.served.model.lineage]
 
 
@@ -599,15 +599,29 @@ async def test_running_outlives_any_surprise(
         return await real(campaign, erasures)
 
     monkeypatch.setattr(loader, "_open_model", surprise)
-    await _running_until(loader, lambda: not wired.learner.behind())
+    await _running_until(loader, _up_to_date(wired))
     assert surprises == 3
 
 
-async def _running_until(loader: CampaignLoader, done: Callable[[], bool]) -> None:
+def _up_to_date(wired: Wired) -> Callable[[], Awaitable[bool]]:
+    async def up_to_date() -> bool:
+        return not await wired.learner.behind()
+
+    return up_to_date
+
+
+def _finished(loader: CampaignLoader) -> Callable[[], Awaitable[bool]]:
+    async def finished() -> bool:
+        return not loader._unfinished
+
+    return finished
+
+
+async def _running_until(loader: CampaignLoader, done: Callable[[], Awaitable[bool]]) -> None:
     """Let the loader run, which does not pause, until something is so."""
     running = asyncio.create_task(loader.run())
     async with asyncio.timeout(60):
-        while not done():  # noqa: ASYNC110 - gives way
+        while not await done():  # noqa: ASYNC110 - gives way
             await asyncio.sleep(0)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -627,17 +641,17 @@ async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
     wired.learner._purge_at = 0.0
     wired.clock.pass_s(5)
     await wired.learner.turn()
-    assert wired.ledger.sequences("c") == (31, 30)
+    assert await wired.ledger.sequences("c") == (31, 30)
     await _live(wired, 30, first=30)
     with capture_logs() as logged:
         await replica.learner.turn()
     assert [each["event"] for each in logged] == ["learning_failed"]
-    assert replica.learner.behind() == ("c",)
-    await _running_until(loader, lambda: not replica.learner.behind())
+    assert await replica.learner.behind() == ("c",)
+    await _running_until(loader, _up_to_date(replica))
     await replica.learner.turn()
     assert replica.served.model.sequence == 60
     assert replica.metric("model_sequence", campaign="c") == 60
-    decision = wired.ledger.find("c", "d59")
+    decision = await wired.ledger.find("c", "d59")
     assert decision is not None
     scores = [each.served.model.predict(decision.features, decision.offers) for each in (wired, replica)]
     assert scores[0] == scores[1]
@@ -713,7 +727,7 @@ async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
         await wired.learner.checkpoint_all()
     wired.learner._purge_at = 0.0
     await wired.learner.turn()
-    first, last = wired.ledger.sequences("c")
+    first, last = await wired.ledger.sequences("c")
     assert 1 < first < last == 180
     await _erase(wired, "anna")
     await loader.relearn()
@@ -784,7 +798,7 @@ async def test_a_model_that_is_behind_is_neither_checkpointed_nor_its_settlement
     await wired.learner.checkpoint_all()
     assert set((wired.directory / "c").iterdir()) == names
     assert before == wired.served.model.lineage
-    assert wired.ledger.sequences("c") == (1, 60)
+    assert await wired.ledger.sequences("c") == (1, 60)
     await loader.relearn()
     assert wired.served.model.sequence == 60
 

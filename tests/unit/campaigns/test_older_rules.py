@@ -50,7 +50,7 @@ async def loader(wired: Wired, files: Path) -> CampaignLoader:
 async def _rewards(wired: Wired) -> dict[str, float]:
     wired.clock.pass_s(20)
     await wired.learner.turn()
-    return {each.decision_id: each.reward for each in wired.ledger.settlements("c", 0, 100)}
+    return {each.decision_id: each.reward for each in await wired.ledger.settlements("c", 0, 100)}
 
 
 async def test_a_renamed_outcome_turns_nothing_into_a_failure(
@@ -155,14 +155,14 @@ async def test_nothing_of_a_campaign_that_is_gone_stays_open(
     for passed_s, left in ((3_600, 1), (82_000, 1), (1_000, 0)):
         wired.clock.pass_s(passed_s)
         await wired.learner.turn()
-        assert wired.ledger.pending("c") == left
+        assert await wired.ledger.pending("c") == left
     assert wired.metric("expired_decisions_total", campaign="c") == 1
     await wired.learner.turn()
     assert wired.metric("unserved_decisions", campaign="c") == 0
     (files / "c.yaml").write_text(RENAMED)
     await loader.reload()
     assert wired.served.model.sequence == 1
-    assert [each.reward for each in wired.ledger.settlements("c", 0, 9)] == [1.0]
+    assert [each.reward for each in await wired.ledger.settlements("c", 0, 9)] == [1.0]
 
 
 async def test_a_ledger_of_before_settles_and_is_rebuilt(tmp_path: Path) -> None:

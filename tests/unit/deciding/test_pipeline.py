@@ -48,7 +48,7 @@ async def test_too_little_time_gets_the_unrecorded_fallback(wired: Wired) -> Non
     assert not answer.recorded
     assert answer.decision.reason is Reason.FALLBACK_NO_TIME
     assert (answer.decision.offer_id, answer.decision.probability) == ("none", 1.0)
-    assert wired.ledger.find("c", "hurry") is None
+    assert await wired.ledger.find("c", "hurry") is None
     later = await wired.decide.decide(
         DecideRequest("c", decision_id="hurry"), deadline_s=perf_counter() + 60.0
     )

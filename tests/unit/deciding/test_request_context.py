@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
 from tilbud.domain.customer.customer import ANONYMOUS
 from tilbud.domain.customer.profile_update import ProfileUpdate, TraitUpdate
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import DecideRequest, Decision, ExposureEffect, Reason
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.pauses import Pause
@@ -223,7 +225,7 @@ async def test_what_was_recorded_is_counted_though_a_repeat_beside_it_fails(
         failing.setattr(wired.ledger, "repeat", locked)
         with pytest.raises(LedgerUnavailable):
             await wired.decide.decide_many(batch, [None] * 3)
-    assert wired.ledger.find("c", "three") is not None
+    assert await wired.ledger.find("c", "three") is not None
     assert wired.metric("decisions_total") == 3
     assert wired.metric("sticky_decisions_total") == 0
     await wired.decide.decide_many(batch, [None] * 3)
@@ -238,7 +240,12 @@ async def test_a_retry_of_a_repeat_that_another_process_is_at_is_counted_once(
     wired = await sticky(tmp_path)
     await decided(wired, ask(decision_id="one"))
     await decided(wired, ask(decision_id="two"))
-    monkeypatch.setattr(wired.ledger, "find", lambda *_: None)
+    real = wired.ledger.look_up
+
+    async def too_early(looks: Sequence[LookUp]) -> list[Facts]:
+        return [facts._replace(earlier=None) for facts in await real(looks)]
+
+    monkeypatch.setattr(wired.ledger, "look_up", too_early)
     assert (await decided(wired, ask(decision_id="two"))).decision_id == "one"
     assert wired.metric("sticky_decisions_total") == 1
 
@@ -308,7 +315,7 @@ async def test_erasure_relearns_and_keeps_nobody(wired: Wired) -> None:
     await decided(wired, ask(decision_id="d1"))
     assert await wired.customers.erase("anna") > 0
     assert wired.relearned == 1
-    assert wired.ledger.find("c", "d1") is None
+    assert await wired.ledger.find("c", "d1") is None
     assert (await decided(wired, ask())).customer == ANONYMOUS
     await wired.customers.update("anna", ProfileUpdate(consent=Consent.GRANTED))
     assert (await decided(wired, ask())).customer != ANONYMOUS

@@ -139,6 +139,6 @@ async def test_without_time_or_model_the_side_is_kept_too(
 async def test_the_share_is_recorded(wired: Wired) -> None:
     """What the ledger has of a decision tells the side's share and what was split."""
     made = await decided(wired, "anna", decision_id="one")
-    stored = wired.ledger.find("c", "one")
+    stored = await wired.ledger.find("c", "one")
     assert stored is not None
     assert (stored.variant, stored.variant_share, stored.split) == (made.variant, 0.5, "customer")

@@ -7,7 +7,7 @@ import fcntl
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tilbud.domain.decision.records import DecideRequest, Settlement
 from tilbud.domain.errors import LedgerInvalid, ModelUnavailable
 from tilbud.learning.beside import COMMAND, Beside
 from tilbud.learning.relearning import ORPHANED, Task, relearn
+from tilbud.ledger.memory.reader import MemoryReader
 from tilbud.telemetry.log import logger
 
 CAMPAIGN = """
@@ -190,26 +191,23 @@ async def test_a_process_ends_with_the_one_that_started_it(wired: Wired) -> None
         assert await process.wait() == ORPHANED
 
 
-def _task(wired: Wired) -> Task:
-    """Return what to learn; it is saved after each page."""
-    return Task(wired.campaign, 0, Path(), Path(), replace(wired.limits, checkpoint_every_s=0.0))
+async def _relearn(wired: Wired, tell: Callable[[int, int], None]) -> int:
+    """Learn in this process what another would; it is saved after each page."""
+    task = Task(wired.campaign, 0, Path(), Path(), replace(wired.limits, checkpoint_every_s=0.0))
+    async with wired.ledger.reader() as reader:
+        return await relearn(task, reader=reader, checkpoints=wired.checkpoints, tell=tell)
 
 
 async def test_what_is_relearned_is_what_the_service_learned(wired: Wired) -> None:
     """The checkpoint is near the end, predicts as the served model did there, and what is left is told."""
     told: list[tuple[int, int]] = []
-    sequence = relearn(
-        _task(wired),
-        history=wired.ledger,
-        checkpoints=wired.checkpoints,
-        tell=lambda learned, left: told.append((learned, left)),
-    )
+    sequence = await _relearn(wired, lambda learned, left: told.append((learned, left)))
     assert told[0] == (0, SETTLED)
     assert sequence == SETTLED
     loaded = wired.checkpoints.load_newest(wired.campaign, limits=wired.limits, up_to=SETTLED, erasures=0)
     assert loaded.model is not None
     assert loaded.model.sequence == SETTLED
-    decision = wired.ledger.find("c", "d0")
+    decision = await wired.ledger.find("c", "d0")
     assert decision is not None
     scores = [each.predict(decision.features, decision.offers) for each in (loaded.model, wired.served.model)]
     assert scores[0] == scores[1]
@@ -217,27 +215,18 @@ async def test_what_is_relearned_is_what_the_service_learned(wired: Wired) -> No
 
 async def test_one_that_was_ended_is_gone_on_with(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it saved on the way is where the next begins; a gap in the ledger is told and not passed over."""
-    real, asked = wired.ledger.settlements, 0
+    real, pages = MemoryReader.settlements, 0
 
-    def gap(campaign: str, after: int, limit: int) -> list[Settlement]:
-        nonlocal asked
-        asked += 1
-        return real(campaign, after + (asked == 2), limit)
+    async def gap(reader: MemoryReader, campaign: str, after: int) -> AsyncIterator[Sequence[Settlement]]:
+        nonlocal pages
+        async for page in real(reader, campaign, after):
+            pages += 1
+            yield page[pages == 2 :]
 
-    monkeypatch.setattr(wired.ledger, "settlements", gap)
-    task = _task(wired)
+    monkeypatch.setattr(MemoryReader, "settlements", gap)
     told: list[int] = []
-
-    def again(_tries: Sequence[int]) -> int:
-        return relearn(
-            task,
-            history=wired.ledger,
-            checkpoints=wired.checkpoints,
-            tell=lambda _learned, left: told.append(left),
-        )
-
     with pytest.raises(LedgerInvalid, match="settlement 257"):
-        again([1])
-    assert again([2]) == SETTLED
+        await _relearn(wired, lambda _learned, left: told.append(left))
+    assert await _relearn(wired, lambda _learned, left: told.append(left)) == SETTLED
     assert told[0] == SETTLED
     assert SETTLED - 256 in told

@@ -60,8 +60,8 @@ async def _report(
     return await wired.report.report(OutcomeReport("c", decision_id, outcome, time_us=time_us))
 
 
-def _settled(wired: Wired) -> list[Settlement]:
-    return wired.ledger.settlements("c", 0, 1_000)
+async def _settled(wired: Wired) -> list[Settlement]:
+    return await wired.ledger.settlements("c", 0, 1_000)
 
 
 async def test_a_decision_is_learned_at_its_deadline_whenever_its_outcome_came(wired: Wired) -> None:
@@ -75,7 +75,7 @@ async def test_a_decision_is_learned_at_its_deadline_whenever_its_outcome_came(w
     await wired.learner.turn()
     await wired.learner.turn()
     assert wired.served.model.sequence == 1
-    assert [each.reward for each in _settled(wired)] == [1.0]
+    assert [each.reward for each in await _settled(wired)] == [1.0]
 
 
 async def test_silence_earns_the_default_once(wired: Wired) -> None:
@@ -85,7 +85,7 @@ async def test_silence_earns_the_default_once(wired: Wired) -> None:
     await wired.learner.turn()
     await wired.serve()
     await wired.learner.turn()
-    assert [each.reward for each in _settled(wired)] == [0.25]
+    assert [each.reward for each in await _settled(wired)] == [0.25]
     assert wired.served.model.sequence == 1
 
 
@@ -98,7 +98,7 @@ async def test_deadlines_decide_the_order(wired: Wired) -> None:
         await _report(wired, f"d{number}")
     wired.clock.pass_s(80)
     await wired.learner.turn()
-    assert [each.decision_id for each in _settled(wired)] == ["d0", "d1", "d2", "d3", "d4"]
+    assert [each.decision_id for each in await _settled(wired)] == ["d0", "d1", "d2", "d3", "d4"]
 
 
 async def test_a_final_outcome_settles_at_once_where_the_campaign_says_so(prompt: Wired) -> None:
@@ -108,7 +108,7 @@ async def test_a_final_outcome_settles_at_once_where_the_campaign_says_so(prompt
     await _report(prompt, "quick", "bought")
     await _report(prompt, "slow", "click")
     await prompt.learner.turn()
-    assert [each.decision_id for each in _settled(prompt)] == ["quick"]
+    assert [each.decision_id for each in await _settled(prompt)] == ["quick"]
     assert await _report(prompt, "quick", "click") is OutcomeStatus.LATE
 
 
@@ -118,7 +118,7 @@ async def test_a_decision_that_was_never_activated_is_not_learned(wired: Wired) 
     assert await _report(wired, "d") is OutcomeStatus.HELD
     wired.clock.pass_s(101)
     await wired.learner.turn()
-    assert _settled(wired) == []
+    assert await _settled(wired) == []
     assert wired.metric("expired_decisions_total", campaign="c") == 1
     assert await wired.report.report(OutcomeReport("c", "d", "bought")) is OutcomeStatus.LATE
 
@@ -131,10 +131,10 @@ async def test_the_window_of_a_deferred_decision_opens_at_its_activation(wired: 
     await wired.report.activate("c", "d", "")
     wired.clock.pass_s(69)
     await wired.learner.turn()
-    assert _settled(wired) == []
+    assert await _settled(wired) == []
     wired.clock.pass_s(2)
     await wired.learner.turn()
-    assert [each.reward for each in _settled(wired)] == [0.5]
+    assert [each.reward for each in await _settled(wired)] == [0.5]
 
 
 async def test_outcomes_on_their_way_at_the_deadline_count_within_the_grace(wired: Wired) -> None:
@@ -151,7 +151,7 @@ async def test_a_jumping_wall_clock_settles_nothing_early(wired: Wired) -> None:
     await _decide(wired, "d")
     wired.clock.wall_us += 365 * 86_400_000_000
     await wired.learner.turn()
-    assert _settled(wired) == []
+    assert await _settled(wired) == []
     assert await _report(wired, "d") is OutcomeStatus.ACCEPTED
 
 
@@ -162,7 +162,7 @@ async def test_downtime_moves_the_deadlines(wired: Wired) -> None:
     assert await _report(wired, "d", "click", wired.clock.wall_us - 1_000_000) is OutcomeStatus.ACCEPTED
     wired.clock.pass_s(71)
     await wired.learner.turn()
-    assert [each.reward for each in _settled(wired)] == [0.5]
+    assert [each.reward for each in await _settled(wired)] == [0.5]
 
 
 async def test_a_restart_learns_from_the_checkpoint_on(wired: Wired) -> None:
@@ -177,7 +177,7 @@ async def test_a_restart_learns_from_the_checkpoint_on(wired: Wired) -> None:
             await wired.learner.checkpoint_all()
     wired.clock.pass_s(80)
     await wired.learner.turn()
-    decision = wired.ledger.find("c", "d49")
+    decision = await wired.ledger.find("c", "d49")
     assert decision is not None
     kept = wired.served.model.predict(decision.features, decision.offers)
     assert (await wired.open()).sequence == 26
@@ -218,7 +218,7 @@ async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) ->
     """Decisions overtaken by others on their way to the ledger are compared at their own sequence."""
     for number in range(5):
         await _decide(wired, f"d{number}")
-    (early,) = [wired.ledger.find("c", "d0")]
+    (early,) = [await wired.ledger.find("c", "d0")]
     assert early is not None
     wired.clock.pass_s(80)
     await wired.learner.turn()
@@ -259,10 +259,10 @@ async def test_a_failing_campaign_does_not_hold_the_others_up(
     await _decide(wired, "d")
     real = wired.ledger.settlements
 
-    def failing(campaign: str, after: int, limit: int) -> list[Settlement]:
+    async def failing(campaign: str, after: int, limit: int) -> list[Settlement]:
         if campaign == "a":
             raise LedgerInvalid("for the test")
-        return real(campaign, after, limit)
+        return await real(campaign, after, limit)
 
     monkeypatch.setattr(wired.ledger, "settlements", failing)
     wired.clock.pass_s(80)
@@ -308,7 +308,7 @@ async def test_a_campaign_that_is_gone_and_cannot_be_settled_holds_nothing_up(
             await _turn_after(wired, monkeypatch, seconds)
     assert [line["campaign"] for line in logged if line["event"] == "learning_failed"] == ["a"]
     assert not wired.learner.trouble()
-    assert [name for name, of in wired.ledger.standings().items() if of.open] == ["a"]
+    assert [name for name, of in (await wired.ledger.standings()).items() if of.open] == ["a"]
 
 
 async def test_a_campaign_that_is_gone_costs_no_commits_while_nothing_is_due(
@@ -432,9 +432,9 @@ async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired)
         if number % 10 == 9:
             await wired.learner.checkpoint_all()
             wired.learner._purge_at = 0.0
-    assert wired.ledger.find("c", "d0") is None
-    assert wired.ledger.find("c", "d59") is not None
-    first, last = wired.ledger.sequences("c")
+    assert await wired.ledger.find("c", "d0") is None
+    assert await wired.ledger.find("c", "d59") is not None
+    first, last = await wired.ledger.sequences("c")
     assert 1 < first <= (wired.checkpoints.oldest_sequence("c", wired.served.model.lineage) or 0) + 1
     assert last == wired.served.model.sequence
     found = await _rebuild(wired, wired.campaign)
@@ -517,7 +517,7 @@ async def test_an_idle_turn_asks_the_ledger_once_for_all_campaigns(
     await wired.learner.turn()
     asked: list[str] = []
 
-    def read(*_: object) -> int | None:
+    async def read(*_: object) -> int | None:
         asked.append("read")
         return None
 
@@ -547,13 +547,13 @@ async def test_a_model_is_not_behind_where_only_what_it_learned_was_purged(wired
     await wired.learner.turn()
     now = wired.clock.now()
     assert await wired.ledger.purge("c", now.steady_us, 1, 1, now) == 1
-    assert wired.ledger.sequences("c") == (2, 3)
-    assert wired.learner.behind() == ()
+    assert await wired.ledger.sequences("c") == (2, 3)
+    assert await wired.learner.behind() == ()
     newest = wired.served.model
     try:
         for sequence, behind in ((0, ("c",)), (1, ())):
             late.sequence = sequence
             wired.served.model = late
-            assert wired.learner.behind() == behind
+            assert await wired.learner.behind() == behind
     finally:
         wired.served.model = newest

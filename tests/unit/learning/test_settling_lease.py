@@ -97,9 +97,9 @@ async def test_one_settles_and_all_learn(pair: tuple[Wired, Wired], clock: HandC
     clock.pass_s(DUE_S)
     await one.lease.ask()
     assert not await other.learner.turn()
-    assert one.ledger.sequences("c") == (0, 0)
+    assert await one.ledger.sequences("c") == (0, 0)
     await _turns(one, other)
-    assert one.ledger.sequences("c") == (1, 9)
+    assert await one.ledger.sequences("c") == (1, 9)
     assert _sequences(one, other) == [9, 9]
     assert _holds(one, other) == [1, 0]
 
@@ -112,7 +112,7 @@ async def test_all_models_predict_alike(pair: tuple[Wired, Wired], clock: HandCl
         await _live(clock, *((one, other) if first < 30 else (other,)), seconds=DUE_S)
     await _turns(one, other)
     assert _sequences(one, other) == [60, 60]
-    decision = one.ledger.find("c", "d59")
+    decision = await one.ledger.find("c", "d59")
     assert decision is not None
     scores = [each.served.model.predict(decision.features, decision.offers) for each in pair]
     assert scores[0] == scores[1]
@@ -178,11 +178,11 @@ async def test_a_holder_that_wakes_up_late_settles_nothing_and_goes_on_as_a_repl
     one.lease._renew_at_us = clock.service_us + 300_000  # it does not know the time
     other.learner._limits = replace(other.limits, settle_batch_rows_max=4)
     await _turns(other)
-    assert other.ledger.sequences("c") == (1, 4)
+    assert await other.ledger.sequences("c") == (1, 4)
     with capture_logs() as logged:
         for _ in range(3):
             await _turns(one)
-    assert other.ledger.sequences("c") == (1, 4)
+    assert await other.ledger.sequences("c") == (1, 4)
     assert [each["event"] for each in logged] == ["settling_lease_lost"]
     assert _sequences(one) == [4]
     assert _holds(one, other) == [0, 1]
@@ -362,10 +362,10 @@ async def test_a_long_turn_keeps_the_lease(pair: tuple[Wired, Wired], clock: Han
     one.learner._purge_at = 0.0
     real, batches, kept = one.ledger.oldest_due_service_us, 0, []
 
-    def slow(campaign: str) -> int | None:
+    async def slow(campaign: str) -> int | None:
         clock.pass_s(0.9)
-        kept.append(one.ledger.leased_until_us() > clock.service_us)
-        return real(campaign)
+        kept.append(await one.ledger.leased_until_us() > clock.service_us)
+        return await real(campaign)
 
     async def slow_purge(*_: object) -> int:
         nonlocal batches
@@ -423,6 +423,6 @@ async def test_many_learners_race_and_one_settles(tmp_path: Path, clock: HandClo
     assert sum(_holds(*all_of_them)) == 1
     assert _sequences(*all_of_them) == [40] * 4
     assert sum(_counted(*all_of_them)) == 40
-    assert [each.decision_id for each in first.ledger.settlements("c", 0, 99)] == [
+    assert [each.decision_id for each in await first.ledger.settlements("c", 0, 99)] == [
         f"d{number}" for number in range(40)
     ]

@@ -71,9 +71,9 @@ async def test_a_page_of_an_export_is_short_however_large_its_rows_are(tmp_path:
     wired = await Wired(CAMPAIGN.replace("{id: a}, {id: b}", offers), tmp_path).start()
     for _ in range(10):
         await wired.decide.decide(DecideRequest("c", customer_id="anna", consent=Consent.GRANTED))
-    pages = [wired.customers.export("anna", 1_000, "")]
+    pages = [await wired.customers.export("anna", 1_000, "")]
     while pages[-1].next_page_token:
-        pages.append(wired.customers.export("anna", 1_000, pages[-1].next_page_token))
+        pages.append(await wired.customers.export("anna", 1_000, pages[-1].next_page_token))
     assert max(len(page.json_lines) for page in pages) <= 128 * 1024
     assert "".join(page.json_lines for page in pages).count('"kind":"decision"') == 10
 
@@ -100,7 +100,7 @@ async def test_a_malformed_event_is_refused_by_its_field(
     assert refused.value.field == field
     assert wired.metric("customer_events_total") == 0
     with pytest.raises(UnknownCustomer):
-        wired.customers.export("anna", 0, "")
+        await wired.customers.export("anna", 0, "")
 
 
 async def test_each_event_is_counted_under_one_status(wired: Wired) -> None:
@@ -124,17 +124,17 @@ async def test_an_export_refuses_a_page_that_cannot_be(wired: Wired) -> None:
         ("page_token", 0, too_long),
     ):
         with pytest.raises(InvalidField) as refused:
-            wired.customers.export("anna", size, token)
+            await wired.customers.export("anna", size, token)
         assert refused.value.field == field
     for size in (0, sizes_max):
         with pytest.raises(UnknownCustomer):
-            wired.customers.export("anna", size, "")
+            await wired.customers.export("anna", size, "")
 
 
 async def test_a_customer_without_a_profile_has_none(wired: Wired) -> None:
     """Who was only decided for has rows, and no profile; nobody's id is refused."""
     await wired.decide.decide(DecideRequest("c", customer_id="anna", consent=Consent.GRANTED))
     with pytest.raises(UnknownCustomer):
-        wired.customers.get("anna")
+        await wired.customers.get("anna")
     with pytest.raises(InvalidField):
-        wired.customers.get("")
+        await wired.customers.get("")

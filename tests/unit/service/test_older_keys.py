@@ -34,11 +34,11 @@ async def test_a_customer_of_before_is_found_in_any_form_and_erased(tmp_path: Pa
     """A denial kept under the NFD form holds for both forms; an erasure takes it."""
     wired = await Wired(FILE, tmp_path).start()
     await say(wired, OLDER, Consent.DENIED)
-    assert wired.customers.get(said).consent is Consent.DENIED
+    assert (await wired.customers.get(said)).consent is Consent.DENIED
     assert await wired.customers.erase(said) == 1
     with pytest.raises(UnknownCustomer):
-        wired.customers.get(said)
-    assert [wired.ledger.customer(key).erased for key in (OLDER, TODAY)] == [True, True]
+        await wired.customers.get(said)
+    assert [(await wired.ledger.customer(key)).erased for key in (OLDER, TODAY)] == [True, True]
 
 
 async def test_who_is_known_under_the_key_of_today_is_found_there(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ async def test_who_is_known_under_the_key_of_today_is_found_there(tmp_path: Path
     wired = await Wired(FILE, tmp_path).start()
     await say(wired, OLDER, Consent.DENIED)
     await say(wired, TODAY, Consent.GRANTED)
-    assert wired.customers.get(ZOE_NFD).consent is Consent.GRANTED
+    assert (await wired.customers.get(ZOE_NFD)).consent is Consent.GRANTED
     assert await wired.customers.erase(ZOE) == 2
-    assert [wired.ledger.customer(key).erased for key in (OLDER, TODAY)] == [True, True]
+    assert [(await wired.ledger.customer(key)).erased for key in (OLDER, TODAY)] == [True, True]
 
 
 async def test_an_erasure_leaves_nothing_under_a_key_that_nobody_was_kept_under(tmp_path: Path) -> None:
@@ -56,4 +56,4 @@ async def test_an_erasure_leaves_nothing_under_a_key_that_nobody_was_kept_under(
     wired = await Wired(FILE, tmp_path).start()
     await say(wired, TODAY, Consent.GRANTED)
     await wired.customers.erase(ZOE)
-    assert not wired.ledger.customer(OLDER).number
+    assert not (await wired.ledger.customer(OLDER)).number

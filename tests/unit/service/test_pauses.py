@@ -26,8 +26,8 @@ async def wired(tmp_path: Path) -> Wired:
     return await Wired(CAMPAIGN, tmp_path).start()
 
 
-def _off(wired: Wired) -> list[str]:
-    return [pause.offer_id for pause in wired.switches.pauses("c")]
+async def _off(wired: Wired) -> list[str]:
+    return [pause.offer_id for pause in await wired.switches.pauses("c")]
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "\n", "line\nbreak", "bell\x07", "{too long}"])
@@ -41,14 +41,14 @@ async def test_a_pause_needs_a_reason_that_can_be_read(wired: Wired, reason: str
         with pytest.raises(InvalidField) as refused:
             await pausing
         assert refused.value.field == "reason"
-    assert _off(wired) == []
+    assert await _off(wired) == []
 
 
 async def test_the_longest_reason_is_taken_word_for_word(wired: Wired) -> None:
     """As many characters as are allowed, counted in the composed form in which they are kept."""
     length = wired.limits.pause_reason_chars_max
     await wired.switches.pause_offer("c", "a", "e\u0301" * length, None)
-    [pause] = wired.switches.pauses("c")
+    [pause] = await wired.switches.pauses("c")
     assert pause.reason == "é" * length
 
 
@@ -58,16 +58,16 @@ async def test_a_pause_cannot_end_before_it_begins(wired: Wired, from_now_us: in
     with pytest.raises(InvalidField) as refused:
         await wired.switches.pause_campaign("c", "why", wired.clock.wall_us + from_now_us)
     assert refused.value.field == "end_time"
-    assert _off(wired) == []
+    assert await _off(wired) == []
 
 
 async def test_a_pause_ends_at_its_very_microsecond(wired: Wired) -> None:
     """It holds up to its end, and not at it."""
     await wired.switches.pause_offer("c", "a", "why", wired.clock.wall_us + MINUTE_US)
     wired.clock.wall_us += MINUTE_US - 1
-    assert _off(wired) == ["a"]
+    assert await _off(wired) == ["a"]
     wired.clock.wall_us += 1
-    assert _off(wired) == []
+    assert await _off(wired) == []
 
 
 async def test_pauses_are_told_the_campaign_first_then_offers_by_id(wired: Wired) -> None:
@@ -75,14 +75,14 @@ async def test_pauses_are_told_the_campaign_first_then_offers_by_id(wired: Wired
     await wired.switches.pause_offer("c", "b", "why", None)
     await wired.switches.pause_campaign("c", "why", None)
     await wired.switches.pause_offer("c", "a", "why", None)
-    assert _off(wired) == [WHOLE_CAMPAIGN, "a", "b"]
+    assert await _off(wired) == [WHOLE_CAMPAIGN, "a", "b"]
 
 
 async def test_a_later_pause_replaces_the_earlier(wired: Wired) -> None:
     """One pause an offer: its last reason, its last end."""
     await wired.switches.pause_offer("c", "a", "for a minute", wired.clock.wall_us + MINUTE_US)
     await wired.switches.pause_offer("c", "a", "for good", None)
-    [pause] = wired.switches.pauses("c")
+    [pause] = await wired.switches.pauses("c")
     assert (pause.reason, pause.until_us) == ("for good", None)
 
 
@@ -98,7 +98,7 @@ async def test_only_what_is_served_is_paused(wired: Wired) -> None:
         assert refused.value.field == "offer_id"
         with pytest.raises(InvalidField):
             await wired.switches.resume_offer("c", offer_id)
-    assert _off(wired) == []
+    assert await _off(wired) == []
 
 
 async def test_resuming_what_is_not_paused_changes_nothing(wired: Wired) -> None:
@@ -114,7 +114,7 @@ async def test_resuming_a_campaign_leaves_its_offers_paused(wired: Wired) -> Non
     await wired.switches.pause_campaign("c", "why", None)
     await wired.switches.pause_offer("c", "a", "why", None)
     await wired.switches.resume_campaign("c")
-    assert _off(wired) == ["a"]
+    assert await _off(wired) == ["a"]
 
 
 async def test_an_offer_that_a_changed_file_dropped_can_be_resumed(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_an_offer_that_a_changed_file_dropped_can_be_resumed(tmp_path: Pat
     after = Wired(CAMPAIGN.replace(", {id: b}", ", {id: d}"), tmp_path, before.ledger, clock=before.clock)
     await after.serve()
     await after.switches.resume_offer("c", "b")
-    assert _off(after) == []
+    assert await _off(after) == []
     with pytest.raises(InvalidField):
         await after.switches.resume_offer("c", "b")
 

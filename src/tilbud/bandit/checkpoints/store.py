@@ -30,7 +30,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -224,7 +224,7 @@ class Checkpoints:
         found = self._of_lineage(campaign, lineage)
         return found[-1][0] if found else None
 
-    def drop_lost(self, campaign: str, ledger: Callable[[], tuple[int, int]]) -> int:
+    async def drop_lost(self, campaign: str, ledger: Callable[[], Awaitable[tuple[int, int]]]) -> int:
         """Remove checkpoints beyond the ledger's last settlement, or its erasures; return how many.
 
         The ledger they learned from is gone (an older one was restored, or begun anew): the sequences and
@@ -234,7 +234,7 @@ class Checkpoints:
         OSError where a file stays.
         """
         directory = self._directory / campaign
-        lost = _lost(directory, ledger)
+        lost = await _lost(directory, ledger)
         for path, manifest in lost:
             path.unlink(missing_ok=True)  # before the model it names
             if manifest is not None:
@@ -386,10 +386,12 @@ def _process(pid: int) -> str:
     return f"{pid}-{told.rpartition(')')[2].split()[_BEGAN]}"
 
 
-def _lost(directory: Path, ledger: Callable[[], tuple[int, int]]) -> list[tuple[Path, Manifest | None]]:
+async def _lost(
+    directory: Path, ledger: Callable[[], Awaitable[tuple[int, int]]]
+) -> list[tuple[Path, Manifest | None]]:
     """Return the manifests of which the ledger has too few settlements or erasures."""
     found = [(path, int(match[2]), _read_or_none(path)) for path, match in _manifests(directory)]
-    last, erasures = ledger()
+    last, erasures = await ledger()
     return [
         (path, manifest)
         for path, sequence, manifest in found

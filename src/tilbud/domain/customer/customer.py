@@ -105,10 +105,15 @@ class Customer:
     a decision is recorded only while it is still the one that was decided on.
     """
 
-    number: int = 0  # the ledger's own; 0: unknown
+    number: int = 0  # the ledger's own, which says nothing to anybody else; 0: unknown
     version: int = 0
     erased: bool = False  # only the tombstone is left
     profile: Profile = NO_PROFILE
+
+    @property
+    def known(self) -> bool:
+        """Whether the ledger has anything of them, be it a tombstone."""
+        return self.number != 0
 
 
 UNKNOWN_CUSTOMER = Customer()

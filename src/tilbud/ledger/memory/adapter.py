@@ -1,4 +1,4 @@
-"""Ledger and Customers in memory: the same promises but for one, since it is gone with the process.
+"""All ports of the ledger in memory: the same promises but for one, since it is gone with the process.
 
 What holds: each call happens at once and whole. It is for tests, demonstrations and whoever wants to
 read what a ledger does; it holds a bounded number of decisions and is full beyond it.
@@ -46,7 +46,7 @@ from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settl
 
 
 class MemoryLedger(MemoryCustomers):
-    """The Ledger and Customers without a file."""
+    """The Ledger without a file."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class MemoryLedger(MemoryCustomers):
         if self._decisions + len(decisions) > self._decisions_max:
             raise Overloaded("the ledger in memory", self._limits.retry_after_s)
         self._commit(now)
-        before = {decision.customer: self.customer(decision.customer).version for decision in decisions}
+        before = {decision.customer: self._customer(decision.customer).version for decision in decisions}
         return [
             self._record(decision, contact, before, now)
             for decision, contact in zip(decisions, contacts, strict=True)
@@ -99,11 +99,11 @@ class MemoryLedger(MemoryCustomers):
         before: Mapping[CustomerKey, int],
         now: Now,
     ) -> Decision | None:
-        earlier = self.find(decision.campaign, decision.decision_id)
+        earlier = self._of(decision.campaign).find(decision.decision_id)
         if earlier is not None:
             return earlier
         if contact is not None:
-            customer = self.customer(decision.customer)
+            customer = self._customer(decision.customer)
             version = customer.version if contact.counted else before[decision.customer]
             if customer.erased or contact.version != version:
                 return None
@@ -123,7 +123,7 @@ class MemoryLedger(MemoryCustomers):
     def _expose(self, entry: Entry, contact: ExposureEffect, now: Now) -> None:
         """Remember what a decision means for its customer."""
         decision = entry.decision
-        customer = self.customer(decision.customer)
+        customer = self._customer(decision.customer)
         kept = entry.customer = self._known(decision.customer, now)
         kept.version = customer.version + contact.counted
         self._see(kept, now)
@@ -139,8 +139,8 @@ class MemoryLedger(MemoryCustomers):
         return [self._look_up(look) for look in looks]
 
     def _look_up(self, look: LookUp) -> Facts:
-        earlier = self.find(look.campaign, look.decision_id) if look.decision_id else None
-        facts = Facts(self.pauses(look.campaign), earlier)
+        earlier = self._of(look.campaign).find(look.decision_id) if look.decision_id else None
+        facts = Facts(self._paused(look.campaign), earlier)
         if not look.keys:
             return facts
         key = next((key for key in look.keys if key in self._kept), look.keys[0])
@@ -371,56 +371,58 @@ class MemoryLedger(MemoryCustomers):
         campaign.remove(decision_id)
         self._decisions -= 1
 
-    def find(self, campaign: str, decision_id: str) -> Decision | None:
+    async def find(self, campaign: str, decision_id: str) -> Decision | None:
         """Return the recorded decision, or the earlier one that a repeat stands for."""
         return self._of(campaign).find(decision_id)
 
-    def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
+    async def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
         """Return settlements with sequence > `after`, in order."""
-        first, last = self.sequences(campaign)
+        first, last = self._of(campaign).sequences()
         settlements = self._of(campaign).settlements
         return [settlements[each] for each in islice(range(max(first, after + 1), last + 1), limit)]
 
-    def sequences(self, campaign: str) -> tuple[int, int]:
+    async def sequences(self, campaign: str) -> tuple[int, int]:
         """Return the first and the last retained sequence."""
         return self._of(campaign).sequences()
 
-    def pauses(self, campaign: str) -> tuple[Pause, ...]:
+    async def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""
-        return tuple(each for each in self.every_pause() if each.campaign == campaign)
+        return self._paused(campaign)
 
-    def every_pause(self) -> tuple[Pause, ...]:
+    def _paused(self, campaign: str) -> tuple[Pause, ...]:
+        return tuple(pause for (name, _), pause in sorted(self._pauses.items()) if name == campaign)
+
+    async def every_pause(self) -> tuple[Pause, ...]:
         """Return the switches of every campaign that are off."""
         return tuple(self._pauses[each] for each in sorted(self._pauses))
 
-    def erasures(self, campaign: str) -> int:
+    async def erasures(self, campaign: str) -> int:
         """Return how many erasures removed settlements of the campaign."""
         return self._of(campaign).erasures
 
-    def campaigns(self) -> list[str]:
+    async def campaigns(self) -> list[str]:
         """Return every campaign the ledger has rows of."""
         return sorted(self._campaigns)
 
-    def clocks(self, campaign: str, now: Now) -> Clocks:
+    async def clocks(self, campaign: str, now: Now) -> Clocks:
         """Return the campaign's clocks."""
         return self._clocks(self._of(campaign), now)
 
     def _clocks(self, campaign: Campaign, now: Now) -> Clocks:
         return campaign.absence.clocks(now, self._away_max_us)
 
-    def pending(self, campaign: str) -> int:
+    async def pending(self, campaign: str) -> int:
         """Return how many decisions wait for activation or settlement."""
         return self._of(campaign).open
 
-    def oldest_due_service_us(self, campaign: str) -> int | None:
+    async def oldest_due_service_us(self, campaign: str) -> int | None:
         """Return when the next decision settles or expires."""
-        entry = self._of(campaign).next_due()
-        return entry.window.due_service_us if entry else None
+        return _due_service_us(self._of(campaign))
 
-    def standings(self) -> dict[str, Standing]:
+    async def standings(self) -> dict[str, Standing]:
         """Return where every campaign stands."""
         return {
-            name: Standing(of.last_sequence, of.erasures, of.open, self.oldest_due_service_us(name))
+            name: Standing(of.last_sequence, of.erasures, of.open, _due_service_us(of))
             for name, of in self._campaigns.items()
         }
 
@@ -432,7 +434,7 @@ class MemoryLedger(MemoryCustomers):
         """Return the service clock, which goes on from the last commit before the start."""
         return max(self._info.served_service_us, self._monotonic_us() - self._behind_us)
 
-    def leased_until_us(self) -> int:
+    async def leased_until_us(self) -> int:
         """Return when the lease to settle runs out."""
         return self._lease.until_us
 
@@ -444,3 +446,8 @@ class MemoryLedger(MemoryCustomers):
             raise LedgerUnavailable("the ledger is not open")
         served_service_us = max(self._info.served_service_us, now.service_us)
         self._info = replace(self._info, served_service_us=served_service_us)
+
+
+def _due_service_us(campaign: Campaign) -> int | None:
+    entry = campaign.next_due()
+    return entry.window.due_service_us if entry else None

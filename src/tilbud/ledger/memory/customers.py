@@ -47,12 +47,15 @@ class MemoryCustomers:
 
     # Reading
 
-    def customer(self, key: CustomerKey) -> Customer:
+    async def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
+        return self._customer(key)
+
+    def _customer(self, key: CustomerKey) -> Customer:
         kept = self._kept.get(key)
         return kept.customer() if kept else UNKNOWN_CUSTOMER
 
-    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
         kind, place = rows.parse_token(after) if after else ("", ())
         kept = self._kept.get(key)
@@ -116,7 +119,7 @@ class MemoryCustomers:
     ) -> Profile:
         """Replace a profile by `change` of it."""
         self._commit(now)
-        before = self.customer(key)
+        before = self._customer(key)
         after = change(before)
         if before.erased and after.consent is not Consent.GRANTED:
             raise CustomerErased
@@ -162,7 +165,7 @@ class MemoryCustomers:
         return [self._receive_event(event, now) for event in events]
 
     def _receive_event(self, event: CustomerEvent, now: Now) -> EventResult:
-        customer = self.customer(event.customer)
+        customer = self._customer(event.customer)
         if customer.erased:
             return CustomerErased()
         if resolve_consent(event.consent, customer) is not Consent.GRANTED:

@@ -1,6 +1,6 @@
 """The ledger in one SQLite file, for one process or several on one machine.
 
-adapter.py      both ports over what follows
+adapter.py      the ports over what follows
 
 Writing, in one thread
 writer.py       many calls to a commit           transaction.py     a batch as one transaction
@@ -10,8 +10,9 @@ lease.py        who settles                      interned.py        texts that m
 rows.py, packing.py    decisions as rows
 
 Reading, on the loop
+loop_reads.py   what the ports say                    reader.py, customers_reader.py on reading_file.py
 look_up.py      all that a batch of decisions needs
-reader.py, customers_reader.py on reading_file.py          pause_cache.py     who is paused, without a read
+pause_cache.py  who is paused, without a read
 
 Reading, elsewhere
 record_reader.py   for whoever looks into the record, in a thread of its own

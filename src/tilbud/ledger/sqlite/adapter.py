@@ -1,4 +1,4 @@
-"""The Ledger, and Customers, in one SQLite file, for one process or several on one machine.
+"""All ports of the ledger on one SQLite file, for one process or several on one machine.
 
 What holds: all writes go through one thread, many to a commit; reads go through a connection of their
 own that cannot write, on the loop's thread, and see every commit before them. Everything is in the
@@ -37,8 +37,8 @@ from tilbud.ledger.ports import (
 )
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
 from tilbud.ledger.sqlite.decisions import Statements
+from tilbud.ledger.sqlite.loop_reads import LoopReads
 from tilbud.ledger.sqlite.opening_check import Tell, check
-from tilbud.ledger.sqlite.reader import SqliteReading
 from tilbud.ledger.sqlite.record_reader import SqliteReader
 from tilbud.ledger.sqlite.rows import decision_row
 from tilbud.ledger.sqlite.same_file import Identity, SameFiles, identity
@@ -75,13 +75,16 @@ class Serving:
     observe_outage: Callable[[float], None] = lambda _seconds: None
 
 
-class SqliteLedger(SqliteReading):
-    """The Ledger and Customers in the file at `path`, whose directory exists."""
+class SqliteLedger(LoopReads):
+    """The Ledger in the file at `path`, whose directory exists."""
 
     def __init__(
         self, path: Path, *, durability: Durability, limits: Limits, serving: Serving | None = None
     ) -> None:
         super().__init__(path, limits=limits)
+        self._path = path
+        self._limits = limits
+        self._condition = self._reading.condition
         self._durability = durability
         self._serving = serving
         self._clock = ServiceClock(serving.monotonic_us) if serving is not None else None
@@ -91,7 +94,7 @@ class SqliteLedger(SqliteReading):
         """Open or make the file, and bring it up to date."""
         assert self._opened is None, "started twice"
         writing, reading, info = await asyncio.to_thread(self._connect)
-        self._read_from(reading)
+        self._reading.read_from(reading)
         wal = WalKeeper(self._path)
         serving = self._serving
         watched = self._watch(serving, writing, wal) if serving is not None else None
@@ -193,9 +196,8 @@ class SqliteLedger(SqliteReading):
 
     def look(self) -> None:
         """Find out whether reads work again, and let nobody wait for a commit that does not come back."""
-        with suppress(LedgerUnavailable), self._reads() as (reading, _):
-            reading.execute("SELECT commits FROM progress").fetchone()
-            self._condition.read()
+        with suppress(LedgerUnavailable):
+            self._reading.prove()
         if self._opened is not None and self._condition.stuck():
             self._opened.writer.give_up(LedgerUnavailable(self._condition.trouble()[1]))
 
@@ -207,7 +209,7 @@ class SqliteLedger(SqliteReading):
         await opened.writer.stop()
         self._opened = None
         await asyncio.to_thread(opened.wal.stop)
-        self.close_reading()
+        self._reading.close_reading()
         opened.writing.close()
         opened.wal.close()
         if opened.acknowledged is not None:
@@ -252,7 +254,7 @@ class SqliteLedger(SqliteReading):
         """Commit a change of a switch, then tell every process."""
         done = await self._submit(work, 1)
         try:
-            self._pause_cache.changed()
+            self._reading.pauses_changed()
         except OSError as error:
             raise LedgerUnavailable(f"the switch cannot be told to other processes: {error}") from error
         return done
@@ -308,7 +310,7 @@ class SqliteLedger(SqliteReading):
 
     async def under_other_rules(self, campaign: str, rules: InternedText) -> int:
         """Return how many open decisions were made with other rules."""
-        return await asyncio.to_thread(self.count_other_rules, campaign, rules)
+        return await asyncio.to_thread(self._reading.count_other_rules, campaign, rules)
 
     async def touch(self, now: Now) -> None:
         """Commit the service clock alone."""

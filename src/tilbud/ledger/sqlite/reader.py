@@ -77,8 +77,8 @@ class SqliteReading(SqliteCustomersReading):
             row = reading.execute(FIND, 2 * (campaign, decision_id)).fetchone()
             return recorded_decision(records, campaign, row) if row else None
 
-    async def look_up(self, looks: Sequence[LookUp]) -> list[Facts]:
-        """Return what decisions need to know, as it is at one moment; it does not suspend."""
+    def look_up(self, looks: Sequence[LookUp]) -> list[Facts]:
+        """Return what decisions need to know, as it is at one moment."""
         pauses = {campaign: self._pause_cache.of(campaign) for campaign in {look.campaign for look in looks}}
         if not any(look.decision_id or look.keys for look in looks):
             return [Facts(pauses[look.campaign]) for look in looks]
@@ -120,6 +120,10 @@ class SqliteReading(SqliteCustomersReading):
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
         """Return the switches of a campaign that are off."""
         return self._pause_cache.of(campaign)
+
+    def pauses_changed(self) -> None:
+        """Tell every process that a switch changed; raises OSError where the disk refuses."""
+        self._pause_cache.changed()
 
     def every_pause(self) -> tuple[Pause, ...]:
         """Return the switches of every campaign that are off."""

@@ -23,7 +23,7 @@ class ReadingFile:
     def __init__(self, path: Path, *, limits: Limits, condition: Condition | None = None) -> None:
         self._path = path
         self._limits = limits
-        self._condition = condition or Condition(limits)
+        self.condition = condition or Condition(limits)
         self._reading: tuple[sqlite3.Connection, Reading] | None = None
 
     def open_reading(self) -> None:
@@ -33,7 +33,7 @@ class ReadingFile:
             check_current(connection)
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
-        self._read_from(connection)
+        self.read_from(connection)
 
     def close_reading(self) -> None:
         """Close the file. Safe to call twice."""
@@ -41,19 +41,33 @@ class ReadingFile:
             self._reading[0].close()
             self._reading = None
 
-    def _read_from(self, connection: sqlite3.Connection) -> None:
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """What it reads on; raises LedgerUnavailable where it is not open."""
+        if self._reading is None:
+            raise LedgerUnavailable("the ledger is not open")
+        return self._reading[0]
+
+    def prove(self) -> None:
+        """Find out whether reads work again; raises LedgerUnavailable where they do not."""
+        with self._reads() as (reading, _):
+            reading.execute("SELECT commits FROM progress").fetchone()
+            self.condition.read()
+
+    def read_from(self, connection: sqlite3.Connection) -> None:
+        """Read on a connection that is open."""
         self._reading = connection, Reading(connection, self._limits)
 
     @contextmanager
     def _reads(self) -> Iterator[tuple[sqlite3.Connection, Reading]]:
         if self._reading is None:
             raise LedgerUnavailable("the ledger is not open")
-        if self._condition.refusal:
-            raise LedgerUnavailable(self._condition.refusal)
+        if self.condition.refusal:
+            raise LedgerUnavailable(self.condition.refusal)
         try:
             yield self._reading
         except sqlite3.Error as error:
-            self._condition.read_failed(error)
+            self.condition.read_failed(error)
             raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
 
     @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import shield
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import Message
 
@@ -43,7 +43,9 @@ class CampaignsPage:
 
 
 def _list_handler(
-    catalog: Catalog, message_of: Callable[[ServedCampaign], campaigns_pb2.Campaign], limits: Limits
+    catalog: Catalog,
+    message_of: Callable[[ServedCampaign], Awaitable[campaigns_pb2.Campaign]],
+    limits: Limits,
 ) -> Handle:
     async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Context) -> Message:
         if not 0 <= message.page_size <= limits.campaigns_max:
@@ -54,7 +56,7 @@ def _list_handler(
             TimeSlice(limits.loop_slice_s),
         )
         for served in catalog.all():
-            if served.id > after and not page.add(message_of(served)):
+            if served.id > after and not page.add(await message_of(served)):
                 break
             if time_slice.expired():
                 await time_slice.yield_to_loop()
@@ -72,12 +74,12 @@ def campaign_handlers(
 ) -> Mapping[str, Handle]:
     """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
 
-    def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
-        return campaign_message(served, switches.pauses(served.id), loader.relearning(served.id))
+    async def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
+        return campaign_message(served, await switches.pauses(served.id), await loader.relearning(served.id))
 
     async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
-        return campaigns_pb2.GetCampaignResponse(campaign=message_of(served))
+        return campaigns_pb2.GetCampaignResponse(campaign=await message_of(served))
 
     async def reload() -> Changes:
         changes = await loader.reload()

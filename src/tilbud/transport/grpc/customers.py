@@ -35,7 +35,7 @@ def customer_handlers(customers: CustomerService, limits: Limits) -> Mapping[str
     """Return the handlers by the method's name."""
 
     async def get(message: customers_pb2.GetCustomerRequest, _: Context) -> Message:
-        profile = customers.get(message.customer_id)
+        profile = await customers.get(message.customer_id)
         return customers_pb2.GetCustomerResponse(customer=customer_message(message.customer_id, profile))
 
     async def update(message: customers_pb2.UpdateCustomerRequest, _: Context) -> Message:
@@ -50,7 +50,7 @@ def customer_handlers(customers: CustomerService, limits: Limits) -> Mapping[str
         )
 
     async def export(message: customers_pb2.ExportCustomerRequest, _: Context) -> Message:
-        page = customers.export(message.customer_id, message.page_size, message.page_token)
+        page = await customers.export(message.customer_id, message.page_size, message.page_token)
         return customers_pb2.ExportCustomerResponse(
             json_lines=page.json_lines.encode(), next_page_token=page.next_page_token
         )

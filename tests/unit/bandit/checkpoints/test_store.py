@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -265,15 +265,24 @@ def test_prepared_model_is_the_one_of_that_moment(checkpoints):
     assert loaded.predict(encoded(), offer_set()) == expected
 
 
-def test_checkpoints_beyond_the_ledger_are_dropped(checkpoints, shop):
+def asked(stands: Callable[[], tuple[int, int]]) -> Callable[[], Awaitable[tuple[int, int]]]:
+    """Return a ledger that says, when it is asked, where it stands."""
+
+    async def ledger() -> tuple[int, int]:
+        return stands()
+
+    return ledger
+
+
+async def test_checkpoints_beyond_the_ledger_are_dropped(checkpoints, shop):
     """Those that learned from settlements the ledger does not have go; the others stay and load."""
     saved_twice(checkpoints)
-    assert checkpoints.drop_lost("shop", lambda: (150, 0)) == 1
+    assert await checkpoints.drop_lost("shop", asked(lambda: (150, 0))) == 1
     assert [path.name[13:28] for path in shop.glob("*.json")] == [f"{100:015}"]
     loaded = newest(checkpoints).model
     assert loaded is not None
     assert loaded.sequence == 100
-    assert checkpoints.drop_lost("elsewhere", lambda: (0, 0)) == 0
+    assert await checkpoints.drop_lost("elsewhere", asked(lambda: (0, 0))) == 0
 
 
 def test_what_a_crash_left_is_removed(checkpoints, shop, child):
@@ -310,7 +319,7 @@ def test_what_a_living_process_prepared_stays(checkpoints, shop, child):
     assert newest(checkpoints, erasures=1).refused == ()
 
 
-def test_what_is_settled_and_saved_during_a_drop_is_not_lost(checkpoints, shop, monkeypatch):
+async def test_what_is_settled_and_saved_during_a_drop_is_not_lost(checkpoints, shop, monkeypatch):
     """The ledger is asked once it is known what there is: what another process saves meanwhile stays."""
     taught = saved_twice(checkpoints)
     real = Path.iterdir
@@ -322,7 +331,7 @@ def test_what_is_settled_and_saved_during_a_drop_is_not_lost(checkpoints, shop, 
         return real(path)
 
     monkeypatch.setattr(Path, "iterdir", just_saved)
-    assert checkpoints.drop_lost("shop", lambda: (taught.sequence, 0)) == 0
+    assert await checkpoints.drop_lost("shop", asked(lambda: (taught.sequence, 0))) == 0
     assert manifest_of(shop, 300).exists()
 
 
@@ -341,21 +350,23 @@ def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
     assert checkpoints.save(taught, 3).sequence == 300
 
 
-def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, shop, monkeypatch):
+async def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, shop, monkeypatch):
     """Where another process holds the lock it returns, as long as every checkpoint knows of the erasures."""
     monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     checkpoints.save(model(erasures=1), 1)
     with Checkpoints(shop.parent, generations=3)._alone():
         assert checkpoints.drop_erased("shop", 1) == 0
-        assert checkpoints.drop_lost("shop", lambda: (0, 1)) == 0
+        assert await checkpoints.drop_lost("shop", asked(lambda: (0, 1))) == 0
 
 
-def test_what_the_ledger_lost_is_dropped_while_another_process_holds_the_lock(checkpoints, shop, monkeypatch):
+async def test_what_the_ledger_lost_is_dropped_while_another_process_holds_the_lock(
+    checkpoints, shop, monkeypatch
+):
     """All processes of a service find it at their start, and none fails since another is at it."""
     monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     saved_twice(checkpoints)
     with Checkpoints(shop.parent, generations=3)._alone():
-        assert checkpoints.drop_lost("shop", lambda: (150, 0)) == 1
+        assert await checkpoints.drop_lost("shop", asked(lambda: (150, 0))) == 1
     assert newest(checkpoints).refused == ()
 
 
@@ -461,14 +472,14 @@ def test_dropping_after_no_erasure_changes_nothing(checkpoints, shop):
     assert checkpoints.drop_erased("elsewhere", 0) == checkpoints.drop_erased("elsewhere", 3) == 0
 
 
-def test_checkpoints_of_a_lost_ledgers_erasures_are_dropped(checkpoints, shop):
+async def test_checkpoints_of_a_lost_ledgers_erasures_are_dropped(checkpoints, shop):
     """An older ledger was restored: its next erasure will be another one than that of the same number."""
     taught = model(erasures=1)
     teach(taught, 100)
     checkpoints.save(taught, 1)
     assert checkpoints.drop_erased("shop", 0) == 0
-    assert checkpoints.drop_lost("shop", lambda: (100, 1)) == 0
-    assert checkpoints.drop_lost("shop", lambda: (100, 0)) == 1
+    assert await checkpoints.drop_lost("shop", asked(lambda: (100, 1))) == 0
+    assert await checkpoints.drop_lost("shop", asked(lambda: (100, 0))) == 1
     assert list(shop.iterdir()) == []
 
 

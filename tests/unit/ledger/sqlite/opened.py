@@ -32,8 +32,7 @@ def opened(ledger: SqliteLedger) -> _Opened:
 
 def reading_of(ledger: SqliteLedger) -> sqlite3.Connection:
     """Return the connection that reads."""
-    assert ledger._reading is not None
-    return ledger._reading[0]
+    return ledger._reading.connection
 
 
 CHILD = """

@@ -56,12 +56,12 @@ async def test_everything_is_there_after_a_restart(path):
 
     async def everything(ledger: SqliteLedger) -> object:
         return (
-            [ledger.find(CAMPAIGN, each) for each in ("d0", "d1", "d2", "d3", "p", "unknown")],
-            ledger.settlements(CAMPAIGN, 0, 10),
-            ledger.sequences(CAMPAIGN),
+            [await ledger.find(CAMPAIGN, each) for each in ("d0", "d1", "d2", "d3", "p", "unknown")],
+            await ledger.settlements(CAMPAIGN, 0, 10),
+            await ledger.sequences(CAMPAIGN),
             await reads.drawn(ledger),
-            ledger.pending(CAMPAIGN),
-            ledger.oldest_due_service_us(CAMPAIGN),
+            await ledger.pending(CAMPAIGN),
+            await ledger.oldest_due_service_us(CAMPAIGN),
         )
 
     was = await everything(before)
@@ -103,7 +103,7 @@ async def test_acknowledged_rows_survive_kill_9(path):
     await ledger.start(ignore_commit)
     whole = [words[0] for words in acknowledged if len(words) == 2]
     assert len(whole) >= 2_000
-    assert [number for number in whole if ledger.find(CAMPAIGN, f"d{number}") is None] == []
+    assert [number for number in whole if await ledger.find(CAMPAIGN, f"d{number}") is None] == []
     again = await ledger.receive([outcome(f"d{number}") for number in whole], at(2))
     assert set(again) == {OutcomeStatus.DUPLICATE}
     await ledger.close()
@@ -118,7 +118,7 @@ async def test_power_durability_syncs_every_commit(path, durability, synchronous
     assert writing.execute("PRAGMA synchronous").fetchone() == (synchronous,)
     assert writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     await ledger.record([decision("d1")], at())
-    assert ledger.find(CAMPAIGN, "d1") == decision("d1")
+    assert await ledger.find(CAMPAIGN, "d1") == decision("d1")
     await ledger.close()
 
 
@@ -155,8 +155,8 @@ async def test_two_writers_racing_on_one_id_see_one_row(ledger, path):
     )
     for number in range(100):
         [[here], [there]] = returned[2 * number : 2 * number + 2]
-        assert here == there == ledger.find(CAMPAIGN, f"d{number}")
-    assert ledger.pending(CAMPAIGN) == other.pending(CAMPAIGN) == 100
+        assert here == there == await ledger.find(CAMPAIGN, f"d{number}")
+    assert await ledger.pending(CAMPAIGN) == await other.pending(CAMPAIGN) == 100
     met = await asyncio.gather(*(each.receive([outcome("d1")], at(1)) for each in 20 * (ledger, other)))
     assert sorted(each for [each] in met) == [OutcomeStatus.ACCEPTED] + 39 * [OutcomeStatus.DUPLICATE]
     await other.close()
@@ -186,9 +186,9 @@ async def test_an_overloaded_ledger_refuses_at_once_and_loses_nothing(path):
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert len(refused_at_once) == 45
     for number, result in enumerate(results):
-        stored = ledger.find(CAMPAIGN, f"d{number}a")
+        stored = await ledger.find(CAMPAIGN, f"d{number}a")
         assert (stored is None) == isinstance(result, Overloaded)
-    assert ledger.pending(CAMPAIGN) == 10
+    assert await ledger.pending(CAMPAIGN) == 10
     await ledger.record([decision(f"more{number}") for number in range(20)], at())  # an empty queue takes any
     await ledger.close()
 
@@ -206,13 +206,15 @@ async def test_a_full_disk_fails_its_calls_and_leaves_nothing(ledger):
     results = await asyncio.gather(*(ledger.record([each], at()) for each in big), return_exceptions=True)
     assert {type(each) for each in results} == {LedgerUnavailable}
     assert "full" in str(results[0])
-    assert [ledger.find(CAMPAIGN, each.decision_id) for each in big] == 8 * [None]
-    assert ledger.pending(CAMPAIGN) == 1
+    assert [await ledger.find(CAMPAIGN, each.decision_id) for each in big] == 8 * [None]
+    assert await ledger.pending(CAMPAIGN) == 1
     writing.execute("PRAGMA max_page_count = 1000000")
     for each in big:
         assert await ledger.record([each], at()) == [each]
-        assert ledger.find(CAMPAIGN, each.decision_id) == each  # with its text, which the failure rolled back
-    assert ledger.pending(CAMPAIGN) == 9
+        assert (
+            await ledger.find(CAMPAIGN, each.decision_id) == each
+        )  # with its text, which the failure rolled back
+    assert await ledger.pending(CAMPAIGN) == 9
 
 
 async def test_a_locked_file_fails_its_calls_and_leaves_nothing(ledger, path):
@@ -243,9 +245,9 @@ async def test_a_call_that_fails_by_itself_fails_alone(ledger):
     )
     kinds = [list, OverflowError, list, UnicodeEncodeError, list, UnicodeEncodeError]
     assert [type(each) for each in results] == kinds
-    assert ledger.find(CAMPAIGN, "d2") is None
-    assert ledger.find(CAMPAIGN, "d3") == results[2][0]
-    assert ledger.pending(CAMPAIGN) == 3
+    assert await ledger.find(CAMPAIGN, "d2") is None
+    assert await ledger.find(CAMPAIGN, "d3") == results[2][0]
+    assert await ledger.pending(CAMPAIGN) == 3
     assert await ledger.receive([outcome("d1"), outcome("p")], at(2)) == [
         OutcomeStatus.ACCEPTED,
         OutcomeStatus.HELD,
@@ -259,7 +261,7 @@ async def test_a_caller_that_leaves_disturbs_nobody(ledger):
     await asyncio.sleep(0)
     left.cancel()
     assert await stays == [decision("stays")]
-    assert ledger.find(CAMPAIGN, "left") == decision("left")
+    assert await ledger.find(CAMPAIGN, "left") == decision("left")
 
 
 async def test_a_damaged_text_is_told_not_served(path):
@@ -270,7 +272,7 @@ async def test_a_damaged_text_is_told_not_served(path):
     for damage in ("UPDATE texts SET body = '{}'", "DELETE FROM texts"):
         opened(ledger).writing.execute(damage)
         with pytest.raises(LedgerInvalid, match="text"):
-            ledger.find(CAMPAIGN, "d1")
+            await ledger.find(CAMPAIGN, "d1")
     await ledger.close()
 
 
@@ -282,7 +284,7 @@ async def test_a_settlement_without_its_decision_is_told(path):
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
     opened(ledger).writing.execute("DELETE FROM decisions")
     with pytest.raises(LedgerInvalid, match="settlement 1"):
-        ledger.settlements(CAMPAIGN, 0, 10)
+        await ledger.settlements(CAMPAIGN, 0, 10)
     await ledger.close()
 
 
@@ -331,7 +333,7 @@ async def test_texts_go_when_nothing_can_use_them(ledger):
     assert digests == {shared.digest, young.offers.text.digest}
     again = decision("again", later, payload=alone)
     await ledger.record([again], later)
-    assert ledger.find(CAMPAIGN, "again") == again
+    assert await ledger.find(CAMPAIGN, "again") == again
 
 
 async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger):
@@ -345,7 +347,7 @@ async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger):
     while gone := await ledger.purge(CAMPAIGN, later.wall_us, 9, 1, later):
         removed.append(gone)
     assert removed == [8, 8, 8, 1]
-    assert [ledger.find(CAMPAIGN, each) for each in ("d1", "again-0", "again-19")] == 3 * [None]
+    assert [await ledger.find(CAMPAIGN, each) for each in ("d1", "again-0", "again-19")] == 3 * [None]
     left = "SELECT (SELECT count(*) FROM outcomes), (SELECT count(*) FROM repeats)"
     assert reading_of(ledger).execute(left).fetchone() == (0, 0)
 

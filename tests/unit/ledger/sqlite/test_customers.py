@@ -46,7 +46,7 @@ async def test_customers_survive_a_restart(path):
     await before.start(ignore_commit)
     await before.update_customer(CUSTOMER, lambda _: profile(), at())
     await before.receive_events([event()], at())
-    version = before.customer(CUSTOMER).version
+    version = (await before.customer(CUSTOMER)).version
     made = decision("d1", customer=CUSTOMER)
     await before.record([made], at(), [contact(version, sticky=True)])
     await before.repeat([Repeat(CAMPAIGN, "again", bytes(16), "d1")], at(1))
@@ -54,13 +54,13 @@ async def test_customers_survive_a_restart(path):
 
     async def everything(ledger: SqliteLedger) -> object:
         return (
-            ledger.customer(CUSTOMER),
+            await ledger.customer(CUSTOMER),
             await reads.happened(ledger, CUSTOMER),
             await reads.exposures(ledger, CUSTOMER, [(channel_scope("web"), 0)]),
             await reads.last_sticky(ledger, CUSTOMER),
-            ledger.find(CAMPAIGN, "again"),
-            ledger.every_pause(),
-            ledger.export(CUSTOMER, "", 100, 10**6),
+            await ledger.find(CAMPAIGN, "again"),
+            await ledger.every_pause(),
+            await ledger.export(CUSTOMER, "", 100, 10**6),
         )
 
     was = await everything(before)
@@ -76,7 +76,7 @@ async def test_two_processes_share_one_customer(ledger, path):
     other = make(path)
     await other.start(ignore_commit)
     for number in range(20):
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         met = await asyncio.gather(
             *(
                 each.record(
@@ -88,11 +88,11 @@ async def test_two_processes_share_one_customer(ledger, path):
         assert sorted(stored is None for [stored] in met) == [False, True]
     assert await reads.exposures(other, CUSTOMER, [(channel_scope("web"), 0)]) == [20]
     await other.pause(pause(), at())
-    assert ledger.pauses(CAMPAIGN) == (pause(),)
+    assert await ledger.pauses(CAMPAIGN) == (pause(),)
     await ledger.resume(CAMPAIGN, "ten-off", at())
-    assert other.pauses(CAMPAIGN) == ()
+    assert await other.pauses(CAMPAIGN) == ()
     stored = await other.update_customer(CUSTOMER, lambda _: profile(), at())
-    assert ledger.customer(CUSTOMER).profile == stored
+    assert (await ledger.customer(CUSTOMER)).profile == stored
     await other.close()
 
 
@@ -116,7 +116,7 @@ async def test_after_an_erasure_no_byte_is_left(path):
         made = decision(
             f"{decision_id}-{number}", customer=CUSTOMER, context=f'{{"place":"{place}"}}', features=features
         )
-        version = ledger.customer(CUSTOMER).version
+        version = (await ledger.customer(CUSTOMER)).version
         met = await ledger.record(
             [made, decision(f"other-{number}")], at(), [contact(version, sticky=True), None]
         )
@@ -128,7 +128,7 @@ async def test_after_an_erasure_no_byte_is_left(path):
     assert found_in(path.parent, needles) == needles  # the search can find them
     await ledger.erase(CUSTOMER, at(DUE_S))
     assert found_in(path.parent, needles) == []
-    assert ledger.find(CAMPAIGN, "other-3") == decision("other-3")
+    assert await ledger.find(CAMPAIGN, "other-3") == decision("other-3")
     await ledger.record([decision("next")], at(DUE_S))
     assert found_in(path.parent, [*needles, b"next"]) == [b"next"]
     await ledger.close()
@@ -143,7 +143,7 @@ async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM decisions").fetchone()
     await ledger.erase(CUSTOMER, at(1))
-    assert ledger.find(CAMPAIGN, "d1") is None
+    assert await ledger.find(CAMPAIGN, "d1") is None
     assert found_in(path.parent, [b"features-of-ada"]) != []
     assert not await opened(ledger).wal.empty(0.01)
     reader.execute("ROLLBACK")
@@ -165,7 +165,7 @@ async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, m
     reader.execute("SELECT count(*) FROM customers").fetchone()
     erasing = [asyncio.create_task(ledger.erase(customer, at(1))) for customer in customers]
     async with asyncio.timeout(60):
-        while not all(ledger.customer(customer).erased for customer in customers):  # noqa: ASYNC110 - gives way
+        while not all([(await ledger.customer(customer)).erased for customer in customers]):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await asyncio.to_thread(lambda: None)
         assert not any(each.done() for each in erasing)
@@ -230,7 +230,7 @@ async def test_a_damaged_profile_is_told_not_served(ledger, text):
         text = json.dumps(json.loads(stored) | {text: [["private"]]})
     writing.execute("UPDATE customers SET profile = ?", (text,))
     with pytest.raises(LedgerInvalid, match="profile") as told:
-        ledger.customer(CUSTOMER)
+        await ledger.customer(CUSTOMER)
     assert "private" not in str(told.value)
     with pytest.raises(LedgerInvalid):
         await ledger.update_customer(CUSTOMER, lambda known: known.profile, at(1))
@@ -242,7 +242,7 @@ async def test_a_profile_of_before_removals_were_dated_is_read(ledger):
     writing = opened(ledger).writing
     [text] = writing.execute("SELECT profile FROM customers").fetchone()
     assert not {"removed_traits", "traits_cleared_us"} & json.loads(text).keys()
-    assert ledger.customer(CUSTOMER).profile == stored
+    assert (await ledger.customer(CUSTOMER)).profile == stored
 
 
 async def test_a_decision_that_lost_its_customer_is_told(ledger):
@@ -250,7 +250,7 @@ async def test_a_decision_that_lost_its_customer_is_told(ledger):
     await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact()])
     opened(ledger).writing.execute("DELETE FROM customers")
     with pytest.raises(LedgerInvalid, match="customer"):
-        ledger.find(CAMPAIGN, "d1")
+        await ledger.find(CAMPAIGN, "d1")
 
 
 async def test_a_lost_decision_is_told_by_a_purge(ledger):

@@ -36,7 +36,7 @@ async def met(ledger: SqliteLedger, times: int = 1) -> None:
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
     await ledger.receive_events([event()], at())
     made = [decision(f"d{number}", customer=CUSTOMER) for number in range(1, times + 1)]
-    version = ledger.customer(CUSTOMER).version
+    version = (await ledger.customer(CUSTOMER)).version
     of = contact(version, scopes=(OFFER, WEB), sticky=True, counted=False)
     assert None not in await ledger.record(made, at(), times * [of])
 

@@ -41,7 +41,7 @@ async def test_offers_of_large_catalogues_keep_to_the_limit_after_many_of_small_
     await ledger.start(ignore_commit)
     small, large = among_two_of("small", catalogue(5)), among_two_of("large", catalogue(20))[:5]
     await ledger.record([*small, *large], at())
-    read = [ledger.find(CAMPAIGN, each.decision_id) for each in [*small, *large, large[0]]]
+    read = [await ledger.find(CAMPAIGN, each.decision_id) for each in [*small, *large, large[0]]]
     await ledger.close()
     assert read == [*small, *large, large[0]]
     earlier, again = read[len(small)], read[-1]

@@ -107,17 +107,21 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path):
     ledger = SqliteLedger(path, durability=Durability.PROCESS, limits=Limits())
     await ledger.start(lambda _seconds, _rows: None)
     assert version(path) == len(MIGRATIONS)
-    assert ledger.find(CAMPAIGN, "d1") == made
-    assert ledger.find(CAMPAIGN, "d2") == made._replace(decision_id="d2")
-    assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1"]
-    assert (ledger.erasures(CAMPAIGN), ledger.pauses(CAMPAIGN), ledger.pending(CAMPAIGN)) == (0, (), 1)
+    assert await ledger.find(CAMPAIGN, "d1") == made
+    assert await ledger.find(CAMPAIGN, "d2") == made._replace(decision_id="d2")
+    assert [each.decision_id for each in await ledger.settlements(CAMPAIGN, 0, 9)] == ["d1"]
+    assert (
+        await ledger.erasures(CAMPAIGN),
+        await ledger.pauses(CAMPAIGN),
+        await ledger.pending(CAMPAIGN),
+    ) == (0, (), 1)
     theirs = decision("d3", customer=CUSTOMER)
     assert await ledger.record([theirs], at(), [contact()]) == [theirs]
     assert await settle_due(ledger, CAMPAIGN, RULES, 10, at(WINDOW_US / 1e6 + 10)) == Settled(
         2, 0, more=False
     )
     assert (await ledger.erase(CUSTOMER, at(9_000))).campaigns == (CAMPAIGN,)
-    assert [each.decision_id for each in ledger.settlements(CAMPAIGN, 0, 9)] == ["d1", "d2", ""]
+    assert [each.decision_id for each in await ledger.settlements(CAMPAIGN, 0, 9)] == ["d1", "d2", ""]
     await ledger.close()
 
 
@@ -134,7 +138,7 @@ async def test_only_a_customers_decisions_keep_a_fingerprint_of_before(path):
                 older.execute(statement)
     older.close()
     await ledger.start(lambda _seconds, _rows: None)
-    found = [ledger.find(CAMPAIGN, each) for each in ("d1", "theirs")]
+    found = [await ledger.find(CAMPAIGN, each) for each in ("d1", "theirs")]
     assert [each and each.fingerprint for each in found] == [FORGOTTEN, FINGERPRINT]
     await ledger.close()
 

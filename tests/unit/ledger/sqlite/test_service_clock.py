@@ -104,10 +104,10 @@ async def test_a_decision_made_before_an_outage_was_found_has_its_own_window_and
     """Its times were read on a clock that was about to be set back."""
     one = await machine.process()
     await one.decide("d1")
-    due_us = one.ledger.oldest_due_service_us(CAMPAIGN)
+    due_us = await one.ledger.oldest_due_service_us(CAMPAIGN)
     machine.pass_s(10 * WINDOW_S)
     await one.decide("d2")
-    stored = one.ledger.find(CAMPAIGN, "d2")
+    stored = await one.ledger.find(CAMPAIGN, "d2")
     assert stored is not None
     assert due_us is not None
     assert stored.due_service_us - due_us < 1_000_000
@@ -123,7 +123,7 @@ async def test_what_is_recorded_when_an_outage_is_found_is_known_as_new(machine:
     [stored, earlier] = await one.ledger.record([new, again], one.now())
     assert stored is new
     assert earlier is not again
-    assert earlier == one.ledger.find(CAMPAIGN, "d2")
+    assert earlier == await one.ledger.find(CAMPAIGN, "d2")
     await one.ledger.close()
 
 
@@ -192,7 +192,7 @@ async def test_an_older_ledger_is_refused_and_a_backup_without_the_count_is_not(
         await machine.process()
     beside(machine.path).unlink()
     one = await machine.process()
-    assert one.ledger.find(CAMPAIGN, "d1") is not None
+    assert await one.ledger.find(CAMPAIGN, "d1") is not None
     await one.ledger.close()
 
 

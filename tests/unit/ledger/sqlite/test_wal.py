@@ -31,8 +31,8 @@ async def test_a_shortened_log_is_started_anew(tmp_path: Path):
     keeper.close()
     await ledger.record([decision("after")], at())
     assert log.pages() < 20
-    assert ledger.find(CAMPAIGN, "d499") == decision("d499", features="x" * 9_000)
-    assert ledger.find(CAMPAIGN, "after") == decision("after")
+    assert await ledger.find(CAMPAIGN, "d499") == decision("d499", features="x" * 9_000)
+    assert await ledger.find(CAMPAIGN, "after") == decision("after")
     await ledger.close()
 
 
