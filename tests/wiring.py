@@ -71,7 +71,7 @@ class Wired:
             holder=holder,
             coordination=self.ledger,
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self.metrics.learning,
             limits=self.limits,
             log=logger("test"),
         )
@@ -84,7 +84,7 @@ class Wired:
             pauses=self.ledger,
             checkpoints=self.checkpoints,
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self.metrics.learning,
             limits=self.limits,
             log=logger("test"),
         )
@@ -95,7 +95,7 @@ class Wired:
             clock=self.clock,
             draw_key=DRAW_KEY,
             ledger_key=DRAW_KEY,
-            metrics=self.metrics,
+            metrics=self.metrics.decisions,
             limits=self.limits,
             new_id=lambda _now_us: f"made-{next(numbers)}",
         )
@@ -103,7 +103,7 @@ class Wired:
             catalog=self.catalog,
             outcomes=self.ledger,
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self.metrics.decisions,
             limits=self.limits,
             wake=self.learner.wake,
         )
@@ -119,7 +119,7 @@ class Wired:
             customers=self.ledger,
             clock=self.clock,
             ledger_key=DRAW_KEY,
-            metrics=self.metrics,
+            metrics=self.metrics.decisions,
             limits=self.limits,
             relearn=self._relearn,
             log=logger("test"),

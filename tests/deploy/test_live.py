@@ -29,7 +29,7 @@ from tilbud.learning.learner import NO_CAMPAIGNS
 from tilbud.runtime.settings import SAMPLES
 from tilbud.simulator.driver import Pacing
 from tilbud.simulator.simulate import run_simulation
-from tilbud.telemetry.metrics import REASONS
+from tilbud.telemetry.decisions import REASONS
 from tilbud.v1 import campaigns_pb2 as cpb
 from tilbud.v1 import customers_pb2, decisions_pb2, insights_pb2
 from tilbud.v1.customers_pb2 import EraseCustomerRequest

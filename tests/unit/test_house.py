@@ -54,7 +54,7 @@ NO_LIMITS = {
         "domain/language_tags.py _ONE_LANGUAGE_MAX _UNDERSTOOD_MAX _SIBLINGS_MAX _LAST_RESORT",
         "insight/audit.py _TOLERANCE",
         "insight/explain.py EFFECT_MIN",
-        "telemetry/metrics.py POLICY_EVERY",
+        "telemetry/decisions.py POLICY_EVERY",
     ),
     "numbers that stand for something else": (
         "bandit/checkpoints/store.py _BEGAN",

@@ -170,7 +170,7 @@ class CampaignLoader:
                 while not await self._reload_unless_changed():
                     self._log.info("reload_began_anew", reason="campaign files were changed meanwhile")
         except TilbudError as error:
-            self._metrics.reloads.labels("refused").inc()
+            self._metrics.process.reloads.labels("refused").inc()
             self._log.error("campaigns_refused", problems=str(error).splitlines())
             raise
         except Exception as error:
@@ -245,7 +245,7 @@ class CampaignLoader:
                 self._catalog.replace([*(each for each in self._catalog.all() if each.id != name), after])
                 self._learner.replaced(before)
                 await self._learner.checkpoint(after)
-        self._metrics.stand_in.labels(name).set(0)
+        self._metrics.learning.stand_in.labels(name).set(0)
         self._log.info(
             "model_learned_anew",
             campaign=after.id,
@@ -323,7 +323,7 @@ class CampaignLoader:
     def _tell_refused(self, refused: tuple[Problem, ...]) -> None:
         """Say loudly which files are not served, and why: their callers hear of no such campaign."""
         self.refused = refused
-        self._metrics.campaign_files_refused.set(self.files_refused)
+        self._metrics.process.campaign_files_refused.set(self.files_refused)
         for problem in refused[: self._limits.files_told_max]:
             self._log.error(
                 "campaign_file_refused",
@@ -465,12 +465,12 @@ class CampaignLoader:
             self._metrics.forget(name)
         news = {*changes.added, *changes.changed}
         for served in self._catalog.all():
-            self._metrics.stand_in.labels(served.id).set(served.model.stand_in)
+            self._metrics.learning.stand_in.labels(served.id).set(served.model.stand_in)
             if served.id in news:
                 self._metrics.served(served.campaign, self._limits.context_series_max)
                 await asyncio.sleep(0)  # a large one makes thousands of series
-        self._metrics.campaigns.set(len(self._catalog.all()))
-        self._metrics.reloads.labels("loaded").inc()
+        self._metrics.process.campaigns.set(len(self._catalog.all()))
+        self._metrics.process.reloads.labels("loaded").inc()
         self._log.info(
             "campaigns_loaded",
             added=changes.added, changed=changes.changed, removed=changes.removed,

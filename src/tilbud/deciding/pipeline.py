@@ -43,7 +43,7 @@ from tilbud.domain.errors import IdReused, InvalidField, LedgerUnavailable, Over
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import WHOLE_CAMPAIGN, paused
 from tilbud.ledger.ports import Decisions, or_later
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.decisions import DecisionMetrics
 
 _NOTHING_OFF: frozenset[str] = frozenset()
 
@@ -121,7 +121,7 @@ class DecideService:
         clock: Clock,
         draw_key: bytes,
         ledger_key: bytes,
-        metrics: Metrics,
+        metrics: DecisionMetrics,
         limits: Limits,
         new_id: Callable[[int], str],
     ) -> None:

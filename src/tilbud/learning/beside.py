@@ -32,7 +32,7 @@ from tilbud.domain.relearning import Progress
 from tilbud.learning.relearning import Task
 from tilbud.learning.replica import settlements_left
 from tilbud.ledger.ports import SettlementBounds
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.learning import LearningMetrics
 
 COMMAND = (sys.executable, "-P", "-c", "from tilbud.learning.relearning import main; main()")
 _LOCK = ".relearning"
@@ -72,7 +72,7 @@ class Beside:
         ledger_file: Path,
         checkpoints: Checkpoints,
         directory: Path,
-        metrics: Metrics,
+        metrics: LearningMetrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
         command: Sequence[str] = COMMAND,

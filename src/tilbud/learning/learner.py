@@ -37,7 +37,7 @@ from tilbud.learning.own_settlements import OwnSettlements
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.ports import Coordination, Pauses, Retention, Settled, SettlementLog, Standing, or_later
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.learning import LearningMetrics
 
 _HEARTBEAT_S = 1.0
 _UNSERVED_BATCHES_MAX = 10  # a heartbeat, of each campaign that is not served
@@ -66,7 +66,7 @@ class Learner:
         pauses: Pauses,
         checkpoints: Checkpoints,
         clock: Clock,
-        metrics: Metrics,
+        metrics: LearningMetrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:

@@ -9,13 +9,13 @@ left is learned at the start, and not counted.
 from __future__ import annotations
 
 from tilbud.domain.decision.records import Settlement
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.learning import LearningMetrics
 
 
 class OwnSettlements:
     """What this process settled and has not counted yet."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: LearningMetrics) -> None:
         self._metrics = metrics
         self._own: dict[str, tuple[int, int]] = {}  # campaign: counted to, settled to
 

@@ -13,7 +13,7 @@ import structlog
 from tilbud.domain.clock import Clock
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Coordination
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.learning import LearningMetrics
 
 
 class SettlingLease:
@@ -25,7 +25,7 @@ class SettlingLease:
         holder: str,
         coordination: Coordination,
         clock: Clock,
-        metrics: Metrics,
+        metrics: LearningMetrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:

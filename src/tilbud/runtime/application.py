@@ -192,13 +192,13 @@ class Application:
             {"database": ledger_file, "log": Path(f"{ledger_file}-wal")},
             registry=metrics.registry,
         )
-        metrics.watch_log(lines_dropped)
-        metrics.lost_commits(place.lost_commits if place is not None else 0)
-        metrics.watch_ready(lambda: not self._unready())
+        metrics.process.watch_log(lines_dropped)
+        metrics.process.lost_commits(place.lost_commits if place is not None else 0)
+        metrics.process.watch_ready(lambda: not self._unready())
         self._start_http(metrics)
 
         self._ledger = ledger = ledger_at(settings.data, settings, self._serving(metrics))
-        info = await ledger.start(metrics.committed)
+        info = await ledger.start(metrics.process.committed)
         self._undo.push_async_callback(ledger.close)
         reader = await self._undo.enter_async_context(ledger.reader())
         clock = SystemClock(ledger, limits, info.steady_us)
@@ -209,7 +209,7 @@ class Application:
             holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
             coordination=ledger,
             clock=clock,
-            metrics=metrics,
+            metrics=metrics.learning,
             limits=limits,
             log=self._logger("learning"),
         )
@@ -222,7 +222,7 @@ class Application:
             pauses=ledger,
             checkpoints=checkpoints,
             clock=clock,
-            metrics=metrics,
+            metrics=metrics.learning,
             limits=limits,
             log=self._logger("learning"),
         )
@@ -234,7 +234,7 @@ class Application:
                 checkpoints=checkpoints,
                 limits=limits,
                 log=self._logger("learning"),
-                on_bad_checkpoint=metrics.checkpoint_errors.labels(campaign.campaign).inc,
+                on_bad_checkpoint=metrics.learning.checkpoint_errors.labels(campaign.campaign).inc,
                 erasures=erasures,
             )
 
@@ -262,7 +262,7 @@ class Application:
                 ledger_file=ledger_file,
                 checkpoints=checkpoints,
                 directory=settings.data / CHECKPOINTS_DIRECTORY,
-                metrics=metrics,
+                metrics=metrics.learning,
                 limits=limits,
                 log=self._logger("learning"),
             ),
@@ -280,7 +280,7 @@ class Application:
             clock=clock,
             draw_key=settings.draw_key or info.draw_key,
             ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
-            metrics=metrics,
+            metrics=metrics.decisions,
             limits=limits,
             new_id=uuid7,
         )
@@ -288,7 +288,7 @@ class Application:
             catalog=catalog,
             outcomes=ledger,
             clock=clock,
-            metrics=metrics,
+            metrics=metrics.decisions,
             limits=limits,
             wake=learner.wake,
         )
@@ -299,13 +299,13 @@ class Application:
             customers=ledger,
             clock=clock,
             ledger_key=info.draw_key,
-            metrics=metrics,
+            metrics=metrics.decisions,
             limits=limits,
             relearn=loader.relearn,
             log=self._logger("customers"),
         )
-        rpc = Rpc(metrics=metrics, limits=limits, log=self._logger("transport"))
-        metrics.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)
+        rpc = Rpc(metrics=metrics.process, limits=limits, log=self._logger("transport"))
+        metrics.process.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)
         listen = place.listen if place else self._reserved()
         server = GrpcServer(
             listen=listen,
@@ -373,7 +373,7 @@ class Application:
 
     def _watch(self, metrics: Metrics) -> None:
         self._watching = [
-            asyncio.create_task(watch_stalls(metrics.stalled), name="stalls"),
+            asyncio.create_task(watch_stalls(metrics.process.stalled), name="stalls"),
             asyncio.create_task(watch_memory(), name="memory"),
         ]
         for watching in self._watching:
@@ -385,7 +385,7 @@ class Application:
             clock=clock,
             unready=self._unready,
             set_serving=server.set_serving,
-            metrics=metrics,
+            metrics=metrics.process,
             limits=self._settings.limits,
             log=self._logger("app"),
         )
@@ -398,11 +398,11 @@ class Application:
         def tell(event: str, values: dict[str, object]) -> None:
             log.error(event, **values)
             if event == ACKNOWLEDGED_LOST:
-                metrics.lost_commits(int(str(values["commits"])))
+                metrics.process.lost_commits(int(str(values["commits"])))
 
         def outage(seconds: float) -> None:
             if self._ready:
-                metrics.outage(seconds)
+                metrics.process.outage(seconds)
                 log.warning("service_clock_set_back", away_s=round(seconds, 3))
             else:  # whoever starts slowly was not there to fail anybody
                 log.info("service_clock_stood_still", away_s=round(seconds, 3))

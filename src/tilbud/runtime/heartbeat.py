@@ -20,7 +20,7 @@ import structlog
 from tilbud.domain.clock import Clock, Now
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.process import ProcessMetrics
 
 
 class WatchedLedger(Protocol):
@@ -57,7 +57,7 @@ class Beats:
         clock: Clock,
         unready: Callable[[], str],
         set_serving: Callable[..., Awaitable[None]],
-        metrics: Metrics,
+        metrics: ProcessMetrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:

@@ -33,7 +33,7 @@ from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownC
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.ledger.ports import Customers, EventResult, or_later
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.decisions import DecisionMetrics
 
 _EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
@@ -68,7 +68,7 @@ class CustomerService:
         customers: Customers,
         clock: Clock,
         ledger_key: bytes,
-        metrics: Metrics,
+        metrics: DecisionMetrics,
         limits: Limits,
         relearn: Callable[[], Awaitable[object]],
         log: structlog.typing.FilteringBoundLogger,

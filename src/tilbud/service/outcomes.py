@@ -30,7 +30,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import ActivateResult, Outcomes, ReceiveResult, Showed, or_later
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.decisions import DecisionMetrics
 
 _STATUS = {status: status.name.lower() for status in OutcomeStatus}
 
@@ -56,7 +56,7 @@ class ReportService:
         catalog: Catalog,
         outcomes: Outcomes,
         clock: Clock,
-        metrics: Metrics,
+        metrics: DecisionMetrics,
         limits: Limits,
         wake: Callable[[], None],
     ) -> None:

@@ -1,7 +1,9 @@
 """What the service says of itself.
 
-metrics.py   every metric                fast.py         counters and histograms for hot paths
-declared.py  labels that begin at 0      exposition.py   what a scrape reads
-disk.py      space on disk               stalls.py       how late the event loop is
-log.py       one JSON object a line      log_lines.py    standard error, never waited for
+metrics.py     every metric, in one registry         fast.py        counters and histograms for hot paths
+decisions.py   of decisions, reports, customers      families.py    how metrics are made and named
+learning.py    of settling, learning, models         declared.py    labels that begin at 0
+process.py     of calls, the ledger, the process     exposition.py  what a scrape reads
+log.py         one JSON object a line                log_lines.py   standard error, never waited for
+disk.py        space on disk                         stalls.py      how late the event loop is
 """

@@ -1,7 +1,7 @@
 """Which labels' values a campaign can count under, so that each is there at 0 before its first event.
 
 What holds: what may happen is listed and what cannot is not: the reasons of a fallback go with its id, the
-others with offers. Pure; what series they make is `metrics.py`'s business.
+others with offers. Pure; what series they make is for who counts.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def _beside(wired: Wired, *command: str, **limits: Any) -> Beside:
         ledger_file=Path("ledger"),
         checkpoints=wired.checkpoints,
         directory=wired.directory,
-        metrics=wired.metrics,
+        metrics=wired.metrics.learning,
         limits=replace(wired.limits, **{"relearn_beside_rows": 300, "relearn_again_s": 0.0, **limits}),
         log=logger("test"),
         command=command if len(command) > 1 else (sys.executable, "-c", *command),

@@ -57,7 +57,7 @@ def _beats(ledger: HandLedger) -> tuple[Beats, Metrics, list[bool]]:
         clock=HandClock(),
         unready=lambda: ledger.wrong[1],
         set_serving=set_serving,
-        metrics=metrics,
+        metrics=metrics.process,
         limits=Limits(),
         log=logger("test"),
     )

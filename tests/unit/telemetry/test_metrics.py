@@ -8,7 +8,8 @@ from tests.builders import CAMPAIGN, decision
 
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.decision.records import Reason
-from tilbud.telemetry.metrics import POLICY_EVERY, Metrics
+from tilbud.telemetry.decisions import POLICY_EVERY
+from tilbud.telemetry.metrics import Metrics
 
 
 def _campaign(*offers: str) -> Campaign:
@@ -37,8 +38,8 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_the_smallest_probability_is_observed_with_the_entropy(metrics: Metrics) -> None:
     """Of one personalized decision in so many, into the bucket it belongs to; control says nothing of it."""
     for _ in range(2 * POLICY_EVERY):
-        metrics.decided(decision(probabilities=(0.004, 0.976, 0.02), drawn=1), 0.001)
-        metrics.decided(decision(reason=Reason.CONTROL, variant="control"), 0.001)
+        metrics.decisions.decided(decision(probabilities=(0.004, 0.976, 0.02), drawn=1), 0.001)
+        metrics.decisions.decided(decision(reason=Reason.CONTROL, variant="control"), 0.001)
     for name in ("tilbud_policy_probability_min", "tilbud_policy_entropy_ratio"):
         assert _value(metrics, f"{name}_count", campaign=CAMPAIGN) == 2, name
     smallest = "tilbud_policy_probability_min_bucket"
@@ -51,7 +52,7 @@ def test_campaigns_that_are_asked_in_turn_are_all_observed(metrics: Metrics) -> 
     campaigns = ("first", "second")
     for number in range(2 * POLICY_EVERY):
         for campaign in campaigns:
-            metrics.decided(decision(campaign=campaign, probabilities=(0.5, 0.5), drawn=1), 0.001)
+            metrics.decisions.decided(decision(campaign=campaign, probabilities=(0.5, 0.5), drawn=1), 0.001)
             seen = _value(metrics, "tilbud_policy_entropy_ratio_count", campaign=campaign)
             assert seen == number // POLICY_EVERY + 1
 
@@ -59,7 +60,7 @@ def test_campaigns_that_are_asked_in_turn_are_all_observed(metrics: Metrics) -> 
 def test_calls_in_flight_are_read_at_each_scrape(metrics: Metrics) -> None:
     """The number of that moment, beside the most there may be."""
     calls = 3
-    metrics.watch_calls(lambda: calls, 4_096)
+    metrics.process.watch_calls(lambda: calls, 4_096)
     assert _value(metrics, "tilbud_calls_in_flight") == 3
     calls = 5
     assert _value(metrics, "tilbud_calls_in_flight") == 5
@@ -118,8 +119,8 @@ def test_what_is_counted_was_there_before(metrics: Metrics) -> None:
     """A decision and its outcome add no series to those the campaign began with."""
     metrics.served(_campaign(), 1_000)
     before = _samples(metrics).keys()
-    metrics.decided(decision(offer_id="a"), 0.001)
-    metrics.outcome(CAMPAIGN, "click", "accepted")
+    metrics.decisions.decided(decision(offer_id="a"), 0.001)
+    metrics.decisions.outcome(CAMPAIGN, "click", "accepted")
     assert _samples(metrics).keys() == before
 
 
@@ -134,13 +135,13 @@ def test_series_by_context_are_made_up_to_a_bound(metrics: Metrics, at_most: int
 def test_nothing_is_shown_of_a_campaign_that_goes_and_what_returns_counts(metrics: Metrics) -> None:
     """Its series go, those of others stay; when it comes back it counts from 0."""
     metrics.served(_campaign(), 1_000)
-    metrics.decided(decision(offer_id="a"), 0.001)
-    metrics.decided(decision(campaign="other"), 0.001)
+    metrics.decisions.decided(decision(offer_id="a"), 0.001)
+    metrics.decisions.decided(decision(campaign="other"), 0.001)
     metrics.forget(CAMPAIGN)
     assert not _samples(metrics, CAMPAIGN)
     assert _samples(metrics, "other")
     metrics.served(_campaign(), 1_000)
-    metrics.decided(decision(offer_id="a"), 0.001)
+    metrics.decisions.decided(decision(offer_id="a"), 0.001)
     counted = {
         key: value for key, value in _samples(metrics, CAMPAIGN).items() if "decisions_total" in key[0]
     }
@@ -150,20 +151,20 @@ def test_nothing_is_shown_of_a_campaign_that_goes_and_what_returns_counts(metric
 def test_series_of_removed_offers_go_with_the_next_change(metrics: Metrics) -> None:
     """Not at once, as their decisions may settle yet; where offers change daily, series do not pile up."""
     metrics.served(_campaign("a", "b"), 1_000)
-    metrics.decided(decision(offer_id="b"), 0.001)
+    metrics.decisions.decided(decision(offer_id="b"), 0.001)
     metrics.served(_campaign("a"), 1_000)
     shown = {"campaign": CAMPAIGN, "variant": "personalized", "reason": "personalized", "offer": "b"}
     assert _value(metrics, "tilbud_decisions_total", **shown) == 1
     metrics.served(_campaign("a", "c"), 1_000)
     assert not [key for key in _samples(metrics, CAMPAIGN) if "b" in key]
     metrics.served(_campaign("a", "b"), 1_000)
-    metrics.decided(decision(offer_id="b"), 0.001)
+    metrics.decisions.decided(decision(offer_id="b"), 0.001)
     assert _value(metrics, "tilbud_decisions_total", **shown) == 1
 
 
 def test_calls_and_customer_events_begin_at_zero(metrics: Metrics) -> None:
     """By each code a method may end with, and by each status."""
-    metrics.answers("Decide", ("OK", "NOT_FOUND"))
+    metrics.process.answers("Decide", ("OK", "NOT_FOUND"))
     for code in ("OK", "NOT_FOUND"):
         assert _value(metrics, "tilbud_rpc_duration_seconds_count", method="Decide", code=code) == 0
     assert _value(metrics, "tilbud_customer_events_total", status="no_consent") == 0

@@ -30,7 +30,7 @@ async def _watched(loop: _Loop, metrics: Metrics) -> list[float]:
 
     def observe(seconds: float) -> None:
         observed.append(round(seconds, 6))
-        metrics.stalled(seconds)
+        metrics.process.stalled(seconds)
 
     with pytest.raises(asyncio.CancelledError):
         await watch_stalls(observe, sleep=loop.sleep, clock=lambda: loop.now_s)

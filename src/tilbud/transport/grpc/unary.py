@@ -22,7 +22,7 @@ from google.rpc import status_pb2
 from tilbud.domain.errors import InvalidField, RequestMissing
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
-from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.process import ProcessMetrics
 from tilbud.transport.grpc.arrivals import Arrivals
 from tilbud.transport.grpc.codec import Unreadable, reader
 from tilbud.transport.grpc.in_flight import InFlight
@@ -47,7 +47,7 @@ class Rpc:
     """Turns handlers into gRPC methods, counting the calls in flight over all of them."""
 
     def __init__(
-        self, *, metrics: Metrics, limits: Limits, log: structlog.typing.FilteringBoundLogger
+        self, *, metrics: ProcessMetrics, limits: Limits, log: structlog.typing.FilteringBoundLogger
     ) -> None:
         self._metrics = metrics
         self._limits = limits

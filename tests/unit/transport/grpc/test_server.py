@@ -24,7 +24,7 @@ async def test_a_start_that_ends_half_way_leaves_no_listener(
     """The last of its listeners is refused, or it is cancelled there: the first ones answer nobody either."""
     limits = Limits()
     rpc = Rpc(
-        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test"),
+        metrics=Metrics(CollectorRegistry(), version="test", vw_version="test").process,
         limits=limits,
         log=logger("test"),
     )

@@ -43,7 +43,7 @@ class _Context:
 async def test_a_call_is_in_flight_while_it_is_handled() -> None:
     """From before its handler begins until after it ended, however it ended."""
     metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
-    rpc = Rpc(metrics=metrics, limits=Limits(), log=logger("test"))
+    rpc = Rpc(metrics=metrics.process, limits=Limits(), log=logger("test"))
     seen: list[int] = []
     waiting = asyncio.Event()
 
@@ -83,7 +83,7 @@ async def test_a_call_that_is_too_much_is_refused_before_its_message_is_parsed()
     """It reaches no handler, whatever its bytes are, and is counted."""
     metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
     limits = replace(Limits(), calls_in_flight_max=0)
-    rpc = Rpc(metrics=metrics, limits=limits, log=logger("test"))
+    rpc = Rpc(metrics=metrics.process, limits=limits, log=logger("test"))
     service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {})
     method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
     with pytest.raises(_AbortError):
