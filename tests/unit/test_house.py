@@ -57,7 +57,7 @@ NO_LIMITS = {
         "telemetry/decisions.py POLICY_EVERY",
     ),
     "numbers that stand for something else": (
-        "bandit/checkpoints/store.py _BEGAN",
+        "bandit/checkpoints/files.py _BEGAN",
         "learning/learner.py _SERVED_NO_MORE",
         "learning/relearning.py ORPHANED _NICE",
         "ledger/customer_rows.py RESERVED_US",
@@ -94,12 +94,12 @@ OF_NAMED_TUPLES = {
 # What tests still reach into, by file, and why; what is mended goes from here.
 PRIVATE = {
     "unit/bandit/checkpoints/test_store.py": (
-        {"_alone", "_of_lineage", "_process", "_prune", "_workspace"},
+        {"_of_lineage", "_prune", "_workspace"},
         "a race, a crash or a full disk at one very step",
     ),
     "unit/bandit/test_model.py": ({"_workspace"}, "Vowpal Wabbit that fails or returns nonsense"),
     "unit/campaigns/test_loader.py": (
-        {"_alone", "_limits", "_open_model", "_purge_at", "_turn", "_unfinished"},
+        {"_limits", "_open_model", "_purge_at", "_turn", "_unfinished"},
         "other limits, or a purge, in the middle of a life",
     ),
     "unit/campaigns/test_older_rules.py": ({"_HEARTBEAT_S"}, "a heartbeat without waiting for it"),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilbud.bandit.checkpoints.copies import copy_checkpoints
-from tilbud.bandit.checkpoints.store import sync
+from tilbud.bandit.checkpoints.files import sync
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.snapshot import Copied, Progress, at_this_moment, check_copy

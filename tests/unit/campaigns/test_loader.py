@@ -665,7 +665,7 @@ async def test_others_go_on_while_a_model_waits_for_another_process(
     await wired.learner.checkpoint_all()
     await _erase(wired, "anna")
     with capture_logs() as logged:
-        with Checkpoints(wired.directory, generations=3)._alone():
+        with Checkpoints(wired.directory, generations=3).files.lock():
             relearning = asyncio.create_task(loader.relearn())
             async with asyncio.timeout(60):
                 while not wired.learner._turn.locked():  # noqa: ASYNC110 - gives way

@@ -17,7 +17,8 @@ import pytest
 from tests.unit.bandit.samples import model, teach
 from tests.unit.ledger.sqlite.opened import ignore_commit, make
 
-from tilbud.bandit.checkpoints.store import Checkpoints, Manifest
+from tilbud.bandit.checkpoints.manifest import Manifest
+from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.runtime.application import CHECKPOINTS_DIRECTORY, LEDGER_FILE
 from tilbud.runtime.backup import BackupRefused, back_up
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tilbud.bandit.checkpoints.store import Manifest
+from tilbud.bandit.checkpoints.manifest import Manifest
 
 
 def copy_checkpoints(
@@ -28,7 +28,7 @@ def copy_checkpoints(
     too, or raise FileNotFoundError. The newest are copied first, since the oldest are removed first.
     """
     copied = 0
-    for path, manifest in sorted(listed, key=lambda each: -each[1].saved_us):
+    for path, manifest in sorted(listed, key=lambda checkpoint: -checkpoint[1].saved_us):
         last, erasures = stands.get(path.parent.name, (0, 0))
         if manifest.sequence > last or manifest.erasures != erasures:
             continue
@@ -45,8 +45,8 @@ def copy_checkpoints(
 
 
 def _write(directory: Path, manifest: Manifest, model: bytes) -> None:
-    for each in (directory.parent, directory):  # `parents` would make them readable to others
-        each.mkdir(mode=0o700, exist_ok=True)
+    for folder in (directory.parent, directory):  # `parents` would make them readable to others
+        folder.mkdir(mode=0o700, exist_ok=True)
     for name, content in ((manifest.model_name, model), (manifest.name, manifest.text().encode())):
         file = directory / name
         file.touch(mode=0o600)

@@ -8,7 +8,8 @@ import pytest
 from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, teach
 
 from tilbud.bandit.checkpoints.copies import copy_checkpoints
-from tilbud.bandit.checkpoints.store import Checkpoints, Manifest
+from tilbud.bandit.checkpoints.manifest import Manifest
+from tilbud.bandit.checkpoints.store import Checkpoints
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, teach
 
-from tilbud.bandit.checkpoints.store import Checkpoints, Loaded, _process
+from tilbud.bandit.checkpoints.files import process_key
+from tilbud.bandit.checkpoints.store import Checkpoints, Loaded
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.limits import Limits
@@ -305,7 +306,7 @@ def test_what_a_living_process_prepared_stays(checkpoints, shop, child):
     fresh = model(erasures=1)
     teach(fresh, 250)
     prepared = checkpoints.prepare(fresh)
-    others = [shop / f".new-{_process(child.pid)}-0{writing}" for writing in ("", ".writing")]
+    others = [shop / f".new-{process_key(child.pid)}-0{writing}" for writing in ("", ".writing")]
     for path in others:
         path.write_text("half a model")
     checkpoints.save(fresh, 3)
@@ -340,7 +341,7 @@ def test_names_change_one_process_at_a_time(checkpoints, shop, monkeypatch):
     monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     taught = saved_twice(checkpoints)
     before = set(shop.iterdir())
-    with Checkpoints(shop.parent, generations=3)._alone():
+    with Checkpoints(shop.parent, generations=3).files.lock():
         teach(taught, 100)
         with pytest.raises(OSError, match="lock"):
             checkpoints.save(taught, 3)
@@ -354,7 +355,7 @@ async def test_a_drop_that_has_nothing_to_remove_waits_for_nobody(checkpoints, s
     """Where another process holds the lock it returns, as long as every checkpoint knows of the erasures."""
     monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     checkpoints.save(model(erasures=1), 1)
-    with Checkpoints(shop.parent, generations=3)._alone():
+    with Checkpoints(shop.parent, generations=3).files.lock():
         assert checkpoints.drop_erased("shop", 1) == 0
         assert await checkpoints.drop_lost("shop", asked(lambda: (0, 1))) == 0
 
@@ -365,7 +366,7 @@ async def test_what_the_ledger_lost_is_dropped_while_another_process_holds_the_l
     """All processes of a service find it at their start, and none fails since another is at it."""
     monkeypatch.setattr(Limits, "checkpoint_lock_tries_max", 3)
     saved_twice(checkpoints)
-    with Checkpoints(shop.parent, generations=3)._alone():
+    with Checkpoints(shop.parent, generations=3).files.lock():
         assert await checkpoints.drop_lost("shop", asked(lambda: (150, 0))) == 1
     assert newest(checkpoints).refused == ()
 
@@ -374,7 +375,7 @@ def test_a_checkpoint_that_is_dropped_as_soon_as_it_is_saved_does_no_harm(checkp
     """One process saves at the erasures of before while another, which answered one, drops what it finds."""
     taught = saved_twice(checkpoints)
     teach(taught, 100)
-    other, real = Checkpoints(shop.parent, generations=3), checkpoints._alone
+    other, real = Checkpoints(shop.parent, generations=3), checkpoints.files.lock
 
     @contextmanager
     def then_dropped() -> Iterator[None]:
@@ -382,7 +383,7 @@ def test_a_checkpoint_that_is_dropped_as_soon_as_it_is_saved_does_no_harm(checkp
             yield
         other.drop_erased("shop", 1)
 
-    monkeypatch.setattr(checkpoints, "_alone", then_dropped)
+    monkeypatch.setattr(checkpoints.files, "lock", then_dropped)
     assert checkpoints.save(taught, 3).sequence == 300
     assert list(shop.iterdir()) == []
 
@@ -512,7 +513,7 @@ def test_a_drop_is_on_disk_when_it_returns(checkpoints, shop, monkeypatch):
     saved_twice(checkpoints)
     synced: list[tuple[Path, int]] = []
     monkeypatch.setattr(
-        "tilbud.bandit.checkpoints.store.sync", lambda path: synced.append((path, len(list(path.iterdir()))))
+        "tilbud.bandit.checkpoints.files.sync", lambda path: synced.append((path, len(list(path.iterdir()))))
     )
     checkpoints.drop_erased("shop", 1)
     assert synced == [(shop, 0)]
