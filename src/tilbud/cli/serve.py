@@ -13,8 +13,19 @@ import typer
 
 from tilbud.cli.errors import fail, finished
 from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
+from tilbud.cli.serve_options import (
+    AcceptLoss,
+    DrainGrace,
+    DrainNotice,
+    DrawKey,
+    DurabilityOption,
+    Http,
+    LogLevel,
+    RetentionDays,
+    Strict,
+    Workers,
+)
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Durability
 from tilbud.runtime.settings import SAMPLES, Settings, host_and_port, split_address
 
 
@@ -22,72 +33,16 @@ def serve(
     campaigns: Campaigns = None,
     data: Data = DATA,
     listen: Listen = LISTEN,
-    http: Annotated[
-        str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")
-    ] = DEFAULTS.http,
-    durability: Annotated[
-        Durability,
-        typer.Option(
-            envvar="TILBUD_DURABILITY",
-            help="What acknowledged rows survive: the end of the process, or also the loss of power.",
-        ),
-    ] = Durability.PROCESS,
-    drain_notice_s: Annotated[
-        float,
-        typer.Option(
-            envvar="TILBUD_DRAIN_NOTICE_S", min=0.0, max=600.0, help="Seconds of NOT_SERVING before the stop."
-        ),
-    ] = 1.0,
-    drain_grace_s: Annotated[
-        float,
-        typer.Option(
-            envvar="TILBUD_DRAIN_GRACE_S", min=0.0, max=600.0, help="Seconds for calls in flight to finish."
-        ),
-    ] = 10.0,
-    retention_days: Annotated[
-        float,
-        typer.Option(
-            envvar="TILBUD_RETENTION_DAYS",
-            min=0.01,
-            max=36_500,
-            help="How long decisions that ended are kept.",
-        ),
-    ] = 90.0,
-    draw_key: Annotated[
-        str,
-        typer.Option(
-            envvar="TILBUD_DRAW_KEY",
-            help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
-        ),
-    ] = "",
-    accept_loss: Annotated[
-        bool,
-        typer.Option(
-            "--accept-loss",
-            envvar="TILBUD_ACCEPT_LOSS",
-            help="Begin on a ledger that lacks commits which were acknowledged; the log says how many.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(
-            envvar="TILBUD_WORKERS",
-            min=1,
-            max=Limits.workers_max,
-            help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
-        ),
-    ] = 1,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            envvar="TILBUD_STRICT",
-            help="Do not start where a campaign file is bad. Default: start with the others, and say so.",
-        ),
-    ] = False,
-    log_level: Annotated[
-        str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")
-    ] = "info",
+    http: Http = DEFAULTS.http,
+    durability: DurabilityOption = DEFAULTS.durability,
+    drain_notice_s: DrainNotice = DEFAULTS.drain_notice_s,
+    drain_grace_s: DrainGrace = DEFAULTS.drain_grace_s,
+    retention_days: RetentionDays = 90.0,
+    draw_key: DrawKey = "",
+    accept_loss: AcceptLoss = False,
+    workers: Workers = DEFAULTS.workers,
+    strict: Strict = False,
+    log_level: LogLevel = DEFAULTS.log_level,
 ) -> None:
     """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
 

@@ -1,0 +1,73 @@
+"""The options of `tilbud serve` that no other command has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tilbud.domain.limits import Limits
+from tilbud.ledger.ports import Durability
+
+Http = Annotated[str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")]
+DurabilityOption = Annotated[
+    Durability,
+    typer.Option(
+        envvar="TILBUD_DURABILITY",
+        help="What acknowledged rows survive: the end of the process, or also the loss of power.",
+    ),
+]
+DrainNotice = Annotated[
+    float,
+    typer.Option(
+        envvar="TILBUD_DRAIN_NOTICE_S", min=0.0, max=600.0, help="Seconds of NOT_SERVING before the stop."
+    ),
+]
+DrainGrace = Annotated[
+    float,
+    typer.Option(
+        envvar="TILBUD_DRAIN_GRACE_S", min=0.0, max=600.0, help="Seconds for calls in flight to finish."
+    ),
+]
+RetentionDays = Annotated[
+    float,
+    typer.Option(
+        envvar="TILBUD_RETENTION_DAYS",
+        min=0.01,
+        max=36_500,
+        help="How long decisions that ended are kept.",
+    ),
+]
+DrawKey = Annotated[
+    str,
+    typer.Option(
+        envvar="TILBUD_DRAW_KEY",
+        help="Hexadecimal key of draws and splits. Default: the ledger's own, made once at random.",
+    ),
+]
+AcceptLoss = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss",
+        envvar="TILBUD_ACCEPT_LOSS",
+        help="Begin on a ledger that lacks commits which were acknowledged; the log says how many.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        envvar="TILBUD_WORKERS",
+        min=1,
+        max=Limits.workers_max,
+        help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        envvar="TILBUD_STRICT",
+        help="Do not start where a campaign file is bad. Default: start with the others, and say so.",
+    ),
+]
+LogLevel = Annotated[str, typer.Option(envvar="TILBUD_LOG_LEVEL", help="debug, info, warning or error.")]
