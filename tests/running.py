@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -29,6 +29,7 @@ from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
 from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
+Held = TypeVar("Held")
 _FIRST_LINE = re.compile(r"gRPC on (127\.0\.0\.1:\d+), metrics on (http://127\.0\.0\.1:\d+/metrics.*)")
 _METRICS = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
 _CALLS = "tilbud_rpc_duration_seconds_count"
@@ -56,12 +57,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], object], seconds: float = PATIENCE_S) -> None:
-    """Ask until it holds; fail when patience is over."""
+def until(holds: Callable[[], Held], seconds: float = PATIENCE_S) -> Held:
+    """Ask until it holds, and return what was answered; fail when patience is over."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not (answer := holds()):
         assert time.monotonic() < deadline, "patience is over"
         time.sleep(POLL_S)
+    return answer
 
 
 class Service:
@@ -144,17 +146,17 @@ class Service:
         words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
-    def ready(self, worker: int = 0) -> bool:
-        """Return whether it says that it is ready; False also where it does not answer."""
+    def ready(self, worker: int = 0) -> str:
+        """Return what it says where it is ready, else ""; also where it does not answer."""
         try:
-            return self.get("/readyz", worker)[0] == 200
+            status, text = self.get("/readyz", worker)
         except OSError:
-            return False
+            return ""
+        return text if status == 200 else ""
 
     def wait_ready(self, worker: int = 0) -> str:
         """Wait until it is ready, which it is not for as long as the disk stalls; return what it says."""
-        until(lambda: self.ready(worker))
-        return self.get("/readyz", worker)[1]
+        return until(lambda: self.ready(worker))
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
