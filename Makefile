@@ -27,7 +27,9 @@ watch: $(INSTALLED_DEV) prometheus ## samples, visitors, Prometheus and pictures
 
 # Four files side by side keep two cores busy, since many tests wait for a process; in their order, since the file
 # with the one longest test would come last by its size. Then come those that want the machine to themselves. Where
-# ARGS leaves nothing to one of the two, pytest says so with 5.
+# ARGS leaves nothing to one of the two, pytest says so with 5. What Python compiled is kept, whatever the environment
+# says: each of the hundreds of processes that tests start would compile all of it again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus ## run every test; ARGS="-k ledger" selects
 	$(BIN)/python -m pytest -q -m "not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]

@@ -103,4 +103,4 @@ def test_the_service_config_is_one_grpc_takes(service: Service) -> None:
     json.loads(config)
     with grpc.insecure_channel(service.target, options=[("grpc.service_config", config)]) as channel:
         stub = decisions_pb2_grpc.DecisionServiceStub(channel)
-        assert stub.Decide(decisions_pb2.DecideRequest(campaign="shop"), timeout=30).recorded
+        assert stub.Decide(decisions_pb2.DecideRequest(campaign="shop"), timeout=60).recorded
