@@ -1,8 +1,8 @@
 """A gRPC client that calls when a call is due, and takes next to nothing of the machine it shares.
 
 It does what h2load cannot: it calls at times known beforehand, whether earlier calls were answered or not,
-and it can ask different questions in turn. On two cores a client of grpcio would take as much as the server
-it measures; this one sends frames of HTTP/2 made beforehand and reads of the answers where they end.
+and each call may be another's, of any method. On two cores a client of grpcio would take as much as the
+server it measures; this one sends frames of HTTP/2 made beforehand and reads of the answers where they end.
 
 What always holds: a latency counts from the moment a call was due, so that a call which had to wait behind
 a slow one says so; a call without an answer ends the benchmark, and so does one answered by an error alone.
@@ -28,11 +28,15 @@ import numpy as np
 import numpy.typing as npt
 
 Seconds = npt.NDArray[np.float64]
+Message = tuple[str, bytes]
+"""A method's path, and what it is asked."""
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 1
 _END_HEADERS = 4
 _STREAMS_MAX = 3  # a setting: calls at once on a connection
+_POST_HTTP, _PATH = b"\x83\x86", b"\x04"  # the path is not remembered, since methods take turns
 _WIDEST = 2**31 - 1
 _WINDOW_AT_FIRST = 65_535
 _FRAME_BYTES_MAX = 16_384
@@ -72,14 +76,12 @@ def arrivals(rate: float, seconds: float, seed: int, *, even: bool = False) -> S
     return np.sort(np.random.default_rng(seed).uniform(0.0, seconds, count))
 
 
-def when_due(
-    port: int, path: str, messages: Sequence[bytes], due_s: Seconds, *, connections: int = 8
-) -> Calls:
-    """Make a call at each of these times, asking the messages in turn; return when all are answered.
+def when_due(port: int, messages: Sequence[Message], due_s: Seconds, *, connections: int = 8) -> Calls:
+    """Make a call at each of these times, sending the messages in turn; return when all are answered.
 
     Raises TimeoutError, ConnectionError or RuntimeError where a call is not answered by a message.
     """
-    with _Client(port, path, messages, connections, len(due_s)) as client:
+    with _Client(port, messages, connections, len(due_s)) as client:
         started = client.start(_BEGIN_S)
         upcoming = 0
         while client.answered < len(due_s):
@@ -95,13 +97,13 @@ def when_due(
 
 
 def in_turn(
-    port: int, path: str, messages: Sequence[bytes], calls: int, in_flight: int, *, connections: int = 1
+    port: int, messages: Sequence[Message], calls: int, in_flight: int, *, connections: int = 1
 ) -> Calls:
-    """Make so many calls, asking the messages in turn, a new one as soon as one is answered.
+    """Make so many calls, sending the messages in turn, a new one as soon as one is answered.
 
     Raises TimeoutError, ConnectionError or RuntimeError where a call is not answered by a message.
     """
-    with _Client(port, path, messages, connections, calls) as client:
+    with _Client(port, messages, connections, calls) as client:
         client.start(0.0)
         upcoming = 0
         while client.answered < calls:
@@ -116,13 +118,14 @@ def in_turn(
 class _Client:
     """Connections that take turns, and when each call was sent and answered."""
 
-    def __init__(self, port: int, path: str, messages: Sequence[bytes], connections: int, calls: int) -> None:
+    def __init__(self, port: int, messages: Sequence[Message], connections: int, calls: int) -> None:
         self.sent_s: Seconds = np.zeros(calls)
         self._answered_s: Seconds = np.zeros(calls)
         self.answered = 0
-        self._bodies = [b"\0" + struct.pack(">I", len(message)) + message for message in messages]
-        assert max(map(len, self._bodies)) <= _FRAME_BYTES_MAX, "a message must fit into one frame"
-        self._lines = [_Line(port, path) for _ in range(connections)]
+        self._messages = [(path, struct.pack(">xI", len(text)) + text) for path, text in messages]
+        longest = max(len(body) for _, body in self._messages)
+        assert longest <= _FRAME_BYTES_MAX, "a message must fit into one frame"
+        self._lines = [_Line(port) for _ in range(connections)]
         self._by_socket = {line.socket: line for line in self._lines}
         self._started = 0.0
         self._cpu_s = 0.0
@@ -146,7 +149,7 @@ class _Client:
     def send(self, number: int) -> None:
         """Make a call."""
         self.sent_s[number] = time.perf_counter() - self._started
-        self._lines[number % len(self._lines)].send(number, self._bodies[number % len(self._bodies)])
+        self._lines[number % len(self._lines)].send(number, *self._messages[number % len(self._messages)])
 
     def await_some(self) -> None:
         """Take what comes next, be it an answer or not; raises TimeoutError where nothing does."""
@@ -173,34 +176,35 @@ class _Client:
 class _Line:
     """One connection of HTTP/2."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_WAITED_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack(">HIHI", 2, 0, 4, _WIDEST)  # nothing pushed, windows as wide as can be
         widen = struct.pack(">I", _WIDEST - _WINDOW_AT_FIRST)
         self.socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW, 0, 0, widen))
-        self._headers, self._headers_next = _headers(path, f"127.0.0.1:{port}")
+        self._headers, self._headers_next = _headers(f"127.0.0.1:{port}")
         self._stream = 1
         self._calls: dict[int, int] = {}
         self._room = 0  # until the server says how many calls there may be
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, str, bytes]] = deque()
         self._with_message: set[int] = set()
         self._read = bytearray()
         self._unwidened = 0
 
-    def send(self, number: int, body: bytes) -> None:
+    def send(self, number: int, path: str, body: bytes) -> None:
         """Make a call, as soon as the connection may have another."""
         if len(self._calls) < self._room:
-            self._send(number, body)
+            self._send(number, path, body)
         else:
-            self._waiting.append((number, body))
+            self._waiting.append((number, path, body))
 
-    def _send(self, number: int, body: bytes) -> None:
+    def _send(self, number: int, path: str, body: bytes) -> None:
         stream = self._stream
         self._calls[stream] = number
         self._stream += 2
+        headers = _POST_HTTP + _PATH + _text(path) + self._headers
         self.socket.sendall(
-            _frame(_HEADERS, _END_HEADERS, stream, self._headers) + _frame(_DATA, _END_STREAM, stream, body)
+            _frame(_HEADERS, _END_HEADERS, stream, headers) + _frame(_DATA, _END_STREAM, stream, body)
         )
         self._headers = self._headers_next
 
@@ -255,19 +259,17 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> by
     return struct.pack(">BHBBI", len(payload) >> 16, len(payload) & 0xFFFF, kind, flags, stream) + payload
 
 
-def _headers(path: str, authority: str) -> tuple[bytes, bytes]:
-    """Return a call's headers for the first call of a connection, and for those after it (RFC 7541).
+def _headers(authority: str) -> tuple[bytes, bytes]:
+    """Return what stands behind the path in a connection's first call, and in those after it (RFC 7541).
 
-    The first has the server remember them; later ones only say where they stand in its table.
+    The first has the server remember it; later ones only say where it stands in its table.
     """
     named = (
-        (b"\x44", path),
         (b"\x41", authority),
         (b"\x40" + _text("content-type"), "application/grpc"),
         (b"\x40" + _text("te"), "trailers"),
     )
-    post_http = b"\x83\x86"
-    return post_http + b"".join(name + _text(value) for name, value in named), post_http + b"\xc1\xc0\xbf\xbe"
+    return b"".join(name + _text(value) for name, value in named), b"\xc0\xbf\xbe"
 
 
 def _text(value: str) -> bytes:

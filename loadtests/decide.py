@@ -1,6 +1,7 @@
 """How fast are decisions and outcomes, and what of it is gRPC itself?
 
-    python loadtests/decide.py [--calls 20000] [--rounds 3] [--only unary|batch|outcomes|mixed]
+    python loadtests/decide.py [--calls 20000] [--rounds 3] [--only unary|batch|everyday|outcomes|mixed]
+        [--against ANOTHER_CHECKOUT/.venv/bin/python]
 
 All durable, 10 offers, no rules; one table for each group, medians over rounds that take turns:
 
@@ -8,6 +9,11 @@ All durable, 10 offers, no rules; one table for each group, medians over rounds 
    nghttp2-client): 1 call in flight, 32 over 8 connections, 16 over one; all may use every core, as the
    client does. A second no-op listens as often as the service does, and in its event loop.
  * batch: BatchDecide of 1, 10, 100 and 1,000, driven by h2load; the server is held on one core.
+ * everyday: Decide and BatchDecide(100) by who asks: a mix of 20 % strangers, 5 % calls that name one
+   "guest", and else 10,000 customers by Zipf's law, each call with two declared features; beside it
+   strangers, 32 customers and one. h2load sends one body only, so a client sends them whose frames are made
+   beforehand (`arriving.py`): its CPU, about h2load's, stands beside. BatchDecide's server is held on one
+   core. `--against`: another checkout's service takes turns with this one's.
  * outcomes: ReportOutcome, and BatchReportOutcomes of 100, each outcome for a decision of its own. h2load
    sends one body only, so a Python client in a process of its own sends them; its CPU stands beside.
    The server is held on one core.
@@ -25,7 +31,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,7 +40,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sending import Message, in_lines, send
+from arriving import Message, in_turn
+from questions import KINDS, STRANGERS, Kind, batches, decisions, everyday_campaign, questions
+from sending import in_lines, send
 from serving import (
     BATCH_DECIDE,
     BATCH_IN_FLIGHT,
@@ -49,6 +58,7 @@ from serving import (
     echoing,
     framed,
     h2load,
+    held_on,
     machine,
     need_h2load,
     offers_campaign,
@@ -285,13 +295,105 @@ def until_settled(service: Server, decisions: int) -> None:
         sys.exit(f"{decisions:,} decisions were made, but {settled:,} settled")
 
 
+# By who asks
+
+
+@contextlib.contextmanager
+def everyday_shops(
+    pythons: Mapping[str, str], cores: Sequence[int] | None = None
+) -> Iterator[dict[str, Server]]:
+    """Serve the everyday campaign by each of these interpreters, by its name, from empty data directories."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as opened:
+        file = Path(name) / "shop.yaml"
+        file.write_text(everyday_campaign(OFFERS))
+        yield {
+            what: opened.enter_context(served(Path(name) / what, campaigns=file, cores=cores, python=python))
+            for what, python in pythons.items()
+        }
+
+
+def everyday(calls: int, rounds: int, against: str | None = None) -> Table:
+    """Measure Decide and BatchDecide by who asks, beside the no-op from the same client."""
+    table = Table(
+        "call", "who asks", "service", "a second", "of the no-op", "CPU µs each", "of strangers'",
+        "client's CPU",
+        title="By who asks",
+    )  # fmt: skip
+    pythons = {"this": sys.executable} | ({"other": against} if against else {})
+    _decide_by_kind(table, pythons, calls, rounds)
+    table.add_section()
+    _batch_by_kind(table, pythons, calls * BATCHED_TIMES, rounds)
+    return table
+
+
+def _decide_by_kind(table: Table, pythons: Mapping[str, str], calls: int, rounds: int) -> None:
+    rows: dict[tuple[Kind, str], Measured] = defaultdict(Measured)
+    noop = (STRANGERS, "no-op echo")
+    with echoing() as echo, everyday_shops(pythons) as services:
+        for turn in turns("Decide by who asks", rounds + 1):  # the first turn warms up
+            for kind in KINDS:
+                messages = decisions(kind, calls, turn)
+                servers = services | ({"no-op echo": echo} if kind is STRANGERS else {})
+                for what, server in servers.items():
+                    load = partial(asked, server.port, messages, IN_FLIGHT, connections=8)
+                    row = rows[kind, what] if turn else Measured()
+                    row.add(server, calls, load, Decide=calls, decisions=calls)
+    for (kind, what), row in rows.items():
+        share = f"{_of(row.rates, rows[noop].rates):.2f}"
+        stranger = rows[STRANGERS, what]
+        table.add_row("Decide", kind.name, what, _median(row.rates), share, *_cpu_cells(row, stranger))
+
+
+def _batch_by_kind(table: Table, pythons: Mapping[str, str], count: int, rounds: int) -> None:
+    own, others = two_sides()
+    rows: dict[tuple[Kind, str], Measured] = defaultdict(Measured)
+    count = _in_batches(count)
+    with everyday_shops(pythons, own) as services:
+        for turn in turns("BatchDecide by who asks", rounds + 1):
+            for kind in KINDS:
+                bodies = batches(questions(kind, count, turn), BATCH_SIZE)
+                messages = [(BATCH_DECIDE, body) for body in bodies]
+                for what, server in services.items():
+                    load = partial(asked, server.port, messages, BATCH_IN_FLIGHT, connections=1, cores=others)
+                    row = rows[kind, what] if turn else Measured()
+                    row.add(server, count, load, BatchDecide=len(bodies), decisions=count)
+    for (kind, what), row in rows.items():
+        stranger = rows[STRANGERS, what]
+        table.add_row(
+            f"BatchDecide({BATCH_SIZE})", kind.name, what, _median(row.rates), "", *_cpu_cells(row, stranger)
+        )
+
+
+def asked(
+    port: int,
+    messages: Sequence[Message],
+    in_flight: int,
+    *,
+    connections: int,
+    cores: Sequence[int] | None = None,
+) -> Load:
+    """Send every message once, so many in flight; return what the client did."""
+    with held_on(cores):
+        calls = in_turn(port, messages, len(messages), in_flight, connections=connections)
+    return Load(calls.rate, len(messages) / calls.rate, calls.client_cpu_s)
+
+
+def _of(figures: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median ratio, turn by turn."""
+    return statistics.median(a / b for a, b in zip(figures, others, strict=True))
+
+
+def _cpu_cells(row: Measured, stranger: Measured) -> tuple[str, str, str]:
+    return _median(row.cpu_us), f"{_of(row.cpu_us, stranger.cpu_us):.2f}", _median(row.client_cpu_us)
+
+
 def _in_batches(calls: int) -> int:
     """Return about so many, in whole batches and at least one for each line."""
     return max(calls // BATCH_SIZE, BATCH_IN_FLIGHT) * BATCH_SIZE
 
 
-GROUPS: dict[str, Callable[[int, int], Table]] = {
-    "unary": unary, "batch": batch, "outcomes": outcomes, "mixed": mixed,
+GROUPS: dict[str, Callable[..., Table]] = {
+    "unary": unary, "batch": batch, "everyday": everyday, "outcomes": outcomes, "mixed": mixed,
 }  # fmt: skip
 
 
@@ -302,11 +404,13 @@ def main() -> None:
         "--calls", type=int, default=20_000, help="calls a round at 32 in flight; other loads in proportion"
     )
     parser.add_argument("--only", choices=GROUPS, help="only this group")
+    parser.add_argument("--against", metavar="PYTHON", help="another checkout's interpreter, for everyday")
     options = parser.parse_args()
     need_h2load()
     console = Console(width=100)
     for name in [options.only] if options.only else GROUPS:
-        console.print(GROUPS[name](options.calls, options.rounds))
+        further = {"against": options.against} if name == "everyday" else {}
+        console.print(GROUPS[name](options.calls, options.rounds, **further))
     console.print(f"medians of {options.rounds} rounds; servers and clients on one machine: {machine()}")
 
 

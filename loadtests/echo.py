@@ -1,14 +1,16 @@
 """The no-op that Decide is measured against: a grpc.aio server that answers, and does nothing else.
 
-It reads the same messages and writes an answer as long as the service's own. Prints where it listens and
-serves until it is ended; `serving.echoing` starts it. `--like-service`: it listens as often on its address as
-the service does, and runs in the same event loop (uvloop), which a plain one does not.
+It reads the same messages and writes an answer as long as the service's own; it takes outcomes as well.
+Prints where it listens and serves until it is ended; `serving.echoing` starts it. `--like-service`: it
+listens as often on its address as the service does, and runs in the same event loop (uvloop), which a plain
+one does not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 import grpc
 import uvloop
@@ -37,19 +39,31 @@ async def echo(listeners: int) -> None:
     """Serve on any free port."""
     answer = an_answer()
 
-    async def handle(_request: pb.DecideRequest, _context: object) -> pb.DecideResponse:
+    received = pb.ReportOutcomeResponse(status=pb.OUTCOME_STATUS_ACCEPTED)
+
+    async def decide(_request: pb.DecideRequest, _context: object) -> pb.DecideResponse:
         return answer
 
-    method = grpc.unary_unary_rpc_method_handler(
-        handle,
-        request_deserializer=pb.DecideRequest.FromString,
-        response_serializer=pb.DecideResponse.SerializeToString,
-    )
+    async def report(_request: pb.ReportOutcomeRequest, _context: object) -> pb.ReportOutcomeResponse:
+        return received
+
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Decide": grpc.unary_unary_rpc_method_handler(
+            decide,
+            request_deserializer=pb.DecideRequest.FromString,
+            response_serializer=pb.DecideResponse.SerializeToString,
+        ),
+        "ReportOutcome": grpc.unary_unary_rpc_method_handler(
+            report,
+            request_deserializer=pb.ReportOutcomeRequest.FromString,
+            response_serializer=pb.ReportOutcomeResponse.SerializeToString,
+        ),
+    }
     port, servers = 0, []
     for _ in range(listeners):
         server = grpc.aio.server(options=(("grpc.so_reuseport", 1),))
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", {"Decide": method}),)
+            (grpc.method_handlers_generic_handler("tilbud.v1.DecisionService", methods),)
         )
         port = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()

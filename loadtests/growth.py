@@ -37,7 +37,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from arriving import in_turn
+from arriving import Message, in_turn
 from filling import FILL_BATCH, campaigns_in, fill, question
 from histograms import Seen
 from sending import send
@@ -138,11 +138,11 @@ def by_offers(calls: int, rounds: int, counts: Sequence[int]) -> Table:
     return table
 
 
-def over_campaigns(server: Server, messages: Sequence[bytes], calls: int, in_flight: int) -> Lap:
+def over_campaigns(server: Server, messages: Sequence[Message], calls: int, in_flight: int) -> Lap:
     """Measure Decide of all campaigns in turn."""
     with accounted(server, Decide=calls, decisions=calls):
         before_s = server.cpu_s()
-        made = in_turn(server.port, DECIDE, messages, calls, in_flight, connections=min(8, in_flight))
+        made = in_turn(server.port, messages, calls, in_flight, connections=min(8, in_flight))
         cpu_us = (server.cpu_s() - before_s) / calls * 1e6
     return Lap(made.rate, float(np.median(made.latency_s)) * 1e3, cpu_us)
 
@@ -155,7 +155,7 @@ def by_campaigns(calls: int, rounds: int) -> Table:
     )  # fmt: skip
     for count in CAMPAIGN_COUNTS:
         names = [f"{CAMPAIGN}-{number}" for number in range(count)]
-        messages = [question(name).SerializeToString() for name in names]
+        messages = [(DECIDE, question(name).SerializeToString()) for name in names]
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             files = {each: offers_campaign(OFFERS, name=each) for each in names}

@@ -7,8 +7,8 @@
  * pending: memory (RSS) of a decision that waits for its deadline: what 200,000 of them add to a service,
    beside what the same decisions add where they settle at once;
  * settling: settlements learned a second in one process. 200,000 decisions are made, and the process is
-   held (SIGSTOP) until all are due, so that nothing else is to be done; then Decide's p99 at 2,000 calls a
-   second in a campaign where each decision settles a second later, beside one where none does, in turn;
+   held (SIGSTOP) until all are due, so that nothing else is to be done (`tail.py --settlements` measures
+   what settlements do to Decide);
  * relearning: Decide's p99 at a fixed rate before, while and after a model of 300,000 settlements is learned
    anew, once since a customer is erased, once since its file declares another feature; then seconds from exec
    to ready after SIGKILL, with the same file and with one that declares yet another;
@@ -35,10 +35,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from arriving import Calls
+from arriving import arrivals
 from filling import FILL_BATCH, await_learned, campaigns_in, fill, learned, progress
-from serving import Server, machine, need_h2load, offers_campaign, parser_of, served
-from tail import all_learned, at_rate, client
+from serving import SEED, Server, machine, need_h2load, offers_campaign, parser_of, served
+from tail import Lap, at_rate, client, strangers
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
@@ -188,38 +188,6 @@ def held(server: Server, seconds: float) -> None:
         os.kill(server.pid, signal.SIGCONT)
 
 
-def disturbance(rate: float, seconds: float, rounds: int) -> Table:
-    """Measure what settling and learning does to Decide's tail."""
-    table = Table(
-        "campaign", "calls a second", "p50", "p99", "p99.9", "settled a second", "p99, of none",
-        title="Decide since it was due, ms, while it learns (goal: p99 within 20 %)",
-    )  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory() as name,
-        served(Path(name) / "data", campaigns=campaigns(Path(name))) as server,
-        client() as pool,
-    ):
-        laps = []
-        for _ in range(rounds + 1):
-            pair = []
-            for campaign in (SLOW, QUICK):
-                pair.append(at_rate(server, pool, rate, seconds, campaign=campaign))
-                all_learned(server, QUICK)
-            laps.append(pair)
-        laps.pop(0)  # to warm up
-    ratio = statistics.median(quick.quantile_ms(0.99) / slow.quantile_ms(0.99) for slow, quick in laps)
-    for number, what in enumerate(("none settles", "each settles a second later")):
-        own = [pair[number] for pair in laps]
-        table.add_row(
-            what,
-            f"{rate:,.0f}",
-            *(f"{statistics.median(lap.quantile_ms(q) for lap in own):.2f}" for q in (0.5, 0.99, 0.999)),
-            f"{statistics.median(lap.settlements_a_second for lap in own):,.0f}",
-            f"{ratio:.2f}" if number else "1",
-        )
-    return table
-
-
 # Relearning
 
 
@@ -239,10 +207,11 @@ def relearning(decisions: int, rate: float, seconds: float) -> Table:
         directory = Path(name)
         files = campaigns(directory)
 
-        def lap(server: Server) -> Calls:
-            return at_rate(server, pool, rate, seconds, campaign=SLOW).calls
+        def lap(server: Server) -> Lap:
+            traffic = strangers(SLOW, arrivals(rate, seconds, SEED))
+            return at_rate(server, pool, traffic, campaign=SLOW)
 
-        def show(what: str, laps: list[Calls], before_ms: float = 0.0, took_s: float = 0.0) -> float:
+        def show(what: str, laps: list[Lap], before_ms: float = 0.0, took_s: float = 0.0) -> float:
             latency_s = np.concatenate([each.latency_s for each in laps])
             p50_ms, p99_ms = (float(np.quantile(latency_s, share)) * 1e3 for share in (0.5, 0.99))
             table.add_row(
@@ -333,8 +302,6 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=1_000_000, help="in the ledger that is restarted")
     parser.add_argument("--pending-decisions", type=int, default=200_000, help="that wait")
     parser.add_argument("--backlog", type=int, default=200_000, help="decisions that are due at once")
-    parser.add_argument("--rate", type=float, default=2_000.0, help="calls a second while it learns")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each round at that rate")
     parser.add_argument("--relearned", type=int, default=300_000, help="settlements that are relearned")
     parser.add_argument("--relearning-rate", type=float, default=1_000.0, help="calls a second meanwhile")
     parser.add_argument("--lap-seconds", type=float, default=10.0, help="of each lap meanwhile")
@@ -347,7 +314,6 @@ def main() -> None:
         "pending": [lambda: pending_memory(thousands(options.pending_decisions))],
         "settling": [
             lambda: backlog(thousands(options.backlog)),
-            lambda: disturbance(options.rate, options.seconds, options.rounds),
         ],
         "relearning": [
             lambda: relearning(thousands(options.relearned), options.relearning_rate, options.lap_seconds)

@@ -21,11 +21,10 @@ from typing import Any
 
 import grpc
 
+from arriving import Message
 from serving import Load, held_on
 
 CONNECTIONS = 8
-Message = tuple[str, bytes]
-"""A method's path, and what it is asked."""
 
 
 class Refused(Exception):

@@ -190,10 +190,14 @@ def served(
     campaigns: Path = SAMPLES,
     cores: Collection[int] | None = None,
     options: Sequence[str] = (),
+    python: str = sys.executable,
 ) -> Iterator[Server]:
-    """Serve campaigns from a data directory, as `tilbud serve` does, with further options."""
+    """Serve campaigns from a data directory, as `tilbud serve` does, with further options.
+
+    `python` may be another checkout's, whose service it is then.
+    """
     command = [
-        sys.executable, "-m", "tilbud", "serve", "--campaigns", str(campaigns), "--data", str(data),
+        python, "-m", "tilbud", "serve", "--campaigns", str(campaigns), "--data", str(data),
         "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-level", "warning", "--drain-notice-s", "0",
         "--draw-key", f"{SEED:032x}", *options,
     ]  # fmt: skip
