@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from time import monotonic, sleep
 from typing import Any
 
 from tilbud.domain.clock import Now
@@ -22,7 +23,7 @@ from tilbud.domain.decision.records import Decision, ExposureEffect
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
-from tilbud.ledger.sqlite.condition import Condition, is_damage
+from tilbud.ledger.sqlite.condition import Condition, is_busy, is_damage
 from tilbud.ledger.sqlite.decisions import Statements
 from tilbud.ledger.sqlite.rows import decision_row
 from tilbud.ledger.sqlite.same_file import SameFiles
@@ -48,6 +49,7 @@ class Work:
 
     run: Callable[[Statements, Now], Any]  # told when it happens, which may be before `now`
     now: Now
+    quick: bool = False  # a few statements for each of its rows, and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class _Lost(Exception):
 
 
 class Batches:
-    """Commits batches on one connection; for one thread."""
+    """Commits batches on one connection; for one thread at a time."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Batches:
         *,
         condition: Condition,
         limits: Limits,
+        waits_for_disk: Callable[[], bool],
         watched: Watched | None = None,
     ) -> None:
         self._connection = connection
@@ -82,6 +85,21 @@ class Batches:
         self._limits = limits
         self._watched = watched
         self._failed = False
+        self._waits_for_disk = waits_for_disk
+
+    def commit_at_once(self, calls: Sequence[Recording | Work]) -> list[Any] | None:
+        """Commit where nothing has to be waited for, neither the disk nor a lock; None: nothing was done.
+
+        What takes long in itself, and what follows a failure, is left to `commit` too.
+        """
+        quick = all(isinstance(call, Recording) or call.quick for call in calls)
+        if not quick or self._failed or self._condition.refusal or self._waits_for_disk():
+            return None
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            return None
+        return self.commit(calls)
 
     def commit(self, calls: Sequence[Recording | Work]) -> list[Any]:
         """Return each call's result, or the exception it shall raise."""
@@ -120,7 +138,8 @@ class Batches:
         self, calls: Sequence[Recording | Work], run: Callable[[Sequence[Recording | Work]], list[Any]]
     ) -> list[Any]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not self._connection.in_transaction:
+                self._begin()
             now_us = self._proof.begin()
             self._check_log()
             if self._failed:
@@ -147,6 +166,19 @@ class Batches:
             self._watched.acknowledged.write(number)
         self._failed = False
         return list(map(_as_asked, calls, done, results))
+
+    def _begin(self) -> None:
+        """Begin to write, once no other connection does."""
+        until_s = monotonic() + self._limits.lock_wait_s
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or monotonic() >= until_s:
+                    raise
+                sleep(Limits.lock_look_every_s)
+            else:
+                return
 
     def _check_log(self) -> None:
         """See that the log was not cut, while no other process can shorten it: a commit would hide that."""

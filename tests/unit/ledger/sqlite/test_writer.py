@@ -152,3 +152,76 @@ async def test_nobody_waits_for_a_commit_that_does_not_come_back():
     assert given_up.value.later.result() == "a"
     assert store.batches == [["a"], ["c"]]
     await writer.stop()
+
+
+class QuickStore(Store):
+    """Commits at once whatever is not "slow", and remembers what it committed so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once: list[list[Any]] = []
+
+    def commit_at_once(self, works: Sequence[Any]) -> list[Any] | None:
+        """Take a batch, or leave it."""
+        if "slow" in works:
+            return None
+        self.at_once.append(list(works))
+        return list(works)
+
+
+def build_quick(store: QuickStore, limits: Limits, observe: Callable[[float, int], None]) -> Writer:
+    """Build a writer that may commit at once."""
+    return Writer(store.commit, observe, limits, commit_at_once=store.commit_at_once)
+
+
+async def test_small_batches_are_committed_at_once_and_counted():
+    """What the store takes at once needs no thread; what it leaves, and large batches, have the thread."""
+    store, rows = QuickStore(), list[int]()
+    limits = replace(Limits(), at_once_rows_max=4, at_once_slow_s=60.0)
+    writer = build_quick(store, limits, lambda _seconds, count: rows.append(count))
+    turns: list[list[tuple[str, int]]] = [[("a", 1), ("b", 3)], [("slow", 1)], [("large", 5)], [("c", 4)]]
+    for works in turns:
+        answers = [writer.submit(*work) for work in works]
+        assert [await answer for answer in answers] == [work for work, _ in works]
+    assert (store.at_once, store.batches) == ([["a", "b"], ["c"]], [["slow"], ["large"]])
+    await writer.stop()
+    assert rows == [4, 1, 5, 4]
+
+
+async def test_what_comes_while_the_thread_commits_waits_for_it():
+    """Nothing is committed at once beside a batch that the thread has: calls keep their order."""
+    store = QuickStore()
+    store.gate.clear()
+    writer = build_quick(store, Limits(), lambda _s, _r: None)
+    first = writer.submit("slow", 1)
+    await asyncio.sleep(0)
+    then = writer.submit("b", 1)
+    await asyncio.sleep(0)
+    assert store.at_once == []
+    store.gate.set()
+    assert [await first, await then] == ["slow", "b"]
+    assert store.at_once == [["b"]]
+    await writer.stop()
+
+
+async def test_after_a_slow_commit_the_thread_makes_them_for_a_while():
+    """A disk that hangs holds the loop up once, not at each commit."""
+    store = QuickStore()
+    limits = replace(Limits(), at_once_slow_s=0.0, at_once_rest_s=60.0)
+    writer = build_quick(store, limits, lambda _s, _r: None)
+    assert [await writer.submit(work, 1) for work in "ab"] == ["a", "b"]
+    assert (store.at_once, store.batches) == ([["a"]], [["b"]])
+    await writer.stop()
+
+
+async def test_a_mistake_at_once_reaches_its_callers_and_ends_nothing():
+    """Nobody waits for ever, and the next batch is committed."""
+
+    def fail(_works: Sequence[Any]) -> list[Any]:
+        raise ZeroDivisionError
+
+    writer = Writer(Store().commit, lambda _s, _r: None, Limits(), commit_at_once=fail)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await writer.submit("a", 1)
+    await writer.stop()
