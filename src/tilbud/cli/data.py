@@ -17,7 +17,7 @@ from tilbud.cli.errors import fail, finished, mistakes_told
 from tilbud.cli.options import DATA, Campaigns, Data
 from tilbud.domain.errors import CampaignInvalid, TilbudError
 from tilbud.domain.limits import Limits
-from tilbud.runtime.settings import SAMPLES, Settings
+from tilbud.runtime.settings import SAMPLES
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -56,22 +56,23 @@ def rebuild(
 async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
     from rich.progress import Progress
 
+    from tilbud.bandit.checkpoints.store import Checkpoints
     from tilbud.insight import audit as learning
     from tilbud.ledger.open import open_reader
-    from tilbud.runtime.application import LEDGER_FILE, checkpoints_at
+    from tilbud.runtime.data_directory import LEDGER_FILE, DataDirectory
 
-    if not (data / LEDGER_FILE).exists():
+    directory, limits = DataDirectory(data), Limits()
+    if not directory.ledger.exists():
         raise TilbudError(f"{data} has no {LEDGER_FILE}; name the data directory of a service with --data")
-    settings = Settings(data=data)
-    checkpoints = checkpoints_at(data, settings)
+    checkpoints = Checkpoints(directory.checkpoints, limits.checkpoint_generations)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        async with open_reader(data / LEDGER_FILE, limits=settings.limits) as reader:
+        async with open_reader(directory.ledger_address, limits=limits) as reader:
             return [
                 await learning.rebuild(
                     file.campaign,
                     reader=reader,
                     checkpoints=checkpoints,
-                    limits=settings.limits,
+                    limits=limits,
                     progress=_shown(bar, file.campaign.campaign),
                 )
                 for file in files
@@ -121,8 +122,8 @@ def _show(console: Console, result: Rebuilt) -> None:
 
 def _end(number: int, _frame: object) -> NoReturn:
     """End, which removes what is half made, and nothing more that comes keeps it from that."""
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
@@ -142,9 +143,9 @@ def backup(
     from tilbud.runtime.backup import back_up
 
     began_s = monotonic()
-    for each in _ENDING:
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(each, _end)
+    for ending in _ENDING:
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, _end)
     console = Console(stderr=True)
     with mistakes_told(), Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         made = back_up(data, to, _shown(bar, "ledger"))

@@ -30,7 +30,7 @@ from tilbud.domain.decision.records import Settlement
 from tilbud.domain.errors import LedgerInvalid, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.learning.replica import newest_model
-from tilbud.ledger.open import open_reader
+from tilbud.ledger.open import open_reader, sqlite_address
 from tilbud.ledger.ports import Reader
 
 ORPHANED = 3  # the status where the process that started it is gone
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 async def _relearn(task: Task) -> int:
-    async with open_reader(task.ledger, limits=task.limits) as reader:
+    async with open_reader(sqlite_address(task.ledger), limits=task.limits) as reader:
         return await relearn(
             task,
             reader=reader,

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import IO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -31,20 +28,21 @@ from tilbud.campaigns.served import Catalog
 from tilbud.deciding.ids import uuid7
 from tilbud.deciding.pipeline import DecideService
 from tilbud.domain.campaign.campaign import Campaign
-from tilbud.domain.clock import Now, SteadyClock
 from tilbud.domain.errors import TilbudError
-from tilbud.domain.limits import Limits
 from tilbud.learning.beside import Beside
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling_lease import SettlingLease
-from tilbud.ledger.ports import Coordination
+from tilbud.ledger.open import ledger_at
+from tilbud.ledger.ports import Reader
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
+from tilbud.runtime.clock import SystemClock, monotonic_us
+from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import begin
-from tilbud.runtime.reserved_address import reserve
+from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
@@ -57,93 +55,29 @@ from tilbud.transport.grpc.campaigns import campaign_handlers
 from tilbud.transport.grpc.customers import customer_handlers
 from tilbud.transport.grpc.decisions import DecisionHandlers
 from tilbud.transport.grpc.explain import explain_handler
-from tilbud.transport.grpc.server import AddressRefused, GrpcServer
-from tilbud.transport.grpc.unary import Rpc
+from tilbud.transport.grpc.server import GrpcServer
+from tilbud.transport.grpc.unary import Handle, Rpc
 from tilbud.transport.http.metrics_server import HttpSide
 
-LEDGER_FILE = "ledger.sqlite3"
-LOCK_FILE = "serving.lock"
-CHECKPOINTS_DIRECTORY = "checkpoints"
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Foundation:
+    """What all parts of a process stand on."""
 
-class SystemClock:
-    """Wall time as the machine has it, service time as the ledger has it, and wall time without its jumps."""
-
-    def __init__(self, coordination: Coordination, limits: Limits, last_us: int | None) -> None:
-        self._coordination = coordination
-        self._steady = SteadyClock(
-            tolerance_us=int(limits.wall_clock_tolerance_s * 1e6),
-            accepted_after_us=int(limits.wall_clock_accepted_after_s * 1e6),
-            away_max_us=int(limits.wall_clock_away_max_s * 1e6),
-            last_us=last_us,
-        )
-
-    def now(self) -> Now:
-        """Return one reading of the clocks."""
-        wall_us = time.time_ns() // 1_000
-        return Now(wall_us, self._coordination.service_us(), self._steady.read(wall_us, monotonic_us()))
-
-
-def monotonic_us() -> int:
-    """Return CLOCK_MONOTONIC, which the service clock follows."""
-    return time.monotonic_ns() // 1_000
-
-
-def ledger_at(data: Path, settings: Settings, serving: Serving | None = None) -> SqliteLedger:
-    """Return the ledger of a data directory, not yet open; `serving`: to serve from it."""
-    return SqliteLedger(
-        path=data / LEDGER_FILE, durability=settings.durability, limits=settings.limits, serving=serving
-    )
-
-
-def checkpoints_at(data: Path, settings: Settings) -> Checkpoints:
-    """Return the checkpoints of a data directory."""
-    return Checkpoints(data / CHECKPOINTS_DIRECTORY, settings.limits.checkpoint_generations)
-
-
-def hold(data: Path, *, shared: bool = False) -> IO[bytes]:
-    """Make a data directory and return a lock on it; raises OSError where another service has it.
-
-    `shared` is the lock of a service's workers: while one of them lives, no other service begins.
-    """
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock = (data / LOCK_FILE).open("ab")
-    except OSError as error:
-        raise OSError(
-            f"{data} cannot be the data directory: {error.strerror}; choose another --data"
-        ) from error
-    try:
-        lock_as(lock, data, shared=shared)
-    except OSError:
-        lock.close()
-        raise
-    return lock
-
-
-def lock_as(lock: IO[bytes], data: Path, *, shared: bool) -> None:
-    """Lock a data directory, or turn the lock on it into a shared one; raises OSError as `hold` does."""
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        raise OSError(f"another process serves {data}; stop it, or choose another --data") from None
-
-
-@contextlib.contextmanager
-def reserved(listen: str) -> Iterator[int]:
-    """Keep an address for one service, port 0: any; give the port. Raises AddressRefused."""
-    with contextlib.ExitStack() as undo:
-        try:
-            sockets = [undo.enter_context(each) for each in reserve(*host_and_port(listen))]
-        except OSError as error:
-            raise AddressRefused(listen, error.strerror or str(error)) from error
-        yield int(sockets[0].getsockname()[1])
+    metrics: Metrics
+    ledger: SqliteLedger
+    reader: Reader
+    ledger_key: bytes  # the ledger's own, so that retries and customers outlive another draw key
+    clock: SystemClock
+    catalog: Catalog
+    checkpoints: Checkpoints
 
 
 class Application:
     """One process that serves: built by `start`, undone in the opposite order by `stop`.
 
-    `place` makes it a worker; `reloaded` hears of each ReloadCampaigns that was answered.
+    `place` makes it a worker; `reloaded` hears of each ReloadCampaigns that was answered; `monotonic_us` is
+    the machine's clock.
     """
 
     def __init__(
@@ -151,10 +85,14 @@ class Application:
         settings: Settings,
         place: WorkerSlot | None = None,
         reloaded: Callable[[], None] = lambda: None,
+        monotonic_us: Callable[[], int] = monotonic_us,
     ) -> None:
         self._settings = settings
+        self._limits = settings.limits
+        self._data = DataDirectory(settings.data)
         self._place = place
         self._reloaded = reloaded
+        self._monotonic_us = monotonic_us
         self._log = self._logger("app")
         self._undo = contextlib.AsyncExitStack()
         self._ready = False
@@ -183,161 +121,28 @@ class Application:
             await self._loader.reload()
 
     async def _start(self) -> None:
-        settings, place, limits = self._settings, self._place, self._settings.limits
-        self._undo.callback(hold(settings.data, shared=place is not None).close)
+        self._undo.callback(self._data.hold(shared=self._place is not None).close)
+        metrics = self._make_metrics()
+        self._start_http(metrics)
+        base = await self._open_ledger(metrics)
+        self._learner = self._make_learner(base)
+        self._loader = self._make_loader(base, self._learner)
+        self._undo.push_async_callback(self._loader.stop)
+        await self._loader.start(strict=self._settings.strict)
+        await self._start_learning()
+        await self._serve(base)
+
+    def _make_metrics(self) -> Metrics:
         metrics = Metrics(CollectorRegistry(), version=version("tilbud"), vw_version=version("vowpalwabbit"))
-        ledger_file = settings.data / LEDGER_FILE
         Disk(
-            settings.data,
-            {"database": ledger_file, "log": Path(f"{ledger_file}-wal")},
+            self._data.path,
+            {"database": self._data.ledger, "log": self._data.ledger_log},
             registry=metrics.registry,
         )
         metrics.process.watch_log(lines_dropped)
-        metrics.process.lost_commits(place.lost_commits if place is not None else 0)
+        metrics.process.lost_commits(self._place.lost_commits if self._place is not None else 0)
         metrics.process.watch_ready(lambda: not self._unready())
-        self._start_http(metrics)
-
-        self._ledger = ledger = ledger_at(settings.data, settings, self._serving(metrics))
-        info = await ledger.start(metrics.process.committed)
-        self._undo.push_async_callback(ledger.close)
-        reader = await self._undo.enter_async_context(ledger.reader())
-        clock = SystemClock(ledger, limits, info.steady_us)
-
-        catalog = Catalog()
-        checkpoints = checkpoints_at(settings.data, settings)
-        lease = SettlingLease(
-            holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
-            coordination=ledger,
-            clock=clock,
-            metrics=metrics.learning,
-            limits=limits,
-            log=self._logger("learning"),
-        )
-        self._learner = learner = Learner(
-            lease=lease,
-            campaigns=catalog.all,
-            settlement_log=ledger,
-            retention=ledger,
-            coordination=ledger,
-            pauses=ledger,
-            checkpoints=checkpoints,
-            clock=clock,
-            metrics=metrics.learning,
-            limits=limits,
-            log=self._logger("learning"),
-        )
-
-        async def open_campaign(campaign: Campaign, erasures: int) -> Model:
-            return await open_model(
-                campaign,
-                history=ledger,
-                checkpoints=checkpoints,
-                limits=limits,
-                log=self._logger("learning"),
-                on_bad_checkpoint=metrics.learning.checkpoint_errors.labels(campaign.campaign).inc,
-                erasures=erasures,
-            )
-
-        async def open_standing_in(campaign: Campaign, erasures: int) -> Model:
-            return await open_stand_in(
-                campaign,
-                erasures,
-                history=ledger,
-                checkpoints=checkpoints,
-                limits=limits,
-                log=self._logger("learning"),
-            )
-
-        self._loader = loader = CampaignLoader(
-            paths=settings.campaigns,
-            catalog=catalog,
-            settlement_log=ledger,
-            coordination=ledger,
-            clock=clock,
-            learner=learner,
-            open_model=open_campaign,
-            open_stand_in=open_standing_in,
-            beside=Beside(
-                history=ledger,
-                ledger_file=ledger_file,
-                checkpoints=checkpoints,
-                directory=settings.data / CHECKPOINTS_DIRECTORY,
-                metrics=metrics.learning,
-                limits=limits,
-                log=self._logger("learning"),
-            ),
-            metrics=metrics,
-            limits=limits,
-            log=self._logger("campaigns"),
-        )
-        self._undo.push_async_callback(loader.stop)
-        await loader.start(strict=settings.strict)
-        await self._start_learning()
-
-        decide = DecideService(
-            catalog=catalog,
-            decisions=ledger,
-            clock=clock,
-            draw_key=settings.draw_key or info.draw_key,
-            ledger_key=info.draw_key,  # so that retries and customers outlive another draw key
-            metrics=metrics.decisions,
-            limits=limits,
-            new_id=uuid7,
-        )
-        report = ReportService(
-            catalog=catalog,
-            outcomes=ledger,
-            clock=clock,
-            metrics=metrics.decisions,
-            limits=limits,
-            wake=learner.wake,
-        )
-        switches = SwitchService(
-            catalog=catalog, pauses=ledger, clock=clock, limits=limits, log=self._logger("switches")
-        )
-        customers = CustomerService(
-            customers=ledger,
-            clock=clock,
-            ledger_key=info.draw_key,
-            metrics=metrics.decisions,
-            limits=limits,
-            relearn=loader.relearn,
-            log=self._logger("customers"),
-        )
-        rpc = Rpc(metrics=metrics.process, limits=limits, log=self._logger("transport"))
-        metrics.process.watch_calls(lambda: rpc.in_flight, limits.calls_in_flight_max)
-        listen = place.listen if place else self._reserved()
-        server = GrpcServer(
-            listen=listen,
-            rpc=rpc,
-            handlers={
-                "DecisionService": {
-                    **DecisionHandlers(decide, report, rpc.unsent, limits).by_name(),
-                    "ExplainDecision": explain_handler(catalog, reader.find, limits),
-                },
-                "CampaignService": campaign_handlers(catalog, loader, switches, limits, self._reloaded),
-                "CustomerService": customer_handlers(customers, limits),
-            },
-            limits=limits,
-        )
-        # A full collection walks every object there is: without what was loaded by now, which stays, it is
-        # short, where it would stall every call.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(self._settings.limits.young_objects_max)
-        await server.start()
-        self.grpc_port = split_address(listen)[1]
-        self._watch(metrics)  # before the drain, to end after it: who drains does not hang
-        self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
-        self._ready = True
-        self._beat(ledger, clock, metrics, server)
-        await server.set_serving(serving=True)
-        self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
-
-    def _reserved(self) -> str:
-        """Keep the address for as long as this lives; return it with its port."""
-        listen = self._settings.listen
-        return f"{split_address(listen)[0]}:{self._undo.enter_context(reserved(listen))}"
+        return metrics
 
     def _start_http(self, metrics: Metrics) -> None:
         address = self._place.http if self._place else self._settings.http
@@ -351,6 +156,121 @@ class Application:
         http.start()
         self._undo.callback(http.stop)
         self.http_port = http.port
+
+    async def _open_ledger(self, metrics: Metrics) -> _Foundation:
+        self._ledger = ledger = ledger_at(
+            self._data.ledger_address,
+            limits=self._limits,
+            durability=self._settings.durability,
+            serving=self._serving(metrics),
+        )
+        info = await ledger.start(metrics.process.committed)
+        self._undo.push_async_callback(ledger.close)
+        return _Foundation(
+            metrics=metrics,
+            ledger=ledger,
+            reader=await self._undo.enter_async_context(ledger.reader()),
+            ledger_key=info.draw_key,
+            clock=SystemClock(ledger, self._limits, info.steady_us, self._monotonic_us),
+            catalog=Catalog(),
+            checkpoints=Checkpoints(self._data.checkpoints, self._limits.checkpoint_generations),
+        )
+
+    def _serving(self, metrics: Metrics) -> Serving:
+        log = self._logger("ledger")
+
+        def tell(event: str, values: dict[str, object]) -> None:
+            log.error(event, **values)
+            if event == ACKNOWLEDGED_LOST:
+                metrics.process.lost_commits(int(str(values["commits"])))
+
+        def outage(seconds: float) -> None:
+            if self._ready:
+                metrics.process.outage(seconds)
+                log.warning("service_clock_set_back", away_s=round(seconds, 3))
+            else:  # whoever starts slowly was not there to fail anybody
+                log.info("service_clock_stood_still", away_s=round(seconds, 3))
+
+        return Serving(
+            monotonic_us=self._monotonic_us,
+            place=self._place.number if self._place else 0,
+            joins=self._place.ledger if self._place else None,
+            accept_loss=self._settings.accept_loss,
+            tell=tell,
+            observe_outage=outage,
+        )
+
+    def _make_learner(self, base: _Foundation) -> Learner:
+        log = self._logger("learning")
+        lease = SettlingLease(
+            holder=f"{os.getpid()}-{secrets.token_hex(4)}",  # one start of one process
+            coordination=base.ledger,
+            clock=base.clock,
+            metrics=base.metrics.learning,
+            limits=self._limits,
+            log=log,
+        )
+        return Learner(
+            lease=lease,
+            campaigns=base.catalog.all,
+            settlement_log=base.ledger,
+            retention=base.ledger,
+            coordination=base.ledger,
+            pauses=base.ledger,
+            checkpoints=base.checkpoints,
+            clock=base.clock,
+            metrics=base.metrics.learning,
+            limits=self._limits,
+            log=log,
+        )
+
+    def _make_loader(self, base: _Foundation, learner: Learner) -> CampaignLoader:
+        log = self._logger("learning")
+
+        async def open_own_model(campaign: Campaign, erasures: int) -> Model:
+            return await open_model(
+                campaign,
+                history=base.ledger,
+                checkpoints=base.checkpoints,
+                limits=self._limits,
+                log=log,
+                on_bad_checkpoint=base.metrics.learning.checkpoint_errors.labels(campaign.campaign).inc,
+                erasures=erasures,
+            )
+
+        async def open_standing_in(campaign: Campaign, erasures: int) -> Model:
+            return await open_stand_in(
+                campaign,
+                erasures,
+                history=base.ledger,
+                checkpoints=base.checkpoints,
+                limits=self._limits,
+                log=log,
+            )
+
+        beside = Beside(
+            history=base.ledger,
+            ledger_file=self._data.ledger,
+            checkpoints=base.checkpoints,
+            directory=self._data.checkpoints,
+            metrics=base.metrics.learning,
+            limits=self._limits,
+            log=log,
+        )
+        return CampaignLoader(
+            paths=self._settings.campaigns,
+            catalog=base.catalog,
+            settlement_log=base.ledger,
+            coordination=base.ledger,
+            clock=base.clock,
+            learner=learner,
+            open_model=open_own_model,
+            open_stand_in=open_standing_in,
+            beside=beside,
+            metrics=base.metrics,
+            limits=self._limits,
+            log=self._logger("campaigns"),
+        )
 
     async def _start_learning(self) -> None:
         learning = asyncio.create_task(self._learner.run(), name="learner")
@@ -371,6 +291,87 @@ class Application:
 
         self._undo.push_async_callback(stop_learning)
 
+    async def _serve(self, base: _Foundation) -> None:
+        settings = self._settings
+        rpc = Rpc(metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"))
+        base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
+        listen = self._place.listen if self._place else self._reserved()
+        server = GrpcServer(listen=listen, rpc=rpc, handlers=self._handlers(base, rpc), limits=self._limits)
+        self._freeze_objects()
+        await server.start()
+        self.grpc_port = split_address(listen)[1]
+        self._watch(base.metrics)  # before the drain, to end after it: who drains does not hang
+        self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
+        self._ready = True
+        self._beat(base, server)
+        await server.set_serving(serving=True)
+        self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
+
+    def _reserved(self) -> str:
+        """Keep the address for as long as this lives; return it with its port."""
+        listen = self._settings.listen
+        return f"{split_address(listen)[0]}:{self._undo.enter_context(reserved(listen))}"
+
+    def _handlers(self, base: _Foundation, rpc: Rpc) -> Mapping[str, Mapping[str, Handle]]:
+        limits = self._limits
+        decisions = DecisionHandlers(self._make_decide(base), self._make_report(base), rpc.unsent, limits)
+        explain = explain_handler(base.catalog, base.reader.find, limits)
+        pauses = SwitchService(
+            catalog=base.catalog,
+            pauses=base.ledger,
+            clock=base.clock,
+            limits=limits,
+            log=self._logger("switches"),
+        )
+        return {
+            "DecisionService": {**decisions.by_name(), "ExplainDecision": explain},
+            "CampaignService": campaign_handlers(base.catalog, self._loader, pauses, limits, self._reloaded),
+            "CustomerService": customer_handlers(self._make_customers(base), limits),
+        }
+
+    def _make_decide(self, base: _Foundation) -> DecideService:
+        return DecideService(
+            catalog=base.catalog,
+            decisions=base.ledger,
+            clock=base.clock,
+            draw_key=self._settings.draw_key or base.ledger_key,
+            ledger_key=base.ledger_key,
+            metrics=base.metrics.decisions,
+            limits=self._limits,
+            new_id=uuid7,
+        )
+
+    def _make_report(self, base: _Foundation) -> ReportService:
+        return ReportService(
+            catalog=base.catalog,
+            outcomes=base.ledger,
+            clock=base.clock,
+            metrics=base.metrics.decisions,
+            limits=self._limits,
+            wake=self._learner.wake,
+        )
+
+    def _make_customers(self, base: _Foundation) -> CustomerService:
+        return CustomerService(
+            customers=base.ledger,
+            clock=base.clock,
+            ledger_key=base.ledger_key,
+            metrics=base.metrics.decisions,
+            limits=self._limits,
+            relearn=self._loader.relearn,
+            log=self._logger("customers"),
+        )
+
+    def _freeze_objects(self) -> None:
+        """Leave what was loaded by now, which stays, out of the collections of garbage.
+
+        A full collection walks every object there is: without those it is short, where it would stall every
+        call.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(self._limits.young_objects_max)
+
     def _watch(self, metrics: Metrics) -> None:
         self._watching = [
             asyncio.create_task(watch_stalls(metrics.process.stalled), name="stalls"),
@@ -379,42 +380,18 @@ class Application:
         for watching in self._watching:
             self._undo.callback(watching.cancel)
 
-    def _beat(self, ledger: SqliteLedger, clock: SystemClock, metrics: Metrics, server: GrpcServer) -> None:
+    def _beat(self, base: _Foundation, server: GrpcServer) -> None:
         self._beats = beats = Beats(
-            ledger=ledger,
-            clock=clock,
+            ledger=base.ledger,
+            clock=base.clock,
             unready=self._unready,
             set_serving=server.set_serving,
-            metrics=metrics.process,
-            limits=self._settings.limits,
+            metrics=base.metrics.process,
+            limits=self._limits,
             log=self._logger("app"),
         )
         self._beating = asyncio.create_task(beats.run(), name="beats")
         self._undo.callback(self._beating.cancel)
-
-    def _serving(self, metrics: Metrics) -> Serving:
-        log = self._logger("ledger")
-
-        def tell(event: str, values: dict[str, object]) -> None:
-            log.error(event, **values)
-            if event == ACKNOWLEDGED_LOST:
-                metrics.process.lost_commits(int(str(values["commits"])))
-
-        def outage(seconds: float) -> None:
-            if self._ready:
-                metrics.process.outage(seconds)
-                log.warning("service_clock_set_back", away_s=round(seconds, 3))
-            else:  # whoever starts slowly was not there to fail anybody
-                log.info("service_clock_stood_still", away_s=round(seconds, 3))
-
-        return Serving(
-            monotonic_us=monotonic_us,
-            place=self._place.number if self._place else 0,
-            joins=self._place.ledger if self._place else None,
-            accept_loss=self._settings.accept_loss,
-            tell=tell,
-            observe_outage=outage,
-        )
 
     def _logger(self, room: str) -> structlog.typing.FilteringBoundLogger:
         log = logger(room)

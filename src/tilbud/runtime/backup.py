@@ -19,10 +19,11 @@ from pathlib import Path
 
 from tilbud.bandit.checkpoints.copies import copy_checkpoints
 from tilbud.bandit.checkpoints.files import sync
+from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.domain.errors import TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.snapshot import Copied, Progress, at_this_moment, check_copy
-from tilbud.runtime.application import CHECKPOINTS_DIRECTORY, LEDGER_FILE, checkpoints_at
+from tilbud.runtime.data_directory import LEDGER_FILE, DataDirectory
 from tilbud.runtime.settings import Settings
 
 
@@ -44,8 +45,8 @@ def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
 
     Raises BackupRefused, LedgerInvalid, LedgerUnavailable, or OSError where the copy cannot be written.
     """
-    data, to = data.resolve(), to.resolve()
-    _check(data, to)
+    source, to = DataDirectory(data.resolve()), to.resolve()
+    _check(source, to)
     try:
         making = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     except OSError as error:
@@ -53,8 +54,8 @@ def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
             f"--to: no directory can be made in {to.parent}: {error.strerror}; choose another place"
         ) from error
     try:
-        checkpoints = _copy(data, making, progress)
-        copied = check_copy(making / LEDGER_FILE)
+        checkpoints = _copy(source, DataDirectory(making), progress)
+        copied = check_copy(DataDirectory(making).ledger)
         size_bytes = _sync_all(making)
         try:
             making.rename(to)
@@ -68,10 +69,10 @@ def back_up(data: Path, to: Path, progress: Progress) -> BackedUp:
     return BackedUp(copied, checkpoints, size_bytes)
 
 
-def _check(data: Path, to: Path) -> None:
-    if not (data / LEDGER_FILE).is_file():
-        raise BackupRefused(f"--data: {data} has no {LEDGER_FILE}; name the data directory of a service")
-    if to.is_relative_to(data):
+def _check(data: DataDirectory, to: Path) -> None:
+    if not data.ledger.is_file():
+        raise BackupRefused(f"--data: {data.path} has no {LEDGER_FILE}; name the data directory of a service")
+    if to.is_relative_to(data.path):
         raise BackupRefused(f"--to: {to} is in the data directory; choose another place")
     if not to.parent.is_dir():
         raise BackupRefused(f"--to: there is no directory {to.parent}; make it, or mount it, first")
@@ -86,38 +87,34 @@ def _check(data: Path, to: Path) -> None:
         )
 
 
-def _size_bytes(data: Path) -> int:
+def _size_bytes(data: DataDirectory) -> int:
     """Return the bytes of what is copied, and of the log, whose pages the copy may have too."""
     size_bytes = 0
-    for path in (
-        data / LEDGER_FILE,
-        data / f"{LEDGER_FILE}-wal",
-        *(data / CHECKPOINTS_DIRECTORY).rglob("*"),
-    ):
+    for path in (data.ledger, data.ledger_log, *data.checkpoints.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # a running service removes what it needs no longer
             size_bytes += path.stat().st_size
     return size_bytes
 
 
-def _copy(data: Path, to: Path, progress: Progress) -> int:
+def _copy(data: DataDirectory, to: DataDirectory, progress: Progress) -> int:
     """Copy checkpoints and ledger of one moment; return how many checkpoints.
 
-    Why in this order, checkpoint_copies.py says.
+    Why in this order: see bandit/checkpoints/copies.py.
     """
-    checkpoints, directory = checkpoints_at(data, Settings(data=data)), to / CHECKPOINTS_DIRECTORY
+    checkpoints = Checkpoints(data.checkpoints, Settings().limits.checkpoint_generations)
     tries = 0
     while True:
         tries += 1
-        listed = [each for name in checkpoints.campaigns() for each in checkpoints.manifests(name)]
-        with at_this_moment(data / LEDGER_FILE) as ledger:
+        listed = [file for name in checkpoints.campaigns() for file in checkpoints.manifests(name)]
+        with at_this_moment(data.ledger) as ledger:
             try:
                 copied = copy_checkpoints(
-                    listed, directory, ledger.stands, pass_over_gone=tries == Limits.backup_tries_max
+                    listed, to.checkpoints, ledger.stands, pass_over_gone=tries == Limits.backup_tries_max
                 )
             except FileNotFoundError:  # removed since it was listed, and the ledger may have gone on too
-                shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(to.checkpoints, ignore_errors=True)
             else:
-                ledger.copy_to(to / LEDGER_FILE, progress)
+                ledger.copy_to(to.ledger, progress)
                 return copied
 
 

@@ -12,10 +12,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Iterator
 from typing import Any
+
+from tilbud.runtime.settings import host_and_port
+from tilbud.transport.grpc.server import AddressRefused
 
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family
+
+
+@contextlib.contextmanager
+def reserved(listen: str) -> Iterator[int]:
+    """Keep an address for one service, port 0: any; give the port. Raises AddressRefused."""
+    with contextlib.ExitStack() as undo:
+        try:
+            sockets = [undo.enter_context(bound) for bound in reserve(*host_and_port(listen))]
+        except OSError as error:
+            raise AddressRefused(listen, error.strerror or str(error)) from error
+        yield int(sockets[0].getsockname()[1])
 
 
 def reserve(host: str, port: int) -> list[socket.socket]:
@@ -25,35 +40,35 @@ def reserve(host: str, port: int) -> list[socket.socket]:
     and where somebody listens there already: sharing would let even them in.
     """
     with contextlib.ExitStack() as undo:
-        reserved: list[socket.socket] = []
+        sockets: list[socket.socket] = []
         missing = OSError(errno.EADDRNOTAVAIL, f"{host} has no address here")
         for family, address in _addresses(host):
             try:
-                each = undo.enter_context(_reserved(family, (address[0], port, *address[2:])))
+                bound = undo.enter_context(_bound_shared(family, (address[0], port, *address[2:])))
             except OSError as error:
                 if error.errno not in _MISSING:
                     raise
                 missing = error
                 continue
-            reserved.append(each)
-            port = each.getsockname()[1]
-        if not reserved:
+            sockets.append(bound)
+            port = bound.getsockname()[1]
+        if not sockets:
             raise missing
         undo.pop_all()
-        return reserved
+        return sockets
 
 
 def _addresses(host: str) -> list[tuple[int, tuple[Any, ...]]]:
     """Return family and address of all that a host's name stands for; to gRPC a wildcard is one of both."""
-    found = [
+    addresses = [
         (family, address)
         for name in (_WILDCARDS if host in _WILDCARDS else (host,))
         for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(addresses))
 
 
-def _reserved(family: int, address: tuple[Any, ...]) -> socket.socket:
+def _bound_shared(family: int, address: tuple[Any, ...]) -> socket.socket:
     _bound(family, address, socket.SO_REUSEADDR).close()
     try:
         return _bound(family, address, socket.SO_REUSEPORT)

@@ -29,11 +29,14 @@ from time import monotonic
 
 from tilbud.campaigns.source import load_campaigns, load_good
 from tilbud.domain.errors import TilbudError
+from tilbud.ledger.open import ledger_at
 from tilbud.ledger.sqlite.adapter import Serving as ServingLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.same_file import Identity
-from tilbud.runtime.application import hold, ledger_at, lock_as, monotonic_us, reserved
+from tilbud.runtime.clock import monotonic_us
+from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.process import begin
+from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
@@ -173,13 +176,14 @@ class Supervisor:
     async def _start(self) -> None:
         settings = self._settings
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, which may be inherited, it hides ends
-        lock = self._undo.enter_context(hold(settings.data))
+        data = DataDirectory(settings.data)
+        lock = self._undo.enter_context(data.hold())
         load = load_campaigns if settings.strict else load_good
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
         http_addresses = self._http_addresses()
-        ledger, lost_commits = await self._open_ledger()
-        lock_as(lock, settings.data, shared=True)
+        ledger, lost_commits = await self._open_ledger(data)
+        data.lock_as(lock, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
         for number, http in enumerate(http_addresses):
             place = WorkerSlot(
@@ -198,7 +202,7 @@ class Supervisor:
             raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
         return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
 
-    async def _open_ledger(self) -> tuple[Identity, int]:
+    async def _open_ledger(self, data: DataDirectory) -> tuple[Identity, int]:
         """Check, make or migrate the ledger, and begin its clock; return what its file is, and lacks."""
         lost: list[int] = []
 
@@ -208,7 +212,12 @@ class Supervisor:
                 lost.append(int(str(values["commits"])))
 
         serving = ServingLedger(monotonic_us=monotonic_us, accept_loss=self._settings.accept_loss, tell=tell)
-        ledger = ledger_at(self._settings.data, self._settings, serving)
+        ledger = ledger_at(
+            data.ledger_address,
+            limits=self._settings.limits,
+            durability=self._settings.durability,
+            serving=serving,
+        )
         await ledger.start(lambda _seconds, _rows: None)
         await ledger.close()
         return ledger.identity(), sum(lost)

@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 from tilbud.campaigns import loader as reload
 from tilbud.campaigns.source import Loaded, load_good
 from tilbud.domain.limits import Limits
-from tilbud.runtime import application as app
 from tilbud.runtime.application import Application
 from tilbud.runtime.settings import Settings
 
@@ -46,13 +45,14 @@ async def test_a_slow_start_is_no_outage(tmp_path: Path, monkeypatch: pytest.Mon
         return load_good(paths, limits)
 
     monkeypatch.setattr(reload, "load_good", slowly)
-    monkeypatch.setattr(app, "monotonic_us", lambda: time.monotonic_ns() // 1_000 + away_us)
     file = tmp_path / "c.yaml"
     file.write_text(CAMPAIGN)
     settings = Settings(
         campaigns=(file,), data=tmp_path / "data", listen="127.0.0.1:0", http="127.0.0.1:0", drain_notice_s=0
     )
-    application = Application(replace(settings, drain_grace_s=0.1))
+    application = Application(
+        replace(settings, drain_grace_s=0.1), monotonic_us=lambda: time.monotonic_ns() // 1_000 + away_us
+    )
     with capture_logs() as logged:
         await application.start()
         [stood] = [line for line in logged if line["event"].startswith("service_clock")]

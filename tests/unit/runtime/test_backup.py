@@ -19,8 +19,8 @@ from tests.unit.ledger.sqlite.opened import ignore_commit, make
 
 from tilbud.bandit.checkpoints.manifest import Manifest
 from tilbud.bandit.checkpoints.store import Checkpoints
-from tilbud.runtime.application import CHECKPOINTS_DIRECTORY, LEDGER_FILE
 from tilbud.runtime.backup import BackupRefused, back_up
+from tilbud.runtime.data_directory import CHECKPOINTS_DIRECTORY, LEDGER_FILE
 
 
 @pytest.fixture
