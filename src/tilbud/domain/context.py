@@ -110,8 +110,8 @@ class Context:
     def value(self, name: str) -> FeatureValue | None:
         """Return a built-in or free feature by name; None where nothing is known of it."""
         if name in BUILT_IN_FEATURES:
-            found = getattr(self if name in _OWN else self.moment, name)
-            return None if found in ("", UNKNOWN) else found
+            value = getattr(self if name in _OWN else self.moment, name)
+            return None if value in ("", UNKNOWN) else value
         return self.features.get(name)
 
     def key(self) -> tuple[object, ...]:
@@ -159,7 +159,7 @@ NOTHING_KNOWN = Known()
 
 
 def read_context(
-    said: ContextInput,
+    raw: ContextInput,
     vocabulary: Vocabulary,
     now_us: int,
     limits: Limits,
@@ -176,21 +176,21 @@ def read_context(
     """
     if not consented:
         known = NOTHING_KNOWN
-    device = _declared("device", said.device, vocabulary.devices, limits)
-    channel = _declared("channel", said.channel, vocabulary.channels, limits)
-    stage = said.journey_stage or known.journey_stage
+    device = _declared("device", raw.device, vocabulary.devices, limits)
+    channel = _declared("channel", raw.channel, vocabulary.channels, limits)
+    stage = raw.journey_stage or known.journey_stage
     journey_stage = _declared("journey_stage", stage, vocabulary.journey_stages, limits)
     language = country = ""
-    if said.place or said.language or said.country:
-        language, country = said.language, said.country.upper()  # which may make a text longer
-        for name, text in (("place", said.place), ("language", language), ("country", country)):
+    if raw.place or raw.language or raw.country:
+        language, country = raw.language, raw.country.upper()  # which may make a text longer
+        for name, text in (("place", raw.place), ("language", language), ("country", country)):
             check_text(f"context.{name}", text, limits)
         language = check_text("context.language", canonical(language), limits)
-    features = _features(said.features, vocabulary.features, limits) if said.features else _NO_FEATURES
+    features = _features(raw.features, vocabulary.features, limits) if raw.features else _NO_FEATURES
     home = time_zone(vocabulary.time_zone)
-    asked = said.time_zone or known.time_zone
+    asked = raw.time_zone or known.time_zone
     zone = _zone(asked, limits) if asked else home
-    time_us = now_us if said.time_us is None else said.time_us
+    time_us = now_us if raw.time_us is None else raw.time_us
     if not 0 <= time_us < TIME_US_MAX:
         raise InvalidField("context.time", "must lie in the years 1970 to 9998")
     moment = moment_at(time_us, zone)
@@ -206,7 +206,7 @@ def read_context(
         moment,
         at_home.day,
         at_home.minute_of_day,
-        said.place,
+        raw.place,
         language or known.language,
         country,
         features,
@@ -292,19 +292,19 @@ def _is_zone(name: str) -> bool:
 
 
 def _features(
-    said: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits
+    values: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits
 ) -> Mapping[str, FeatureValue]:
-    if len(said) > limits.features_max:
-        raise InvalidField("context.features", f"at most {limits.features_max} features, got {len(said)}")
-    return {name: _feature(name, said[name], declared, limits) for name in sorted(said)}
+    if len(values) > limits.features_max:
+        raise InvalidField("context.features", f"at most {limits.features_max} features, got {len(values)}")
+    return {name: _feature(name, values[name], declared, limits) for name in sorted(values)}
 
 
 def _feature(name: str, value: FeatureValue, declared: Mapping[str, str], limits: Limits) -> FeatureValue:
     kind = declared.get(name)
     if kind is None:
         check_text("context.features", name, limits)
-        known = ", ".join(declared) or "none"
-        problem = f"is not declared by the campaign (declared: {known})"
+        names = ", ".join(declared) or "none"
+        problem = f"is not declared by the campaign (declared: {names})"
         raise InvalidField(f"context.features[{name}]", problem)
     said_kind = kind_of(value)
     if said_kind != kind:

@@ -61,7 +61,9 @@ class Hours:
 
     def __str__(self) -> str:
         """Return them as `parse_hours` reads them."""
-        return "-".join(f"{each // 60:02}:{each % 60:02}" for each in (self.from_minute, self.until_minute))
+        return "-".join(
+            f"{minute // 60:02}:{minute % 60:02}" for minute in (self.from_minute, self.until_minute)
+        )
 
 
 def parse_hours(text: str) -> Hours:

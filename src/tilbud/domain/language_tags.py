@@ -77,8 +77,10 @@ def cased(tag: str) -> str:
     language, *others = tag.split("-")
     if not _LANGUAGE.fullmatch(language):
         return tag
-    regions = (each.upper() if _REGION.fullmatch(each) else each for each in others)
-    return "-".join([language, *(each.title() if _SCRIPT.fullmatch(each) else each for each in regions)])
+    regions = (subtag.upper() if _REGION.fullmatch(subtag) else subtag for subtag in others)
+    return "-".join(
+        [language, *(subtag.title() if _SCRIPT.fullmatch(subtag) else subtag for subtag in regions)]
+    )
 
 
 @lru_cache(maxsize=Limits.language_tags_cached_max)
@@ -86,16 +88,16 @@ def covers(wider: str, tag: str) -> bool:
     """Say whether a language, as a rule names it, is that of `tag`; both canonical."""
     if tag == wider or tag.startswith(f"{wider}-"):
         return True
-    range_, said = _meant(wider), _meant(tag)
-    if range_ is None or said is None or range_.has_variants:
+    range_, meant = _meant(wider), _meant(tag)
+    if range_ is None or meant is None or range_.has_variants:
         return False
-    same = range_.language in (said.language, _kind_of(said.language))
-    if not same and {range_.language, said.language} != {"nb", "no"}:
+    same = range_.language in (meant.language, _kind_of(meant.language))
+    if not same and {range_.language, meant.language} != {"nb", "no"}:
         return False
     if range_.region in ("", _WORLD):
-        return range_.script in ("", said.full[1])
-    regions = range_.region == said.region or (bool(said.region) and _is_one(range_, said))
-    return regions and range_.full[1] == said.full[1]
+        return range_.script in ("", meant.full[1])
+    regions = range_.region == meant.region or (bool(meant.region) and _is_one(range_, meant))
+    return regions and range_.full[1] == meant.full[1]
 
 
 @lru_cache(maxsize=Limits.language_tags_cached_max)
@@ -105,11 +107,11 @@ def nearest(tag: str, languages: Sequence[str]) -> str | None:
     All are canonical; of equally near ones that which says most, then the first.
     """
     readable = [
-        (distance, not covers(each, tag), -len(each), each)
-        for each in languages
-        if (distance := _distance(tag, each)) is not None
+        (distance, not covers(language, tag), -len(language), language)
+        for language in languages
+        if (distance := _distance(tag, language)) is not None
     ]
-    return min(readable, key=lambda found: found[:3])[3] if readable else None
+    return min(readable, key=lambda ranked: ranked[:3])[3] if readable else None
 
 
 def _wanted(header: str) -> str:
@@ -118,15 +120,15 @@ def _wanted(header: str) -> str:
     What is no such header is returned as it is.
     """
     wanted: list[tuple[float, str]] = []
-    for each in header.split(","):
-        language, *parameters = (part.strip() for part in each.split(";"))
+    for entry in header.split(","):
+        language, *parameters = (part.strip() for part in entry.split(";"))
         match = _QUALITY.fullmatch("".join(parameters).replace(" ", "").lower()) if parameters else None
         quality = float(match[1]) if match else 1.0
         if language and not _RANGE.fullmatch(language):
             return header.strip()
         if language and quality:
             wanted.append((quality if language != "*" else 0.0, language))
-    return max(wanted, key=lambda found: found[0])[1] if wanted else ""
+    return max(wanted, key=lambda weighted: weighted[0])[1] if wanted else ""
 
 
 def _parsed(tag: str) -> Language | None:
@@ -145,23 +147,26 @@ def _parsed(tag: str) -> Language | None:
 def _in_order(tag: str) -> str:
     """Return language, script, region and variants of a tag in their order, without what is none of them."""
     language, *others = tag.split("-")
-    scripts = [each for each in others if _SCRIPT.fullmatch(each)][:1]
-    regions = [each for each in others if _REGION.fullmatch(each)][:1]
-    return "-".join([language, *scripts, *regions, *(each for each in others if _VARIANT.fullmatch(each))])
+    scripts = [subtag for subtag in others if _SCRIPT.fullmatch(subtag)][:1]
+    regions = [subtag for subtag in others if _REGION.fullmatch(subtag)][:1]
+    return "-".join(
+        [language, *scripts, *regions, *(subtag for subtag in others if _VARIANT.fullmatch(subtag))]
+    )
 
 
 def _short(language: Language) -> str:
-    known = language.prefer_macrolanguage()
-    if not known.language:
+    simplest = language.prefer_macrolanguage()
+    if not simplest.language:
         return ""
-    script = known.script
+    script = simplest.script
     if (
-        known.territory
-        and script == Language.make(language=known.language, territory=known.territory).maximize().script
+        simplest.territory
+        and script
+        == Language.make(language=simplest.language, territory=simplest.territory).maximize().script
     ):
         script = None
-    said = (known.language, script, known.territory, *sorted(known.variants or ()))
-    return "-".join(filter(None, said)).lower()
+    subtags = (simplest.language, script, simplest.territory, *sorted(simplest.variants or ()))
+    return "-".join(filter(None, subtags)).lower()
 
 
 @lru_cache(maxsize=Limits.language_tags_cached_max)
@@ -185,8 +190,8 @@ def _kind_of(language: str) -> str | None:
     return None if wider == "ms" else wider
 
 
-def _is_one(range_: _Meant, said: _Meant) -> bool:
-    return language_distance.tuple_distance_cached(said.full, range_.full) <= _ONE_LANGUAGE_MAX
+def _is_one(range_: _Meant, meant: _Meant) -> bool:
+    return language_distance.tuple_distance_cached(meant.full, range_.full) <= _ONE_LANGUAGE_MAX
 
 
 def _distance(tag: str, language: str) -> int | None:
@@ -197,7 +202,9 @@ def _distance(tag: str, language: str) -> int | None:
     distance = language_distance.tuple_distance_cached(desired.full, supported.full)
     if distance <= _UNDERSTOOD_MAX:
         return distance
-    siblings = {MACROLANGUAGES.get(each.language, each.language) for each in (desired, supported)}
+    siblings = {
+        MACROLANGUAGES.get(tag_meant.language, tag_meant.language) for tag_meant in (desired, supported)
+    }
     if len(siblings) == 1 and distance <= _SIBLINGS_MAX:
         return distance
     return _LAST_RESORT if covers(language, tag) else None

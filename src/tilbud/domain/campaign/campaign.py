@@ -162,11 +162,11 @@ class Campaign(Section):
         context: ContextSection | None = info.data.get("context")
         segments = info.data.get("segments")
         if context is not None and segments is not None:
-            known = _kinds(context, segments)
+            kinds = _kinds(context, segments)
             for language, explanation in explanations.items():
                 for name in explanation.factors:
-                    if name not in known:
-                        raise Misplaced((language, "factors", name), _unknown_factor(name, known))
+                    if name not in kinds:
+                        raise Misplaced((language, "factors", name), _unknown_factor(name, kinds))
         return explanations
 
     @model_validator(mode="after")
@@ -182,14 +182,14 @@ class Campaign(Section):
         return self
 
     def _check_suppression(self) -> None:
-        known = {*self.reward.outcomes, *self.context.events}
+        names = {*self.reward.outcomes, *self.context.events}
         for number, offer in enumerate(self.offers):
             for name in offer.suppress_after:
-                if name not in known:
+                if name not in names:
                     raise Misplaced(
                         ("offers", number, "suppress_after", name),
                         f"neither an outcome nor a customer event; declare it under reward.outcomes or "
-                        f"context.events, or use one of: {', '.join(sorted(known))}",
+                        f"context.events, or use one of: {', '.join(sorted(names))}",
                     )
 
     def _check_languages(self) -> None:
@@ -289,7 +289,7 @@ def _declared(path: tuple[str | int, ...], key: str, words: Iterable[str], decla
         raise Misplaced(path, f"not declared under context.{key}: {', '.join(undeclared)}")
 
 
-def _unknown_factor(name: str, known: Iterable[str]) -> str:
+def _unknown_factor(name: str, names: Iterable[str]) -> str:
     if name in EVENT_FEATURES:
         return "there is none without customer events; declare them under context.events"
-    return f"no feature, trait or segment; use one of: {', '.join(known)}"
+    return f"no feature, trait or segment; use one of: {', '.join(names)}"

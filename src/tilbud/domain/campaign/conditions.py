@@ -51,7 +51,7 @@ class Comparison:
             return False
         if self.feature == "language":
             wanted = self.operand if isinstance(self.operand, tuple) else (self.operand,)
-            return any(covers(each, value) for each in wanted)
+            return any(covers(language, value) for language in wanted)
         if self.operator == "in":
             return value in self.operand  # type: ignore[operator]  # parsed as a tuple
         if self.operator == "eq":
@@ -109,7 +109,7 @@ def parse_condition(
             if not isinstance(below, list) or not below:
                 raise ConditionInvalid(here, "write a list of conditions")
             nested[key] = tuple(
-                parse_condition(each, kinds, (*here, number)) for number, each in enumerate(below)
+                parse_condition(condition, kinds, (*here, number)) for number, condition in enumerate(below)
             )
         else:
             comparisons.extend(_comparisons(key, below, {**BUILT_IN_FEATURES, **kinds}, here))
@@ -151,7 +151,7 @@ def _formed(
     form: Callable[[str], str], operand: FeatureValue | tuple[FeatureValue, ...]
 ) -> FeatureValue | tuple[FeatureValue, ...]:
     if isinstance(operand, tuple):
-        return tuple(form(each) if isinstance(each, str) else each for each in operand)
+        return tuple(form(item) if isinstance(item, str) else item for item in operand)
     return form(operand) if isinstance(operand, str) else operand
 
 
@@ -163,7 +163,7 @@ def _operand(
     if operator == "in":
         if not isinstance(operand, list) or not operand:
             raise ConditionInvalid(path, "write a list of values")
-        return tuple(_value(each, kind, path) for each in operand)
+        return tuple(_value(item, kind, path) for item in operand)
     if operator in _ORDER and kind != "number":
         raise ConditionInvalid(path, f"only numbers have an order and this is a {_named(kind)}; use eq or in")
     return _value(operand, kind, path)

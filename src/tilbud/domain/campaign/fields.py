@@ -128,10 +128,10 @@ def _check_json(value: object, path: tuple[str | int, ...]) -> None:
         if len(path) >= Limits.payload_levels_max:
             raise Misplaced(path, f"{_NO_JSON}, at most {Limits.payload_levels_max} deep")
         below = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, each in below:
+        for key, item in below:
             if isinstance(value, dict) and not isinstance(key, str):
                 raise Misplaced(path, f"{_NO_JSON}, whose keys are text")
-            _check_json(each, (*path, key))
+            _check_json(item, (*path, key))
     elif isinstance(value, int):  # true and false as well
         if abs(value) > _EXACT_INT_MAX:
             raise Misplaced(path, f"{_NO_JSON}; put whole numbers beyond 2^53 in quotes")

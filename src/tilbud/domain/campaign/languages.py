@@ -26,8 +26,8 @@ def in_language(texts: Mapping[str, T], language: str, fallback: str) -> T:
     tag = canonical(language)
     if tag in texts:
         return texts[tag]
-    found = nearest(tag, tuple(texts)) if tag else None
-    return texts[canonical(fallback) if found is None else found]
+    closest = nearest(tag, tuple(texts)) if tag else None
+    return texts[canonical(fallback) if closest is None else closest]
 
 
 def _once(written: Any) -> Any:

@@ -44,7 +44,7 @@ def new_names(names: Iterable[str], *others: Iterable[str]) -> None:
     taken = sorted(set(names) & _TAKEN)
     if taken:
         raise ValueError(f"{_are(taken)} built in; choose another name")
-    twice = sorted(set(names) & {name for each in others for name in each})
+    twice = sorted(set(names) & {name for group in others for name in group})
     if twice:
         raise ValueError(f"{_are(twice)} declared already; choose another name")
 

@@ -119,12 +119,12 @@ class Customer:
 UNKNOWN_CUSTOMER = Customer()
 
 
-def resolve_consent(said: Consent, customer: Customer) -> Consent:
+def resolve_consent(in_call: Consent, customer: Customer) -> Consent:
     """Return the consent that counts: DENIED wins wherever it was said, then what the call said."""
-    known = customer.profile.consent
-    if customer.erased or Consent.DENIED in (said, known):
+    stored = customer.profile.consent
+    if customer.erased or Consent.DENIED in (in_call, stored):
         return Consent.DENIED
-    return said or known
+    return in_call or stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ class ProfileUpdate:
             raise CustomerChanged
         consent = before.consent if self.consent is None else self.consent
         if consent is not Consent.GRANTED and self.consent is not Consent.DENIED:
-            for name, said in (("language", self.language), ("journey_stage", self.journey_stage)):
-                if said:
+            for name, text in (("language", self.language), ("journey_stage", self.journey_stage)):
+                if text:
                     raise ConsentMissing(f"customer.{name}")
             if any(trait is not None for trait in self.traits.values()):
                 raise ConsentMissing("customer.traits")
@@ -134,12 +134,12 @@ class _Traits:
     cleared_us: int
     now_us: int
 
-    def tell(self, name: str, said: TraitUpdate) -> None:
+    def tell(self, name: str, update: TraitUpdate) -> None:
         """Take up what is said of a trait, unless something newer was said."""
-        known_us = self.now_us if said.updated_us is None else min(said.updated_us, self.now_us)
+        known_us = self.now_us if update.updated_us is None else min(update.updated_us, self.now_us)
         if known_us >= min(self._newest_us(name), self.now_us):
             self.removed_us.pop(name, None)
-            self.known[name] = Trait(said.value, known_us)
+            self.known[name] = Trait(update.value, known_us)
 
     def _newest_us(self, name: str) -> int:
         if name in self.known:

@@ -42,7 +42,7 @@ _NOTHING: Mapping[str, str] = {}
 
 
 def admit(
-    said: ContextInput, vocabulary: Vocabulary, limits: Limits
+    raw: ContextInput, vocabulary: Vocabulary, limits: Limits
 ) -> tuple[ContextInput, Mapping[str, str]]:
     """Return what may be used of what a caller said, and the names of the rest with the reason.
 
@@ -50,24 +50,24 @@ def admit(
     """
     bad: dict[str, str] = {}
     for name, text, declared in (
-        ("device", said.device, vocabulary.devices),
-        ("channel", said.channel, vocabulary.channels),
-        ("journey_stage", said.journey_stage, vocabulary.journey_stages),
+        ("device", raw.device, vocabulary.devices),
+        ("channel", raw.channel, vocabulary.channels),
+        ("journey_stage", raw.journey_stage, vocabulary.journey_stages),
     ):
         if text and text not in declared:
             _note(bad, name, _text(text, limits))
     replaced: dict[str, Any] = dict.fromkeys(bad, OTHER)
-    if said.place or said.language or said.country or said.time_zone:
-        _note(bad, "place", _text(said.place, limits))
-        _note(bad, "language", _text(said.language, limits) or _text(canonical(said.language), limits))
-        _note(bad, "country", _text(said.country, limits) or _text(said.country.upper(), limits))
-        _note(bad, "time_zone", _text(said.time_zone, limits) or _zone(said.time_zone))
+    if raw.place or raw.language or raw.country or raw.time_zone:
+        _note(bad, "place", _text(raw.place, limits))
+        _note(bad, "language", _text(raw.language, limits) or _text(canonical(raw.language), limits))
+        _note(bad, "country", _text(raw.country, limits) or _text(raw.country.upper(), limits))
+        _note(bad, "time_zone", _text(raw.time_zone, limits) or _zone(raw.time_zone))
         replaced = {**dict.fromkeys(bad, ""), **replaced}
-    if said.features and len(said.features) <= limits.features_max:
-        features = _features(said.features, vocabulary.features, limits, bad)
-        if len(features) < len(said.features):
+    if raw.features and len(raw.features) <= limits.features_max:
+        features = _features(raw.features, vocabulary.features, limits, bad)
+        if len(features) < len(raw.features):
             replaced["features"] = features
-    return (said._replace(**replaced), bad) if bad else (said, _NOTHING)
+    return (raw._replace(**replaced), bad) if bad else (raw, _NOTHING)
 
 
 def _note(bad: dict[str, str], name: str, reason: str) -> None:
@@ -76,11 +76,11 @@ def _note(bad: dict[str, str], name: str, reason: str) -> None:
 
 
 def _features(
-    said: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits, bad: dict[str, str]
+    values: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits, bad: dict[str, str]
 ) -> Mapping[str, FeatureValue]:
     """Return the good features; note the others in `bad`."""
     good: dict[str, FeatureValue] = {}
-    for name, value in said.items():
+    for name, value in values.items():
         kind = declared.get(name)
         if kind is None:
             bad[FEATURES] = UNDECLARED

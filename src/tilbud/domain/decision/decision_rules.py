@@ -85,17 +85,17 @@ def parse_rules(text: InternedText) -> DecisionRules | None:
     if text == NO_RULES:
         return None
     try:
-        kept = json.loads(text.body)
-        low, high = kept["range"]
-        weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
+        fields = json.loads(text.body)
+        low, high = fields["range"]
+        weights = {str(name): float(weight) for name, weight in fields["weights"].items()}
         return DecisionRules(
-            rewards=RewardRules(weights, str(kept["aggregate"]), float(kept["default"]), low, high),
-            final=frozenset(kept["final"]),
-            learn=str(kept["learn"]),
-            window_us=int(kept["window_us"]),
-            activation_window_us=int(kept["activation_window_us"]),
-            grace_us=int(kept["grace_us"]),
-            shows=frozenset(kept.get("shows", ())),
+            rewards=RewardRules(weights, str(fields["aggregate"]), float(fields["default"]), low, high),
+            final=frozenset(fields["final"]),
+            learn=str(fields["learn"]),
+            window_us=int(fields["window_us"]),
+            activation_window_us=int(fields["activation_window_us"]),
+            grace_us=int(fields["grace_us"]),
+            shows=frozenset(fields.get("shows", ())),
         )
     except (ValueError, TypeError, LookupError, AttributeError):
         raise LedgerInvalid("the reward rules of a recorded decision are damaged: restore a backup") from None

@@ -65,8 +65,8 @@ class Eligibility:
         """Return what is left when these of the eligible offers are removed too, for these reasons."""
         if not removed:
             return self
-        gone = {index for index, _ in removed}
-        left = tuple(index for index in self.eligible if index not in gone)
+        indexes = {index for index, _ in removed}
+        left = tuple(index for index in self.eligible if index not in indexes)
         return Eligibility(left, tuple(sorted((*self.removed, *removed))))
 
 
@@ -148,7 +148,7 @@ class Rules:
         removed: list[tuple[int, str]] = []
         if include:
             asked = sorted(included)
-            removed = [each for each in self._left_out if each[0] not in included]
+            removed = [exclusion for exclusion in self._left_out if exclusion[0] not in included]
         if free and not (excluded or paused or wishes):
             return Eligibility(tuple(asked), tuple(removed))
         eligible: list[int] = []
@@ -174,7 +174,7 @@ class Rules:
         if spoken is None:
             if len(self._spoken) >= Limits.spoken_languages_cached_max:
                 self._spoken.clear()
-            spoken = frozenset(each for each in self._languages if covers(each, language))
+            spoken = frozenset(offered for offered in self._languages if covers(offered, language))
             self._spoken[language] = spoken
         return spoken
 
@@ -191,9 +191,9 @@ class Rules:
 
     def _indexes(self, field: str, ids: Iterable[str]) -> frozenset[int]:
         if not self._strict:
-            return frozenset([self._index[each] for each in ids if each in self._index])
+            return frozenset([self._index[offer_id] for offer_id in ids if offer_id in self._index])
         try:
-            return frozenset([self._index[each] for each in ids])
+            return frozenset([self._index[offer_id] for offer_id in ids])
         except KeyError as error:
             raise InvalidField(field, f"the campaign has no offer {error.args[0][:128]!r}") from None
 

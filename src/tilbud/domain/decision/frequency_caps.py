@@ -52,7 +52,8 @@ class Caps:
             channel: _limits(channel_scope(channel), rule.caps) for channel, rule in policy.channels.items()
         }
         self._of_group: Mapping[str, tuple[_Limit, ...]] = {
-            group: _limits(group_scope(name, group), each.caps) for group, each in campaign.groups.items()
+            group: _limits(group_scope(name, group), section.caps)
+            for group, section in campaign.groups.items()
         }
         self._groups = tuple(offer.group or "" for offer in campaign.offers)
         self._of_offer = tuple(_limits(offer_scope(name, offer.id), offer.caps) for offer in campaign.offers)
@@ -142,9 +143,9 @@ class Caps:
         """Return what an exposure of the offer at `index` counts under, capped today or not."""
         return (*self._scopes[index], channel_scope(self._channel(channel)))
 
-    def _channel(self, said: str) -> str:
+    def _channel(self, name: str) -> str:
         """Return a channel that is declared somewhere: what callers make up must not become a scope."""
-        return said if said in self._channels else OTHER if said else UNKNOWN
+        return name if name in self._channels else OTHER if name else UNKNOWN
 
 
 def _reached(times_us: Sequence[int], since_us: int, times: int) -> bool:

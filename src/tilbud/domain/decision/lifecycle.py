@@ -130,13 +130,15 @@ def was_before(made_us: int, made_service_us: int, before_us: int, now: Now) -> 
 def check_decision(decision: Decision, contact: ExposureEffect | None) -> None:
     """Assert that a record does not contradict itself, before it is kept for good."""
     assert (contact is None) == (not decision.customer), "a customer without a contact, or one with nobody"
-    known = decision.probabilities
-    assert len(decision.offers.ids) == len(known), "an offer without a probability"
+    probabilities = decision.probabilities
+    assert len(decision.offers.ids) == len(probabilities), "an offer without a probability"
     assert 0.0 < decision.probability <= 1.0, "a decision without a propensity"
-    assert math.isfinite(math.fsum(known)), "a probability that is no number"
+    assert math.isfinite(math.fsum(probabilities)), "a probability that is no number"
     if decision.drawn < 0:
         assert decision.drawn == -1, "an index below the first offer"
-        assert not known, "a fallback with offers to draw from"
+        assert not probabilities, "a fallback with offers to draw from"
     else:
         assert decision.offer_id == decision.offers.ids[decision.drawn], "another offer than the one drawn"
-        assert decision.probability == known[decision.drawn], "another propensity than the one drawn with"
+        assert decision.probability == probabilities[decision.drawn], (
+            "another propensity than the one drawn with"
+        )

@@ -73,8 +73,10 @@ class DecideRequest(NamedTuple):
         campaign's words for them.
         """
         flags = (int(self.consent), self.defer_activation, self.include_ranking)
-        kept = (self.campaign, self.context.time_us, self.include_offers, self.exclude_offers, *flags)
-        form, asked = (_EVERYTHING, (kept, self._said())) if consented else (_WHAT_IS_KEPT, (kept, ()))
+        recorded = (self.campaign, self.context.time_us, self.include_offers, self.exclude_offers, *flags)
+        form, asked = (
+            (_EVERYTHING, (recorded, self._said())) if consented else (_WHAT_IS_KEPT, (recorded, ()))
+        )
         text = f"{asked!r}\0".encode("utf-8", "surrogatepass")
         return Question(form, hashlib.blake2b(text, digest_size=_FINGERPRINT_BYTES, key=key, person=form))
 
@@ -93,29 +95,29 @@ class DecideRequest(NamedTuple):
         return then == self._fingerprint_before(key)
 
     def _said(self) -> tuple[object, ...]:
-        said = self.context
+        context = self.context
         return (
-            self.customer_id, said.device, said.channel, said.journey_stage, said.time_zone,
-            said.language, said.country, said.place, _in_order(said.features),
+            self.customer_id, context.device, context.channel, context.journey_stage, context.time_zone,
+            context.language, context.country, context.place, _in_order(context.features),
         )  # fmt: skip
 
     def _fits(self, earlier: Decision) -> bool:
         """Say whether a record has the campaign's words for what this question says."""
-        said = self.context
+        context = self.context
         words = (
-            (said.device, earlier.device),
-            (said.channel, earlier.channel),
-            (said.journey_stage, earlier.journey_stage),
+            (context.device, earlier.device),
+            (context.channel, earlier.channel),
+            (context.journey_stage, earlier.journey_stage),
         )
-        return all(kept in (text, OTHER if text else UNKNOWN) for text, kept in words)
+        return all(recorded in (text, OTHER if text else UNKNOWN) for text, recorded in words)
 
     def _fingerprint_before(self, key: bytes) -> bytes:
         """Return what ledgers of before kept of a customer's question; its id did not count."""
-        said = self.context
+        context = self.context
         asked = (
             self.customer_id,
-            said.device, said.channel, said.journey_stage, said.time_us, said.time_zone,
-            said.language, said.country, said.place, _in_order(said.features),
+            context.device, context.channel, context.journey_stage, context.time_us, context.time_zone,
+            context.language, context.country, context.place, _in_order(context.features),
             int(self.consent), self.include_offers, self.exclude_offers,
             self.defer_activation, self.include_ranking,
         )  # fmt: skip
@@ -266,7 +268,7 @@ class Decision(NamedTuple):
 
     def ranking(self) -> list[tuple[str, float]]:
         """Return (offer id, probability), the most probable first; ties in the file's order."""
-        return sorted(zip(self.offers.ids, self.probabilities, strict=True), key=lambda each: -each[1])
+        return sorted(zip(self.offers.ids, self.probabilities, strict=True), key=lambda offer: -offer[1])
 
 
 @dataclass(frozen=True, slots=True)

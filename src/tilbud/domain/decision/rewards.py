@@ -118,9 +118,9 @@ class RewardRules:
         of them, not the default.
         """
         contributions = [
-            weight * each.value
-            for each in sorted(outcomes, key=lambda each: (each.time_us, each.key))
-            if (weight := self.weights.get(each.outcome, each.weight)) is not None
+            weight * outcome.value
+            for outcome in sorted(outcomes, key=lambda outcome: (outcome.time_us, outcome.key))
+            if (weight := self.weights.get(outcome.outcome, outcome.weight)) is not None
         ]
         if not contributions:
             return Reward(self.default, clipped=False)
@@ -140,6 +140,6 @@ def _exact_sum(contributions: Sequence[float]) -> float:
     try:
         return math.fsum(contributions)
     except OverflowError:  # on the way, or in the end: halved so often that it is neither
-        return math.fsum(each * _TINY for each in contributions) / _TINY
+        return math.fsum(value * _TINY for value in contributions) / _TINY
     except ValueError:
         return math.nan

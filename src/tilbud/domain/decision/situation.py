@@ -78,7 +78,7 @@ class Situations:
 
     def read(
         self,
-        said: ContextInput,
+        raw: ContextInput,
         customer: Customer,
         happened: Happened,
         now: Now,
@@ -95,45 +95,45 @@ class Situations:
         """
         bad = _NOTHING_DROPPED
         if not self._strict:
-            said, bad = admit(said, self._vocabulary, limits)
+            raw, bad = admit(raw, self._vocabulary, limits)
         if not bad and customer is UNKNOWN_CUSTOMER and happened is NOTHING_HAPPENED and not (
-            customer_said or said.features or said.place or said.language or said.country or said.time_zone
+            customer_said or raw.features or raw.place or raw.language or raw.country or raw.time_zone
         ):  # fmt: skip
-            return self._plain(said, now.wall_us, limits)
+            return self._plain(raw, now.wall_us, limits)
         profile, dropped = customer.profile, _NOTHING_DROPPED
         if consented:
-            known = NOTHING_KNOWN
+            stored = NOTHING_KNOWN
             if profile is not NO_PROFILE or happened is not NOTHING_HAPPENED:
-                known, dropped = self._known(said, profile, happened, now.steady_us, limits)
-            context = read_context(said, self._vocabulary, now.wall_us, limits, known=known)
+                stored, dropped = self._known(raw, profile, happened, now.steady_us, limits)
+            context = read_context(raw, self._vocabulary, now.wall_us, limits, known=stored)
         else:
-            context = read_context(said, self._vocabulary, now.wall_us, limits, consented=False)
-            dropped = self._unused(said, customer_said=customer_said or customer.version > 0)
+            context = read_context(raw, self._vocabulary, now.wall_us, limits, consented=False)
+            dropped = self._unused(raw, customer_said=customer_said or customer.version > 0)
         if bad:
             dropped = dict(sorted({**dropped, **bad}.items()))
-        return Situation(self._segmented(context), dropped, self._quiet(said, profile, context, now.wall_us))
+        return Situation(self._segmented(context), dropped, self._quiet(raw, profile, context, now.wall_us))
 
-    def _plain(self, said: ContextInput, now_us: int, limits: Limits) -> Situation:
+    def _plain(self, raw: ContextInput, now_us: int, limits: Limits) -> Situation:
         """Read what nobody could object to: equal ones of a minute are the same object."""
-        time_us = now_us if said.time_us is None else said.time_us
-        key = (said.device, said.channel, said.journey_stage, time_us // _MINUTE_US)
-        found = self._plain_ones.get(key)
-        if found is None:
-            context = read_context(said, self._vocabulary, now_us, limits)
-            found = Situation(self._segmented(context), _NOTHING_DROPPED, quiet=False)
+        time_us = now_us if raw.time_us is None else raw.time_us
+        key = (raw.device, raw.channel, raw.journey_stage, time_us // _MINUTE_US)
+        situation = self._plain_ones.get(key)
+        if situation is None:
+            context = read_context(raw, self._vocabulary, now_us, limits)
+            situation = Situation(self._segmented(context), _NOTHING_DROPPED, quiet=False)
             if len(self._plain_ones) >= Limits.plain_situations_cached_max:
                 self._plain_ones.clear()
-            self._plain_ones[key] = found
-        return found
+            self._plain_ones[key] = situation
+        return situation
 
     def _known(
-        self, said: ContextInput, profile: Profile, happened: Happened, now_us: int, limits: Limits
+        self, raw: ContextInput, profile: Profile, happened: Happened, now_us: int, limits: Limits
     ) -> tuple[Known, Mapping[str, str]]:
         features: dict[str, FeatureValue] = {}
         dropped: dict[str, str] = {}
         for name, kind, max_age_us in self._traits:
             trait = profile.traits.get(name)
-            if trait is None or name in said.features:
+            if trait is None or name in raw.features:
                 continue
             if kind_of(trait.value) != kind:
                 dropped[name] = WRONG_KIND
@@ -144,13 +144,13 @@ class Situations:
         if happened.events:
             features |= self._last_event(happened, now_us)
         language = canonical(profile.language)
-        known = Known(
+        stored = Known(
             journey_stage=self._stage(profile, happened, now_us),
             time_zone=_zone_there_is(profile.time_zone),
             language=language if len(language) <= limits.text_chars_max else "",
             features=features,
         )
-        return known, dropped
+        return stored, dropped
 
     def _last_event(self, happened: Happened, now_us: int) -> dict[str, FeatureValue]:
         """Return the last declared event and how long ago it was; of two at once, the one declared first."""
@@ -173,14 +173,14 @@ class Situations:
                 stage, since_us = becomes, at_us
         return stage if not stage or stage in self._vocabulary.journey_stages else OTHER
 
-    def _unused(self, said: ContextInput, *, customer_said: bool) -> Mapping[str, str]:
+    def _unused(self, raw: ContextInput, *, customer_said: bool) -> Mapping[str, str]:
         """Name what the call said; what a profile has is not told of, since that would be kept."""
         names = {
             *(("customer_id",) if customer_said else ()),
-            *(("place",) if said.place else ()),
-            *(("language",) if said.language else ()),
-            *(("country",) if said.country else ()),
-            *(self._vocabulary.features.keys() & said.features.keys()),  # no word of the caller's own
+            *(("place",) if raw.place else ()),
+            *(("language",) if raw.language else ()),
+            *(("country",) if raw.country else ()),
+            *(self._vocabulary.features.keys() & raw.features.keys()),  # no word of the caller's own
         }
         return dict.fromkeys(sorted(names), NO_CONSENT) if names else _NOTHING_DROPPED
 
@@ -202,16 +202,16 @@ class Situations:
             dict(sorted({**context.features, **flags}.items())),
         )
 
-    def _quiet(self, said: ContextInput, profile: Profile, context: Context, now_us: int) -> bool:
+    def _quiet(self, raw: ContextInput, profile: Profile, context: Context, now_us: int) -> bool:
         """Say whether the customer asked for quiet at this time, in this channel; consent is not asked."""
         hours = profile.preferences.quiet_hours
         if hours is None:
             return False
         channels = self._quiet_channels
-        if channels is not None and context.channel not in channels and said.channel not in channels:
+        if channels is not None and context.channel not in channels and raw.channel not in channels:
             return False
-        zone = said.time_zone or _zone_there_is(profile.time_zone) or self._vocabulary.time_zone
-        time_us = now_us if said.time_us is None else said.time_us
+        zone = raw.time_zone or _zone_there_is(profile.time_zone) or self._vocabulary.time_zone
+        time_us = now_us if raw.time_us is None else raw.time_us
         return hours.contains(moment_at(time_us, time_zone(zone)).minute_of_day)
 
 
