@@ -19,7 +19,7 @@ class Now:
 
     wall_us: int
     service_us: int
-    steady_us: int = -1  # as the wall, where nothing else is said
+    steady_us: int = -1  # as the wall, where nothing else is given
 
     def __post_init__(self) -> None:
         """Let the steady clock be the wall's."""
@@ -86,7 +86,7 @@ class Absence:
 
     Callers cannot be expected to report to a campaign that is not there, so its deadlines stand still; what
     reserves something of a customer's is released in time all the same. Who is away for longer than
-    `longest_us` is taken as gone: its clock goes on, and what is open settles.
+    `longest_us` counts as removed: its clock goes on, and what is open settles.
     """
 
     over_us: int = 0  # of absences that are over

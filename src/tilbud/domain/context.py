@@ -1,4 +1,4 @@
-"""The situation a decision is made in: what the caller said, checked, and read in local time.
+"""The situation a decision is made in: what the caller sent, checked, and read in local time.
 
 What holds: a `Context` is small and clean (text within its limit and as `text.py` allows it, numbers finite
 and within float32); device, channel and journey stage come from the campaign's declared vocabularies,
@@ -64,7 +64,7 @@ class Consent(IntEnum):
 
 
 class ContextInput(NamedTuple):
-    """What the caller said, not yet checked; empty text and None mean nothing was said."""
+    """What the caller sent, not yet checked; empty text and None mean that nothing was sent."""
 
     device: str = ""
     channel: str = ""
@@ -144,7 +144,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the customer, checked: it stands in where the caller said nothing.
+    """What is known of the customer, checked: it stands in where the caller sent nothing.
 
     `language` is canonical; `features` are of the kinds that the campaign declares, or its events'.
     """
@@ -167,7 +167,7 @@ def read_context(
     consented: bool = True,
     known: Known = NOTHING_KNOWN,
 ) -> Context:
-    """Check what the caller said and read it in local time.
+    """Check what the caller sent and read it in local time.
 
     `now_us` (microseconds since 1970, UTC) stands in where the caller gave no time, and `known` for what
     else they did not say. Without consent only device, channel, journey stage and time are kept, as they were

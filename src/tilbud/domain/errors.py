@@ -184,7 +184,7 @@ class LedgerInvalid(TilbudError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a campaign file, said so that it can be mended."""
+    """One thing wrong with a campaign file, worded so that it can be mended."""
 
     file: str
     line: int

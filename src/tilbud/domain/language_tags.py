@@ -44,10 +44,10 @@ class _Meant(NamedTuple):
     """What a tag says, and what goes without saying of it."""
 
     language: str
-    script: str  # "" where it is not said
+    script: str  # "" where there is none
     region: str
     has_variants: bool
-    full: tuple[str, str, str]  # language, script and region, the likely ones where none is said
+    full: tuple[str, str, str]  # language, script and region, the likely ones where there is none
 
 
 @lru_cache(maxsize=Limits.language_tags_cached_max)

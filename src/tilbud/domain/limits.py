@@ -210,7 +210,7 @@ class Limits:
     backup_told_every_s: ClassVar[float] = 0.2
 
     # Workers
-    worker_beat_every_s: float = 0.5  # told to the supervisor
+    worker_beat_every_s: float = 0.5  # a message to the supervisor
     worker_silent_max_s: float = 5.0  # before one that serves is killed and started again
     worker_start_idle_max_s: float = 30.0  # likewise of one that starts, in which it hardly works
     worker_start_work_min_s: float = 0.2  # of a core, which is more than being asked how it is takes

@@ -1,7 +1,7 @@
 """Text as the world writes it: one form for what reads the same, and what no text may hold.
 
 What holds: text comes in by `nfc`, once, where a message or a campaign file is read, so that an "é" is one
-character everywhere behind it, whether a phone sent it as one or as two. Any text may be said but control
+character everywhere behind it, whether a phone sent it as one or as two. Any text may be sent but control
 characters, halves of surrogate pairs and noncharacters: no-break spaces, ideographic spaces, joiners of
 scripts and of emoji are text. Nothing is trimmed, and no look-alikes are made equal.
 """

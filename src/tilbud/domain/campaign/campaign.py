@@ -213,7 +213,7 @@ class Campaign(Section):
             yield ("explanations",), self.explanations
 
     def vocabulary(self) -> Vocabulary:
-        """Return what callers may say about a context: a declared trait may be said like a feature."""
+        """Return what callers may send of a context: a declared trait may be sent like a feature."""
         declared = self.context
         return Vocabulary(
             devices=frozenset(declared.devices),

@@ -1,4 +1,4 @@
-"""The contact policy: how often a customer may be met in a channel, whatever the campaign.
+"""The contact policy: how often a customer may be contacted in a channel, whatever the campaign.
 
 It stands in `contact.yaml` beside the campaigns:
 

@@ -120,7 +120,7 @@ UNKNOWN_CUSTOMER = Customer()
 
 
 def resolve_consent(in_call: Consent, customer: Customer) -> Consent:
-    """Return the consent that counts: DENIED wins wherever it was said, then what the call said."""
+    """Return the consent that counts: DENIED wins wherever it stands, then what the call has."""
     stored = customer.profile.consent
     if customer.erased or Consent.DENIED in (in_call, stored):
         return Consent.DENIED
@@ -156,7 +156,7 @@ class CustomerEvent:
     event: str
     event_id: str
     occurred_us: int
-    consent: Consent  # as the call said it
+    consent: Consent  # as the call had it
 
 
 def offer_scope(campaign: str, offer_id: str) -> str:

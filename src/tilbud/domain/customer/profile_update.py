@@ -135,7 +135,7 @@ class _Traits:
     now_us: int
 
     def tell(self, name: str, update: TraitUpdate) -> None:
-        """Take up what is said of a trait, unless something newer was said."""
+        """Take up the new value of a trait, unless the one there is newer."""
         known_us = self.now_us if update.updated_us is None else min(update.updated_us, self.now_us)
         if known_us >= min(self._newest_us(name), self.now_us):
             self.removed_us.pop(name, None)

@@ -1,7 +1,7 @@
 """How a decision falls, and what becomes of it, in the order in which it is used.
 
 records.py         the question, the offers, the record of the answer
-admission.py       which of what was said may be used     situation.py   the context with the customer in it
+admission.py       which of what was sent may be used     situation.py   the context with the customer in it
 eligibility.py     which offers may be shown, and by which rule not
 frequency_caps.py  how often is enough                    experiment.py  which side answers
 draw.py            the draw: the one place that makes a probability

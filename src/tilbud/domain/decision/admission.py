@@ -1,4 +1,4 @@
-"""What may be used of what a caller said: a bad value costs itself, never the decision.
+"""What may be used of what a caller sent: a bad value costs itself, never the decision.
 
 What holds: what is left is within its limits and of the kind that the campaign declares, so that reading it
 raises nothing but for the time and for too many features. What is not used has a reason. Of features that the
@@ -34,9 +34,9 @@ UNKNOWN_OFFER = "unknown_offer"
 REASONS = frozenset(
     {UNDECLARED, WRONG_KIND, EMPTY, TOO_LONG, CONTROL_CHARACTERS, OUT_OF_RANGE, UNKNOWN_ZONE, UNKNOWN_OFFER}
 )
-"""Why a value is not used that a caller could have said better."""
+"""Why a value is not used that a caller could have sent right."""
 FEATURES = "features"
-"""What undeclared features are told of as."""
+"""The name that stands for undeclared features."""
 OFFER_LISTS = ("include_offers", "exclude_offers")
 _NOTHING: Mapping[str, str] = {}
 
@@ -44,7 +44,7 @@ _NOTHING: Mapping[str, str] = {}
 def admit(
     raw: ContextInput, vocabulary: Vocabulary, limits: Limits
 ) -> tuple[ContextInput, Mapping[str, str]]:
-    """Return what may be used of what a caller said, and the names of the rest with the reason.
+    """Return what may be used of what a caller sent, and the names of the rest with the reason.
 
     A device, channel or journey stage that is no text counts as `other`, as any undeclared one does.
     """

@@ -82,7 +82,7 @@ class CustomerFacts(NamedTuple):
     known: bool  # there is a customer, who consented
     happened: Happened
     now_us: int  # the steady clock, µs
-    channel: str = ""  # as the call said it: a customer may block channels that the campaign does not declare
+    channel: str = ""  # as the call had it: a customer may block channels that the campaign does not declare
 
 
 NOBODY = CustomerFacts(NO_PREFERENCES, quiet=False, known=False, happened=NOTHING_HAPPENED, now_us=0)

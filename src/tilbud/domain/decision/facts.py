@@ -1,4 +1,4 @@
-"""What a decision asks of the ledger, and what it is told: one question and one answer for each.
+"""What a decision asks of the ledger, and the answer: one of each for a decision.
 
 What holds: a question is asked before anything is decided, so it asks for all that the rules of its campaign
 may need; what may be used of the answer is decided later, by consent. Both are plain values.

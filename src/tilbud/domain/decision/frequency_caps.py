@@ -1,6 +1,6 @@
 """How often is enough: caps of an offer, of a group of offers, and of a channel in every campaign.
 
-What holds: an offer that met a customer as often as one of its caps allows, within that cap's time, is
+What holds: an offer that a customer saw as often as one of its caps allows, within that cap's time, is
 removed, and no other. Exposures count that are strictly later than now − `per`. When they were is an
 argument: the ledger keeps it, under the scopes that `domain/customer/` names.
 """

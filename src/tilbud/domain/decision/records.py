@@ -134,7 +134,7 @@ def _in_order(features: Mapping[str, FeatureValue]) -> list[tuple[str, str, Feat
 class Question(NamedTuple):
     """A question without its id, hashed under the ledger's key."""
 
-    form: bytes  # one byte: whether everything that was said is in it, or only what may be kept
+    form: bytes  # one byte: whether everything that was sent is in it, or only what may be kept
     hashed: hashlib.blake2b
 
     def fingerprint(self, decision_id: str) -> bytes:
@@ -286,7 +286,7 @@ class Repeat:
     """A question that is answered with an earlier decision of the same customer."""
 
     campaign: str
-    decision_id: str  # that stands for the earlier one from now on; "": none was said
+    decision_id: str  # that stands for the earlier one from now on; "": none was given
     fingerprint: bytes
     stands_for: str  # the earlier decision's id
     contact: ExposureEffect | None = None  # where answering it again is to be counted, if anywhere

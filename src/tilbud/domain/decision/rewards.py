@@ -65,7 +65,7 @@ def receive(
 ) -> OutcomeStatus:
     """Return what an outcome meets that comes at `now_service_us` (never DUPLICATE: the store says that).
 
-    An outcome whose time is not said counts while it arrives before the decision is due.
+    An outcome without a time counts while it arrives before the decision is due.
     """
     if state in (State.SETTLED, State.VOID, State.EXPIRED) or now_service_us >= due_service_us:
         return OutcomeStatus.LATE

@@ -1,7 +1,7 @@
-"""The situation as the customer completes it: what the caller said, what is known of them, and their quiet.
+"""The situation as the customer completes it: what the caller sent, what is known of them, and their quiet.
 
 What holds: what the caller says is fresher than what is stored, and wins. Without consent nothing but device,
-channel, journey stage and time is used, all of them as the caller said them; what is not used is named, with
+channel, journey stage and time is used, all of them as the caller sent them; what is not used is named, with
 the reason. Segments are flags over what is used. Whatever a profile holds, it makes no decision fail. Which
 rule removes which offer is `eligibility.py`'s business; no clock is read here.
 """
@@ -87,7 +87,7 @@ class Situations:
         consented: bool,
         customer_said: bool = False,
     ) -> Situation:
-        """Check what the caller said, complete it with what is known, and name what is not used.
+        """Check what the caller sent, complete it with what is known, and name what is not used.
 
         The time of day is the wall clock's, ages are the steady clock's. `customer_said`: the call named a
         customer. `happened` is read with consent only. Raises InvalidField where the time is none, or there
@@ -174,7 +174,7 @@ class Situations:
         return stage if not stage or stage in self._vocabulary.journey_stages else OTHER
 
     def _unused(self, raw: ContextInput, *, customer_said: bool) -> Mapping[str, str]:
-        """Name what the call said; what a profile has is not told of, since that would be kept."""
+        """Name what the call has; what a profile has is not named, since that would be stored."""
         names = {
             *(("customer_id",) if customer_said else ()),
             *(("place",) if raw.place else ()),
