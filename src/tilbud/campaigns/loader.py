@@ -2,7 +2,7 @@
 
 What holds: all files load, with their models up to date, before anything is replaced; otherwise the
 running campaigns stay exactly as they are. At a start, where nothing runs that could stay, the good files are
-served and the others told, unless it is to be strict. A changed file keeps its model as long as the lineage
+served and the others logged, unless it is to be strict. A changed file keeps its model as long as the lineage
 is the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
 the old model answers until the new one has learned all but what was erased; so it does where a model fell so
 far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
@@ -135,16 +135,18 @@ class CampaignLoader:
         """Return how far the model is that replaces the one that answers now, None where none does."""
         if self._beside is None:
             return None
-        found = self._beside.progress(campaign)
+        progress = self._beside.progress(campaign)
         served = self._catalog.get(campaign)
-        if found is None and served.model.stand_in:
+        if progress is None and served.model.stand_in:
             return Progress(await self._left(served.file, await self._settlements.erasures(campaign)))
-        return found
+        return progress
 
     async def _relearning_left(self) -> dict[str, int]:
         """Return how many settlements are left of each served campaign that is being relearned."""
-        found = {served.id: await self.relearning(served.id) for served in self._catalog.all()}
-        return {name: progress.settlements_left for name, progress in found.items() if progress is not None}
+        by_campaign = {served.id: await self.relearning(served.id) for served in self._catalog.all()}
+        return {
+            name: progress.settlements_left for name, progress in by_campaign.items() if progress is not None
+        }
 
     async def stop(self) -> None:
         """End what is under way; what it would have changed stays as it is."""
@@ -242,7 +244,9 @@ class CampaignLoader:
             after = await self._opened(before.file, erasures)
             async with self._learner.between_turns():
                 await self._bring_up_to_date({before.id: before}, [after])
-                self._catalog.replace([*(each for each in self._catalog.all() if each.id != name), after])
+                self._catalog.replace(
+                    [*(served for served in self._catalog.all() if served.id != name), after]
+                )
                 self._learner.replaced(before)
                 await self._learner.checkpoint(after)
         self._metrics.learning.stand_in.labels(name).set(0)
@@ -283,14 +287,14 @@ class CampaignLoader:
         self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
     ) -> tuple[str, ...]:
         """Warn of changed weights or ranges where rewards are settled: what was learned is not converted."""
-        told = []
+        names = []
         for served in after:
             earlier = before.get(served.id)
             if earlier is None or not served.model.sequence:
                 continue
             keys = served.campaign.reward.in_other_units(earlier.campaign.reward)
             if keys:
-                told.append(served.id)
+                names.append(served.id)
                 self._log.warning(
                     "rewards_not_converted",
                     campaign=served.id,
@@ -298,7 +302,7 @@ class CampaignLoader:
                     settled=served.model.sequence,
                     remedy="a change of unit wants a new campaign id",
                 )
-        return tuple(sorted(told))
+        return tuple(sorted(names))
 
     async def _count_older(
         self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
@@ -448,9 +452,9 @@ class CampaignLoader:
                 await catch_up(served.id, served.model, history=self._settlements, limits=self._limits)
 
     def _retire(self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]) -> None:
-        kept = {id(served.model) for served in after}
+        models = {id(served.model) for served in after}
         for served in before.values():
-            if id(served.model) not in kept:
+            if id(served.model) not in models:
                 self._learner.replaced(served)
 
     async def _drop_erased(self) -> None:

@@ -81,12 +81,12 @@ class ServedCampaign:
 
     def offer_set(self, eligible: tuple[int, ...]) -> OfferSet:
         """Return the offers at these indexes, encoded; the same object for the same indexes."""
-        found = self._offer_sets.get(eligible)
-        if found is None:
+        offers = self._offer_sets.get(eligible)
+        if offers is None:
             if len(self._offer_sets) * len(self.offer_ids) >= self._limits.fates_cache_offers_max:
                 self._offer_sets.clear()
-            found = self._offer_sets[eligible] = self.offers.only(eligible)
-        return found
+            offers = self._offer_sets[eligible] = self.offers.only(eligible)
+        return offers
 
     def payload(self, index: int, language: str) -> InternedText:
         """Return an offer's payload in a language, or in the one the campaign falls back to."""
@@ -118,12 +118,12 @@ class ServedCampaign:
         if not dropped:
             return NOTHING_DROPPED
         key = tuple(dropped.items())
-        found = self._notes.get(key)
-        if found is None:
+        text = self._notes.get(key)
+        if text is None:
             if len(self._notes) >= self._limits.offer_set_cache_entries_max:
                 self._notes.clear()
-            found = self._notes[key] = InternedText.of(_compact(dropped))
-        return found
+            text = self._notes[key] = InternedText.of(_compact(dropped))
+        return text
 
     def warm(self) -> None:
         """Let the model read every offer, so that the first decision need not."""
@@ -133,15 +133,15 @@ class ServedCampaign:
     def encode(self, context: Context) -> EncodedContext:
         """Return the context encoded for the model and for the record."""
         key = context.key()
-        found = self._contexts.get(key)
-        if found is None:
+        encoded = self._contexts.get(key)
+        if encoded is None:
             if len(self._contexts) >= self._limits.context_cache_entries_max:
                 self._contexts.clear()
             text = json.dumps(context.known(), separators=(",", ":"), ensure_ascii=False)
-            found = EncodedContext(encode_context(context), text)
+            encoded = EncodedContext(encode_context(context), text)
             if len(text) <= self._limits.context_cached_chars_max:
-                self._contexts[key] = found
-        return found
+                self._contexts[key] = encoded
+        return encoded
 
 
 def _texts(
@@ -150,7 +150,7 @@ def _texts(
     """Return the one payload, or one for each language."""
     if payloads is None:
         return payload_text(payload)
-    return {language: payload_text(each) for language, each in payloads.items()}
+    return {language: payload_text(localized) for language, localized in payloads.items()}
 
 
 def _compact(named: Mapping[str, str]) -> str:

@@ -124,15 +124,15 @@ def _read(paths: Sequence[Path], limits: Limits) -> _Read:
     files, policies = _files(paths, problems, policy_problems)
     contact, contact_file = _contact(policies, limits, policy_problems)
     read = _Read(contact, contact_file, policy_problems, problems)
-    found: defaultdict[str, list[CampaignFile]] = defaultdict(list)
+    by_name: defaultdict[str, list[CampaignFile]] = defaultdict(list)
     for file in files:
         try:
             loaded = replace(load_campaign(file, limits), contact=contact)
         except CampaignInvalid as error:
             problems.extend(error.problems)
         else:
-            found[loaded.campaign.campaign].append(loaded)
-    read.campaigns = {name: found[name] for name in sorted(found)}
+            by_name[loaded.campaign.campaign].append(loaded)
+    read.campaigns = {name: by_name[name] for name in sorted(by_name)}
     return read
 
 
@@ -176,7 +176,9 @@ def _parsed(tree: Tree, content: bytes, model: type[Model], shapes: Shapes) -> M
     try:
         return model.model_validate(written)
     except ValidationError as error:
-        raise CampaignInvalid(tuple(tree.problem(*_told(each, shapes)) for each in error.errors())) from None
+        raise CampaignInvalid(
+            tuple(tree.problem(*_told(problem, shapes)) for problem in error.errors())
+        ) from None
 
 
 def _content(file: Path, limits: Limits) -> bytes:
@@ -213,28 +215,28 @@ def _files(
     paths: Sequence[Path], problems: list[Problem], policy_problems: list[Problem]
 ) -> tuple[list[Path], list[Path]]:
     """Return the campaign files and the contact policies of `paths`, each once; tell what is neither."""
-    found: list[Path] = []
+    listed: list[Path] = []
     for path in paths:
         try:
             if path.is_dir():
-                there = [each for each in sorted(path.iterdir()) if _counts(each)]
-                if all(each.name == CONTACT_FILE for each in there):
+                files = [file for file in sorted(path.iterdir()) if _counts(file)]
+                if all(file.name == CONTACT_FILE for file in files):
                     problem = "the directory has no campaign; add one as a .yaml file"
                     problems.append(Problem(str(path), 0, "", problem))
-                found += there
+                listed += files
             elif path.is_file():
                 beside = path.with_name(CONTACT_FILE)
-                found += [path, beside] if os.path.lexists(beside) else [path]
+                listed += [path, beside] if os.path.lexists(beside) else [path]
             else:
                 problems.append(Problem(str(path), 0, "", "there is no such file or directory"))
         except OSError as error:
             problems.append(Problem(str(path), 0, "", f"cannot be read: {error.strerror}"))
     policy_problems += [
         Problem(str(file), 0, "", f"a contact policy is called {CONTACT_FILE}; rename it")
-        for file in _once(each for each in found if _is_misnamed(each))
+        for file in _once(path for path in listed if _is_misnamed(path))
     ]
-    policies = _once(each for each in found if each.name == CONTACT_FILE)
-    return list(dict.fromkeys(each for each in found if not _is_contact(each))), policies
+    policies = _once(path for path in listed if path.name == CONTACT_FILE)
+    return list(dict.fromkeys(path for path in listed if not _is_contact(path))), policies
 
 
 def _counts(file: Path) -> bool:
@@ -354,9 +356,9 @@ def _known_keys(section: KeyPath, key: str, shapes: Shapes) -> str:
             part == want or (isinstance(want, type) and isinstance(part, want))
             for part, want in zip(section, shape, strict=True)
         ):
-            known = [field.alias or name for name, field in model.model_fields.items()]
-            close = difflib.get_close_matches(key, known, n=1)
-            return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+            keys = [field.alias or name for name, field in model.model_fields.items()]
+            close = difflib.get_close_matches(key, keys, n=1)
+            return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(keys)}"
     return "remove it"
 
 

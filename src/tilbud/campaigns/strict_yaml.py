@@ -167,10 +167,10 @@ class Tree:
 
     def problem(self, path: KeyPath, problem: str) -> Problem:
         """Return a problem at the nearest key that the file has."""
-        known = path
-        while known not in self._lines:
-            known = known[:-1]
-        return Problem(self._name, self._lines[known], _dotted(path), problem)
+        place = path
+        while place not in self._lines:
+            place = place[:-1]
+        return Problem(self._name, self._lines[place], _dotted(path), problem)
 
     def _text(self, content: bytes) -> str:
         try:
@@ -180,9 +180,9 @@ class Tree:
             problem = Problem(self._name, line, "", "is not UTF-8; save the file as UTF-8")
             raise CampaignInvalid((problem,)) from None
 
-    def _not_yaml(self, line: int, said: str) -> CampaignInvalid:
+    def _not_yaml(self, line: int, message: str) -> CampaignInvalid:
         self._unread = True
-        return CampaignInvalid((Problem(self._name, line, "", f"is not valid YAML: {said}"),))
+        return CampaignInvalid((Problem(self._name, line, "", f"is not valid YAML: {message}"),))
 
     def _invalid(self, path: KeyPath, problem: str) -> CampaignInvalid:
         return CampaignInvalid((self.problem(path, problem),))
@@ -197,7 +197,7 @@ class Tree:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self._plain(loader, each, (*path, number)) for number, each in enumerate(node.value)]
+            return [self._plain(loader, item, (*path, number)) for number, item in enumerate(node.value)]
         return self._scalar(loader, node, path)
 
     def _scalar(self, loader: _Loader, node: yaml.Node, path: KeyPath) -> Any:
@@ -219,8 +219,8 @@ class Tree:
         ] = {}  # filled in place: copied for each map, many empty ones would take minutes
         for key_node, below in node.value:
             if _merges(key_node):
-                for each in self._merging(below, (*path, _MERGE), key_node.start_mark.line + 1):
-                    for key, value in self._plain(loader, each, path).items():
+                for mapping in self._merging(below, (*path, _MERGE), key_node.start_mark.line + 1):
+                    for key, value in self._plain(loader, mapping, path).items():
                         merged.setdefault(key, value)
         plain: dict[str, Any] = {}
         seen: set[str] = set()
@@ -243,7 +243,7 @@ class Tree:
     def _merging(self, node: yaml.Node, path: KeyPath, line: int) -> list[yaml.Node]:
         """Return the maps that a `<<` names; of two that have one key the first counts."""
         maps = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        if not all(isinstance(each, yaml.MappingNode) for each in maps):
+        if not all(isinstance(mapping, yaml.MappingNode) for mapping in maps):
             self._lines[path] = line
             raise self._invalid(path, "merges maps: write `<<: *name`, or put it in quotes where it is a key")
         return list(maps)
@@ -256,12 +256,12 @@ def _line(loader: Any) -> int:
 
 def _said(error: yaml.MarkedYAMLError) -> str:
     """Return what PyYAML says of a mistake, where what it is in begins, and the remedy where one is known."""
-    context, began, found = error.context, error.context_mark, error.problem_mark
-    if context and began and found and began.line != found.line:
+    context, began, problem = error.context, error.context_mark, error.problem_mark
+    if context and began and problem and began.line != problem.line:
         context = f"{context} from line {began.line + 1} on"
-    said = ", ".join(each for each in (context, error.problem) if each)
-    remedy = next((remedy for words, remedy in _REMEDIES if words in said), None)
-    return f"{said}; {remedy}" if remedy else said
+    message = ", ".join(part for part in (context, error.problem) if part)
+    remedy = next((remedy for words, remedy in _REMEDIES if words in message), None)
+    return f"{message}; {remedy}" if remedy else message
 
 
 def _merges(key: yaml.Node) -> bool:

@@ -40,7 +40,7 @@ def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dic
     def remark(channel: str) -> str:
         return "" if channel in declared or not campaigns else " (no campaign here declares this channel)"
 
-    told = {
+    lines = {
         channel: f"a customer is met {_capped(rule.caps) or 'as often as campaigns like'}{remark(channel)}"
         for channel, rule in policy.channels.items()
     }
@@ -48,7 +48,7 @@ def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dic
     if policy.quiet_channels is not None:
         quiet = _listed(f"{channel}{remark(channel)}" for channel in policy.quiet_channels)
         where = f"in {quiet}" if quiet else "nowhere"
-    return {**told, "quiet hours": f"what a customer set is heeded {where}"}
+    return {**lines, "quiet hours": f"what a customer set is heeded {where}"}
 
 
 def _choice(campaign: Campaign) -> dict[str, str]:
@@ -58,34 +58,34 @@ def _choice(campaign: Campaign) -> dict[str, str]:
         for key in RULES
         if key not in _OWN_LINE and any(getattr(offer, key, None) is not None for offer in offers)
     ]
-    told = {
+    lines = {
         "offers": f"{len(offers)}: {_named(offer.id for offer in offers)}",
         "rules": ", ".join(rules) or "none",
     }
-    return {**told, **_languages(campaign)}
+    return {**lines, **_languages(campaign)}
 
 
 def _languages(campaign: Campaign) -> dict[str, str]:
     """Return what is written in which language, and what is not where another text is."""
-    told = {}
-    shown = [each for each in (*campaign.offers, campaign.fallback) if each.payloads is not None]
-    languages = sorted({language for each in shown for language in each.payloads or ()})
+    lines = {}
+    shown = [offer for offer in (*campaign.offers, campaign.fallback) if offer.payloads is not None]
+    languages = sorted({language for offer in shown for language in offer.payloads or ()})
     if languages:
         fallback = f"{cased(campaign.fallback_language)} where no other fits"
         lacking = (_lacking(language, shown) for language in languages)
-        told["languages"] = "; ".join([_listed(map(cased, languages)), fallback, *filter(None, lacking)])
+        lines["languages"] = "; ".join([_listed(map(cased, languages)), fallback, *filter(None, lacking)])
     if campaign.explanations:
         spoken = sorted(campaign.explanations)
-        alone = [each for each in spoken if languages and not _is_read(each, languages)]
+        alone = [language for language in spoken if languages and not _is_read(language, languages)]
         remark = f" (no payload is in {_listed(map(cased, alone))})" if alone else ""
-        told["explanations"] = (
+        lines["explanations"] = (
             f"one sentence for the customer, in {_listed(map(cased, spoken))}{remark}{_unsaid(campaign)}"
         )
-    return told
+    return lines
 
 
 def _unsaid(campaign: Campaign) -> str:
-    """Return a warning of phrases that are never said: of values that no model reads."""
+    """Return a warning of phrases that never appear: of values that no model reads."""
     phrased = {name for texts in campaign.explanations.values() for name in texts.factors}
     return "".join(
         f"\nWARNING: the phrase for {name} is never said, since the model reads {read} instead: write one "
@@ -96,7 +96,7 @@ def _unsaid(campaign: Campaign) -> str:
 
 
 def _lacking(language: str, shown: Iterable[Shown]) -> str:
-    ids = [each.id or "the fallback" for each in shown if not _is_read(language, each.payloads or ())]
+    ids = [offer.id or "the fallback" for offer in shown if not _is_read(language, offer.payloads or ())]
     return f"{_named(ids)} {'lacks' if len(ids) == 1 else 'lack'} {cased(language)}" if ids else ""
 
 
@@ -108,40 +108,40 @@ def _is_read(language: str, texts: Iterable[str]) -> bool:
 def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:
     """Return what the campaign knows of customers beside the call itself."""
     context = campaign.context
-    told = {}
+    lines = {}
     if context.traits:
         traits = (
             f"{name} (if known for at most {duration_text(rule.max_age_us or context.max_age_us)})"
             for name, rule in context.traits.items()
         )
-        told["stored facts"] = _listed(traits)
+        lines["stored facts"] = _listed(traits)
     if context.events:
-        told["events"] = _listed(context.events)
+        lines["events"] = _listed(context.events)
     if campaign.journey:
-        told["journey"] = _listed(
+        lines["journey"] = _listed(
             f"{event} leads to {stage}" for event, stage in campaign.journey.items()
         )  # fmt: skip
     if campaign.segments:
-        told["segments"] = _listed(campaign.segments)
+        lines["segments"] = _listed(campaign.segments)
     if campaign.sticky_us:
-        told["sticky"] = (
+        lines["sticky"] = (
             f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)} "
             f"(outcomes count for {duration_text(campaign.reward.window_us)} after the first time)"
         )
         kept_us = int(limits.retention_s * 1e6)
         if campaign.sticky_us > kept_us:
-            kept = duration_text(kept_us)
-            told["sticky"] += (
-                f"\nWARNING: decisions are kept {kept} unless `serve --retention-days` says more, and what "
-                f"is gone is not shown again: sticky: {kept} or less, or keep them longer"
+            retention = duration_text(kept_us)
+            lines["sticky"] += (
+                f"\nWARNING: decisions are kept {retention} unless `serve --retention-days` says more, and "
+                f"what is gone is not shown again: sticky: {retention} or less, or keep them longer"
             )
-    return told
+    return lines
 
 
 def _limits(campaign: Campaign) -> dict[str, str]:
     """Return which offers a customer may or may not see, and how often."""
     offers = campaign.offers
-    told = {
+    lines = {
         "hours": "\n".join(_hours(offer, campaign.time_zone) for offer in offers if offer.hours),
         "topics": "\n".join(
             f"{topic}: {_named(ids)}; a customer can block it" for topic, ids in _by_topic(offers).items()
@@ -161,7 +161,7 @@ def _limits(campaign: Campaign) -> dict[str, str]:
         ),
         "caps": "\n".join(_caps(campaign)),
     }  # fmt: skip
-    return {subject: text for subject, text in told.items() if text}
+    return {subject: text for subject, text in lines.items() if text}
 
 
 def _learning(campaign: Campaign) -> dict[str, str]:
@@ -198,33 +198,33 @@ def _showing(reward: RewardSection) -> str:
 
 
 def _by_topic(offers: Iterable[Offer]) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    topics: dict[str, list[str]] = {}
     for offer in offers:
         for topic in dict.fromkeys(
             (*offer.topics, *((offer.sensitive_topic,) if offer.sensitive_topic else ()))
         ):
-            found.setdefault(topic, []).append(offer.id)
-    return found
+            topics.setdefault(topic, []).append(offer.id)
+    return topics
 
 
 def _hours(offer: Offer, time_zone: str) -> str:
     """Return when an offer is shown, and on whose clocks."""
     assert offer.hours is not None, "asked of offers with hours"
-    told = f"{offer.id}: {offer.hours} on the customer's clock"
+    text = f"{offer.id}: {offer.hours} on the customer's clock"
     if offer.valid:
-        told += f"; `valid` counts days on the campaign's ({time_zone})"
+        text += f"; `valid` counts days on the campaign's ({time_zone})"
     if offer.hours.wrap:
-        told += "; a night belongs to the day on which it begins"
-    return told
+        text += "; a night belongs to the day on which it begins"
+    return text
 
 
 def _caps(campaign: Campaign) -> list[str]:
-    told = [f"{offer.id}: {_capped(offer.caps)}" for offer in campaign.offers if offer.caps]
+    lines = [f"{offer.id}: {_capped(offer.caps)}" for offer in campaign.offers if offer.caps]
     for name, group in campaign.groups.items():
         if group.caps:
             ids = _named(offer.id for offer in campaign.offers if offer.group == name)
-            told.append(f"{name} together ({ids or 'no offer is in this group'}): {_capped(group.caps)}")
-    return told
+            lines.append(f"{name} together ({ids or 'no offer is in this group'}): {_capped(group.caps)}")
+    return lines
 
 
 def _capped(caps: Iterable[Cap]) -> str:
