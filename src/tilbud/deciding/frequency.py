@@ -1,8 +1,8 @@
-"""How often a customer is met, and with one voice: caps, and the last decision served again.
+"""How often a customer is contacted, and with one voice: caps, and the last decision served again.
 
-What holds: an offer or channel at its cap is not shown again; what a decision counts under is told with it,
+What holds: an offer or channel at its cap is not shown again; what a decision counts under goes with it,
 so that the ledger counts it in the same transaction. A decision served again is not learned or counted
-twice: only where contact.yaml caps the channel, being met there once more counts there.
+twice: only where contact.yaml caps the channel, being contacted there once more counts there.
 """
 
 from __future__ import annotations

@@ -88,13 +88,13 @@ def _fitting(
     first: bool,
 ) -> Mapping[int, _Prepared]:
     """Return what fits, and an error for what does not; raises AnswersTooLarge in the first round."""
-    replies = {number: _expected(each) for number, each in prepared.items()}
+    replies = {number: _expected(result) for number, result in prepared.items()}
     if first:
         space.begin(replies, (number for number in waiting if number not in prepared))
         return prepared
     return {
-        number: each if space.take(number, replies[number]) else space.too_large()
-        for number, each in prepared.items()
+        number: result if space.take(number, replies[number]) else space.too_large()
+        for number, result in prepared.items()
     }
 
 
@@ -158,8 +158,8 @@ class DecideService:
 
         Where a rule counts, questions of one customer are answered one after the other, a round each, so that
         each sees what the one before showed; `in_line` says that the callers hold their customers' `locks`
-        already. A request that could not even be read stands as its error already. An unexpected error is
-        told in its place too: the other questions may be other callers'. `deadlines_s` says until when each
+        already. A request that could not even be read stands as its error already. An unexpected error stands
+        in its place too: the other questions may be other callers'. `deadlines_s` says until when each
         caller waits, on `perf_counter`'s clock; None: for ever. `space` bounds what the answers take, if they
         are one message.
         Not to be cancelled: what is handed to the ledger is recorded all the same, and would not be counted.
@@ -181,10 +181,10 @@ class DecideService:
             finally:
                 for customer_id in filter(None, entered.values()):
                     self.locks.release(customer_id)
-            for number, found in finished.items():
-                if found is not None:
-                    fits = space is None or space.take(number, found)  # an earlier answer may be larger
-                    answers[number] = found if fits or space is None else space.too_large()
+            for number, answer in finished.items():
+                if answer is not None:
+                    fits = space is None or space.take(number, answer)  # an earlier answer may be larger
+                    answers[number] = answer if fits or space is None else space.too_large()
                     continue
                 self._metrics.redecided.inc()
                 tries[number] += 1
@@ -242,11 +242,11 @@ class DecideService:
                     prepared[number] = look
             facts = await self._look_up(list(looks.values()))
             now = self._clock.now()
-            for number, known in zip(looks, facts, strict=True):
+            for number, its_facts in zip(looks, facts, strict=True):
                 if time_slice.expired():
                     await time_slice.yield_to_loop()
                     now = self._clock.now()
-                prepared[number] = self._try_decide(requests[number], known, now, deadlines_s[number])
+                prepared[number] = self._try_decide(requests[number], its_facts, now, deadlines_s[number])
         return {number: prepared[number] for number in asked}
 
     async def _finish(
@@ -258,33 +258,37 @@ class DecideService:
         """
         now = self._clock.now()
         finished: dict[int, Answer | Exception | None] = {
-            number: each for number, each in prepared.items() if isinstance(each, Answer | Exception)
+            number: result for number, result in prepared.items() if isinstance(result, Answer | Exception)
         }
-        drawn = {number: each for number, each in prepared.items() if isinstance(each, _Drawn)}
-        stored = iter(await self._record([each for each in drawn.values() if each.recorded], now))
+        drawn = {number: result for number, result in prepared.items() if isinstance(result, _Drawn)}
+        stored = iter(await self._record([result for result in drawn.values() if result.recorded], now))
         for number, new in drawn.items():
             if time_slice.expired():
                 await time_slice.yield_to_loop()
             finished[number] = self._try_answer(new, next(stored) if new.recorded else new.decision)
-        repeated = {number: each for number, each in prepared.items() if isinstance(each, _Repeated)}
-        stands_for = iter(await self._repeat([each for each in repeated.values() if each.repeat], now))
-        for number, again in repeated.items():
+        repeated = {number: result for number, result in prepared.items() if isinstance(result, _Repeated)}
+        stands_for = iter(await self._repeat([result for result in repeated.values() if result.repeat], now))
+        for number, repetition in repeated.items():
             if time_slice.expired():
                 await time_slice.yield_to_loop()
-            finished[number] = self._repeated(again, next(stands_for)) if again.repeat else self._kept(again)
+            finished[number] = (
+                self._repeated(repetition, next(stands_for)) if repetition.repeat else self._kept(repetition)
+            )
         return finished
 
     async def _record(self, drawn: Sequence[_Drawn], now: Now) -> list[Decision | None]:
         if not drawn:
             return []
-        contacts = [each.contact for each in drawn] if any(each.contact for each in drawn) else ()
-        recording = self._decisions.record([each.decision for each in drawn], now, contacts)
+        contacts = [result.contact for result in drawn] if any(result.contact for result in drawn) else ()
+        recording = self._decisions.record([result.decision for result in drawn], now, contacts)
         return await or_later(recording, lambda stored: list(map(self._try_answer, drawn, stored)))
 
     async def _repeat(self, repeated: Sequence[_Repeated], now: Now) -> list[Decision | None]:
         if not repeated:
             return []
-        repeating = self._decisions.repeat([each.repeat for each in repeated if each.repeat], now)
+        repeating = self._decisions.repeat(
+            [repetition.repeat for repetition in repeated if repetition.repeat], now
+        )
         return await or_later(repeating, lambda stored: list(map(self._repeated, repeated, stored)))
 
     async def _look_up(self, looks: Sequence[LookUp]) -> Sequence[Facts | Exception]:
@@ -293,7 +297,7 @@ class DecideService:
             return await self._decisions.look_up(looks)
         except LedgerUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
+        except Exception as error:  # noqa: BLE001 - returned in its place, see decide_many
             if len(looks) == 1:
                 return [error]
         return [facts for look in looks for facts in await self._look_up([look])]
@@ -304,7 +308,7 @@ class DecideService:
         try:
             self._check(request)
             return self._contexts.look_up(request, self._catalog.find(request.campaign))
-        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
+        except Exception as error:  # noqa: BLE001 - returned in its place, see decide_many
             return error
 
     def _try_decide(
@@ -316,7 +320,7 @@ class DecideService:
             return facts
         try:
             return self._decide(request, facts, now, deadline_s)
-        except Exception as error:  # noqa: BLE001 - told in its place, see decide_many
+        except Exception as error:  # noqa: BLE001 - returned in its place, see decide_many
             return error
 
     def _try_answer(self, drawn: _Drawn, stored: Decision | None) -> Answer | TilbudError | None:
@@ -359,8 +363,8 @@ class DecideService:
         """Decide by what the ledger knew; pure, but for the model's prediction and ids of our own."""
         asked = perf_counter()
         if facts.earlier is not None:
-            # Before anything a changed campaign file, or one that is gone, could refuse: a retry is answered
-            # word for word.
+            # Before anything that a changed or removed campaign file could refuse: a retry is answered word
+            # for word.
             if not request.asked_before(request.decision_id, facts.earlier, self._ledger_key):
                 raise IdReused("decision_id", request.decision_id)
             return _answer(request, facts.earlier)

@@ -39,7 +39,7 @@ class RequestContext(NamedTuple):
     key: CustomerKey  # ANONYMOUS without consent
     customer: Customer
     refused: bool  # the campaign requires consent, and there is none
-    consented: bool  # what was said of them may be used, and kept
+    consented: bool  # what was sent of them may be used, and stored
     situation: Situation
     channel: str  # the call's own word: a contact policy may name one that the campaign does not declare
     rules_see: CustomerFacts
@@ -85,14 +85,14 @@ class ContextResolver:
         """
         if _is_own(request):
             return self._resolve(request, served, facts, now, off)
-        known, asked = _within_the_minute(served, now.wall_us), _question(request, off)
-        resolved = known.get(asked)
+        cached, asked = _within_the_minute(served, now.wall_us), _question(request, off)
+        resolved = cached.get(asked)
         if resolved is None:
             resolved = self._resolve(request, served, facts, now, off)
             if BAD_VALUES.isdisjoint(resolved.context.situation.dropped.values()) and (
-                len(known) < self._limits.context_cache_entries_max
+                len(cached) < self._limits.context_cache_entries_max
             ):
-                known[asked] = resolved
+                cached[asked] = resolved
         return resolved
 
     def _resolve(
@@ -154,11 +154,11 @@ def _within_the_minute(served: ServedCampaign, now_us: int) -> dict[Hashable, An
 
 def _is_own(request: DecideRequest) -> bool:
     """Say whether nobody else is likely to ask the same within the minute."""
-    said = request.context
+    context = request.context
     return bool(
         request.customer_id
-        or said.features
-        or said.time_us is not None
+        or context.features
+        or context.time_us is not None
         or request.include_offers
         or request.exclude_offers
     )
