@@ -40,7 +40,7 @@ class Arrivals:
         """Return a call's message; raises RequestMissing where it has none.
 
         Where the caller leaves or the call is ended meanwhile, grpcio's own error passes through, and `ended`
-        was told.
+        was called.
         """
         self._waiting[context] = perf_counter(), method
         if len(self._waiting) > self._limits.calls_unread_max:

@@ -57,24 +57,24 @@ def consent_of(number: int, name: str = "consent") -> Consent:
     return consent
 
 
-def _context(said: decisions_pb2.Context) -> ContextInput:
+def _context(message: decisions_pb2.Context) -> ContextInput:
     return ContextInput(
-        nfc(said.device),
-        nfc(said.channel),
-        nfc(said.journey_stage),
-        microseconds("context.time", said.time) if said.HasField("time") else None,
-        nfc(said.time_zone),
-        nfc(said.language),
-        nfc(said.country),
-        nfc(said.place),
-        _features(said.features) if said.features else NOTHING_SAID.features,
+        nfc(message.device),
+        nfc(message.channel),
+        nfc(message.journey_stage),
+        microseconds("context.time", message.time) if message.HasField("time") else None,
+        nfc(message.time_zone),
+        nfc(message.language),
+        nfc(message.country),
+        nfc(message.place),
+        _features(message.features) if message.features else NOTHING_SAID.features,
     )
 
 
-def _features(said: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
-    if len(said) > Limits.features_max:  # before each of them is read
-        raise InvalidField("context.features", f"at most {Limits.features_max} features, got {len(said)}")
-    return {nfc(name): _said_value(value) for name, value in said.items()}
+def _features(features: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
+    if len(features) > Limits.features_max:  # before each of them is read
+        raise InvalidField("context.features", f"at most {Limits.features_max} features, got {len(features)}")
+    return {nfc(name): _said_value(value) for name, value in features.items()}
 
 
 def _said_value(value: decisions_pb2.FeatureValue) -> FeatureValue:
@@ -87,8 +87,8 @@ def feature_value(where: str, value: decisions_pb2.FeatureValue) -> FeatureValue
     kind = value.WhichOneof("kind")
     if kind is None:
         raise InvalidField(where, "has no value; set category, number or flag")
-    said: FeatureValue = getattr(value, kind)
-    return nfc(said) if isinstance(said, str) else said
+    content: FeatureValue = getattr(value, kind)
+    return nfc(content) if isinstance(content, str) else content
 
 
 def feature_message(value: FeatureValue) -> decisions_pb2.FeatureValue:

@@ -164,16 +164,16 @@ def _set_paths(customer: customers_pb2.Customer) -> list[str]:
 
 
 def _trait(customer: customers_pb2.Customer, name: str) -> TraitUpdate:
-    said = customer.traits[name]
+    trait = customer.traits[name]
     where = f"customer.traits[{name[:64]}]"
     updated_us = None
-    if said.HasField("update_time"):
-        updated_us = microseconds(f"{where}.update_time", said.update_time)
-    return TraitUpdate(feature_value(f"{where}.value", said.value), updated_us)
+    if trait.HasField("update_time"):
+        updated_us = microseconds(f"{where}.update_time", trait.update_time)
+    return TraitUpdate(feature_value(f"{where}.value", trait.value), updated_us)
 
 
 def _preference(fields: dict[str, Any], preferences: customers_pb2.Preferences, name: str) -> None:
     if name == "quiet_hours":
         fields["quiet_hours"] = preferences.quiet_hours
     else:
-        fields["preference_lists"][name] = tuple(nfc(each) for each in getattr(preferences, name))
+        fields["preference_lists"][name] = tuple(nfc(entry) for entry in getattr(preferences, name))

@@ -94,7 +94,9 @@ class DecisionHandlers:
         deadlines_s = [deadline_s] * len(message.requests)
         space = AnswerSpace(self._limits.answers_bytes_max, _reply_bytes)
         answers = await self._answers(message.requests, deadlines_s, space=space)
-        results = await self._each(list(enumerate(answers)), lambda found: field(1, _decision_result(*found)))
+        results = await self._each(
+            list(enumerate(answers)), lambda numbered: field(1, _decision_result(*numbered))
+        )
         return b"".join(results)
 
     async def activate(self, message: decisions_pb2.ActivateRequest, _: Context) -> Message:
@@ -143,7 +145,7 @@ class DecisionHandlers:
         self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]
     ) -> list[Message | Exception]:
         results = await self._report.report_many(await self._each(messages, _reading(outcome_report)))
-        return [found if isinstance(found, Exception) else _outcome_response(found) for found in results]
+        return [result if isinstance(result, Exception) else _outcome_response(result) for result in results]
 
     async def _each(self, items: Sequence[Said], do: Callable[[Said], Done]) -> list[Done]:
         """Do something with each item, in time_slice."""
@@ -166,10 +168,10 @@ def _deadline_s(context: Context) -> float | None:
     return None if left_s is None else perf_counter() + left_s
 
 
-def _response(found: Answer | Exception) -> bytes | Exception:
+def _response(result: Answer | Exception) -> bytes | Exception:
     """Return a serialized DecideResponse, or the error in its place."""
     try:
-        return decide_response(found) if isinstance(found, Answer) else found
+        return decide_response(result) if isinstance(result, Answer) else result
     except Exception as error:  # noqa: BLE001 - the others of the batch are other callers'
         return error
 

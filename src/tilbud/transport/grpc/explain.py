@@ -1,6 +1,6 @@
 """ExplainDecision over gRPC: the story of a decision as a message.
 
-What holds: the answer is told as it was given, whatever became of the decision, or of its campaign, since.
+What holds: the answer stays as it was given, whatever became of the decision, or of its campaign, since.
 Nothing is explained here; that is `insight/explain.py`'s business.
 """
 

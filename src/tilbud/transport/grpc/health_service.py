@@ -1,7 +1,7 @@
 """grpc.health.v1: whether the service serves, overall and each of its services.
 
-What holds: every method of the protocol works, and is answered however busy the service is. Who watches is
-told of each change, holds nobody else up by reading slowly, and is let go when the service stops. Watchers
+What holds: every method of the protocol works, and is answered however busy the service is. Who watches
+hears of each change, holds nobody else up by reading slowly, and is let go when the service stops. Watchers
 are bounded.
 """
 
@@ -25,7 +25,7 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class HealthService:
-    """Answers for the services `names`, and "": all of them. Not serving until it is told so."""
+    """Answers for the services `names`, and "": all of them. Not serving until it is set so."""
 
     def __init__(self, names: Sequence[str], limits: Limits) -> None:
         self._names = ("", *names)
@@ -88,14 +88,14 @@ class HealthService:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the service stops")
 
     async def _tell(self, name: str, context: Context) -> None:
-        known = name in self._names
-        told = None
+        is_served = name in self._names
+        last = None
         while not self._ended:
             changed = self._changed
-            status = self._status if known else _Status.SERVICE_UNKNOWN
-            if status != told:
+            status = self._status if is_served else _Status.SERVICE_UNKNOWN
+            if status != last:
                 await context.write(_Status(status=status))
-                told = status
+                last = status
             await changed.wait()
 
     async def _message(self, context: Context) -> Any:

@@ -56,11 +56,11 @@ class _Pool:
             (self._pool.FindEnumTypeByName, "values_by_name"),
         ):
             try:
-                found: Any = find(parent)
+                descriptor: Any = find(parent)
             except KeyError:
                 continue
-            if name in getattr(found, children):
-                file: FileDescriptor = found.file
+            if name in getattr(descriptor, children):
+                file: FileDescriptor = descriptor.file
                 return file
         raise KeyError(symbol)
 
@@ -106,9 +106,9 @@ def _describe() -> None:
         file.name, file.package = _FILE, "grpc.reflection.v1"
         file.ClearField("options")
         for message in file.message_type:
-            for each in message.field:
-                if each.type_name:
-                    each.type_name = _renamed(each.type_name)
+            for member in message.field:
+                if member.type_name:
+                    member.type_name = _renamed(member.type_name)
         for service in file.service:
             for method in service.method:
                 method.input_type = _renamed(method.input_type)

@@ -1,8 +1,8 @@
 """The gRPC server: the services, health, reflection, and a stop that loses no call.
 
 What holds: while it drains, health says NOT_SERVING and calls are still answered; then it takes no
-new ones and finishes those in flight. TLS and credentials are not here yet: it listens where it is
-told, loopback by default.
+new ones and finishes those in flight. TLS and credentials are not here yet: it listens where it
+is asked to, loopback by default.
 
 A server of grpcio takes in one call each time the loop comes round (`_server_main_loop` in its Cython), so
 that under load calls wait outside, where none of our code can answer them together. So there are several

@@ -80,7 +80,7 @@ def _details(error: errors.TilbudError) -> list[Message]:
     if isinstance(error, errors.IdReused | errors.ConsentMissing | errors.TooManyOutcomes):
         return [_bad_request((error.field, str(error)))]
     if isinstance(error, errors.CampaignInvalid):
-        return [_bad_request(*((each.key or each.file, str(each)) for each in error.problems))]
+        return [_bad_request(*((problem.key or problem.file, str(problem)) for problem in error.problems))]
     if isinstance(error, errors.Overloaded):
         return [_retry_info(error.retry_after_s)]
     if isinstance(error, errors.LedgerUnavailable):

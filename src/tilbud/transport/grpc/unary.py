@@ -127,10 +127,10 @@ class Rpc:
         return internal_status(correlation_id)
 
 
-def _message(said: Message | Unreadable) -> Message:
-    if isinstance(said, Unreadable):
-        raise InvalidField(said.field, said.problem)
-    return said
+def _message(message: Message | Unreadable) -> Message:
+    if isinstance(message, Unreadable):
+        raise InvalidField(message.field, message.problem)
+    return message
 
 
 class _UnimplementedError(Exception):

@@ -84,8 +84,8 @@ class HttpSide:
 
     async def _end_all(self) -> None:
         if serving := tuple(self._open.values()):
-            for each in serving:
-                each.cancel()
+            for task in serving:
+                task.cancel()
             await asyncio.wait(serving)
 
     def _listen(self) -> None:
@@ -217,11 +217,11 @@ class _Scrapes:
         if names := parse_qs(query).get("name[]"):
             registry = self._registry.restricted_registry(names)
         body, content_type = exposition(registry, headers.get("accept", ""))
-        said = [("Content-Type", content_type)]
+        sent = [("Content-Type", content_type)]
         if gzip_accepted(headers.get("accept-encoding", "")):
             body = gzip.compress(body, _GZIP_LEVEL)
-            said.append(("Content-Encoding", "gzip"))
-        return "200 OK", said, body
+            sent.append(("Content-Encoding", "gzip"))
+        return "200 OK", sent, body
 
 
 def _read(head: bytes) -> tuple[str, str, dict[str, str]]:
@@ -240,8 +240,8 @@ def _written(head: bytes, response: _Response) -> bytes:
 
 
 def _told(missing: Sequence[str]) -> list[str]:
-    told = [f"not served: {problem}" for problem in missing[: Limits.http_problems_told_max]]
-    return told + [f"and {len(missing) - Limits.http_problems_told_max} more"] * (
+    lines = [f"not served: {problem}" for problem in missing[: Limits.http_problems_told_max]]
+    return lines + [f"and {len(missing) - Limits.http_problems_told_max} more"] * (
         len(missing) > Limits.http_problems_told_max
     )
 
