@@ -171,7 +171,7 @@ class DecisionMetrics:
         self._excluded.labels(campaign, rule).inc(offers)
 
     def dropped(self, campaign: str, dropped: Mapping[str, str]) -> None:
-        """Count what one decision was made without since it was said wrongly; its fields are declared."""
+        """Count what one decision was made without since it was sent wrongly; its fields are declared."""
         for name, why in dropped.items():
             if why in BAD_VALUES:
                 self._dropped.labels(campaign, name, why).inc()

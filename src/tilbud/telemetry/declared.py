@@ -69,8 +69,11 @@ def dropped(campaign: Campaign) -> Iterator[tuple[str, str]]:
 
 def contexts(campaign: Campaign, at_most: int) -> Iterator[tuple[str, str, str, str]]:
     """Yield each variant, channel, device and journey stage; none where they are more than `at_most`."""
-    said = campaign.context
-    words = [(*declared, OTHER, UNKNOWN) for declared in (said.channels, said.devices, said.journey_stages)]
+    context = campaign.context
+    words = [
+        (*declared, OTHER, UNKNOWN)
+        for declared in (context.channels, context.devices, context.journey_stages)
+    ]
     sides = variants(campaign)
     if len(sides) * len(words[0]) * len(words[1]) * len(words[2]) <= at_most:
         yield from product(sides, words[0], words[1], words[2])

@@ -1,7 +1,7 @@
 """Space on disk, read at each scrape: of the file system below the data directory, and of the ledger's files.
 
 What holds: it only asks for sizes and opens nothing, so it disturbs no lock; what cannot be read is left out
-and never fails a scrape. It is told which files there are, and knows nothing of what is in them.
+and never fails a scrape. It is given the files there are, and knows nothing of what is in them.
 """
 
 from __future__ import annotations

@@ -137,8 +137,10 @@ class _Rendering:
         return line
 
     def _short(self, event: structlog.typing.EventDict, **more: str | int) -> str:
-        kept = {key: event[key] for key in ("time", "level", "room", "event") if type(event.get(key)) is str}
-        return json.dumps({key: value[: self._chars_max // 4] for key, value in kept.items()} | more)
+        fields = {
+            key: event[key] for key in ("time", "level", "room", "event") if type(event.get(key)) is str
+        }
+        return json.dumps({key: value[: self._chars_max // 4] for key, value in fields.items()} | more)
 
 
 class _StandardError(io.TextIOBase):
@@ -179,8 +181,8 @@ def _uncaught(
 def _told(dropped: Mapping[str, int]) -> str:
     """Return the line that tells how many lines are missing."""
     event = {"event": "log_lines_dropped", "level": "warning", "room": "log"}
-    told = {reason: count for reason, count in dropped.items() if count}
-    return json.dumps({**event, "time": datetime.now(UTC).isoformat(), **told}, sort_keys=True) + "\n"
+    counts = {reason: count for reason, count in dropped.items() if count}
+    return json.dumps({**event, "time": datetime.now(UTC).isoformat(), **counts}, sort_keys=True) + "\n"
 
 
 def _open_standard_streams() -> None:

@@ -1,7 +1,7 @@
 """Standard error, written by a thread of its own: whoever logs never waits for it and never fails on it.
 
-What holds: a line is handed over at once or dropped, and what is dropped is counted by its reason, and told
-in the stream as soon as that takes lines again. A reader that does not read, one that is gone and a disk that
+What holds: a line is handed over at once or dropped, and what is dropped is counted by its reason; the
+stream says so as soon as it takes lines again. A reader that does not read, one that left and a disk that
 is full therefore cost lines and nothing else. As many lines wait as `lines_max`. A line is one write where
 the stream takes it whole, since processes share the stream, and begins a line of its own even where the one
 before was torn. The stream's own flags are left alone: they are those of every process that has it.
@@ -24,13 +24,15 @@ _REASON_OF = {errno.EPIPE: CLOSED, errno.EBADF: CLOSED, errno.ENOSPC: NO_SPACE, 
 
 
 class Lines:
-    """A stream of lines to a file descriptor. `told` renders the line that tells what was dropped."""
+    """A stream of lines to a file descriptor. `report` renders the line that says what was dropped."""
 
-    def __init__(self, descriptor: int, told: Callable[[Mapping[str, int]], str], lines_max: int) -> None:
+    def __init__(self, descriptor: int, report: Callable[[Mapping[str, int]], str], lines_max: int) -> None:
         self._descriptor = descriptor
-        self._told = told
+        self._report = report
         self._lines_max = lines_max
-        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()  # may be met again by a finalizer
+        self._waiting: SimpleQueue[str | threading.Event] = (
+            SimpleQueue()
+        )  # reentrant: a finalizer may log too
         self._counting = threading.RLock()
         self._dropped = dict.fromkeys(REASONS, 0)
         self._dropped_told = dict.fromkeys(REASONS, 0)
@@ -89,7 +91,7 @@ class Lines:
     def _tell_dropped(self) -> None:
         now = self.dropped()
         news = {reason: now[reason] - before for reason, before in self._dropped_told.items()}
-        if any(news.values()) and not self._put(self._told(news)):
+        if any(news.values()) and not self._put(self._report(news)):
             self._dropped_told = dict(now)
 
     def _put(self, line: str) -> str:
