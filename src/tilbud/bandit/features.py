@@ -112,7 +112,7 @@ def is_encoding(text: str) -> bool:
 
 @lru_cache(maxsize=Limits.feature_situations_cached_max)
 def _situation(device: str, channel: str, journey_stage: str, part_of_day: str, weekend: bool) -> str:
-    """Encode what every context has. The hour cost more to learn than it told (see loadtests)."""
+    """Encode what every context has. The hour cost more to learn than it gave (see loadtests)."""
     words = (("device", device), ("channel", channel), ("journey_stage", journey_stage))
     parts = [f"|{NAMESPACES[name]} {_index(name, word)}" for name, word in words if word and word != UNKNOWN]
     parts.append(f"|{NAMESPACES['time']} {_index('part_of_day', part_of_day)} {_index('weekend', weekend)}")

@@ -212,9 +212,9 @@ class _ParsedOffers:
 
     def _whole(self, offers: OfferSet) -> list[Example]:
         digest = offers.text.digest
-        if (known := self._sets.get(digest)) is not None:
+        if (cached := self._sets.get(digest)) is not None:
             self._sets.move_to_end(digest)
-            return known[0]
+            return cached[0]
         if not offers.features or not all(map(is_encoding, offers.features)):
             raise ModelUnavailable("no offers, or one that was not encoded here")
         while len(self._sets) >= self._sets_max:

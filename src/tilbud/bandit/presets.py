@@ -108,8 +108,8 @@ def _whole(low: int, high: int) -> Callable[[str], str]:
 def _letters(count: int, count_max: int) -> Callable[[str], str]:
     def check(text: str) -> str:
         if not count <= len(text) <= count_max or set(text) - _LETTERS:
-            known = ", ".join(f"{letter} {name}" for name, letter in NAMESPACES.items())
-            raise ValueError(f"needs {count} to {count_max} of the letters {known}")
+            names = ", ".join(f"{letter} {name}" for name, letter in NAMESPACES.items())
+            raise ValueError(f"needs {count} to {count_max} of the letters {names}")
         return text
 
     return check

@@ -1,12 +1,12 @@
 """Vowpal Wabbit behind types: the one file that touches its Python package.
 
 What always holds: every example made here goes back, through `finish` or `discard`, which is what keeps
-VW's memory flat; nothing here prints, reads standard input or touches a file but the one it is told to.
+VW's memory flat; nothing here prints, reads standard input or touches a file but the one that was asked for.
 A workspace belongs to one thread; VW holds the GIL throughout.
 
-Giving back an example is not harmless: VW then adds up a loss from the label it met last and from the
+Giving back an example is not harmless: VW then adds up a loss from the label it had last and from the
 example's prediction. If that label came from another list, or the example still has the prediction of
-an earlier use of its memory, it reads beyond the list's end and the process is gone. So `finish` is for
+an earlier use of its memory, it reads beyond the list's end and the process dies. So `finish` is for
 the list just predicted or learned; for any other there is `discard`.
 
 It calls what VW's Python package itself is built on: `parse`, `predict` and `finish_example` there take
@@ -52,7 +52,7 @@ class Workspace:
     def discard(self, examples: list[Example]) -> None:
         """Give back any other examples: kept, never used, or used by a call that failed."""
         if examples:
-            self._vw.predict_multi(self._neutral)  # without a label, so that VW forgets the one it met last
+            self._vw.predict_multi(self._neutral)  # without a label, so that VW forgets the one it had last
             self.finish(examples)
 
     def predict(self, examples: list[Example]) -> list[float]:

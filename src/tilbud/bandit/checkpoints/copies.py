@@ -24,7 +24,7 @@ def copy_checkpoints(
 ) -> int:
     """Copy those that a ledger can use which stands so: (last sequence, erasures) by campaign.
 
-    Returns how many. Damaged ones stay behind, since no service would load them; those that are gone do so
+    Returns how many. Damaged ones stay behind, since no service would load them; removed ones do so
     too, or raise FileNotFoundError. The newest are copied first, since the oldest are removed first.
     """
     copied = 0

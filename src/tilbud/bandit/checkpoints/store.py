@@ -184,7 +184,7 @@ class Checkpoints:
     async def drop_lost(self, campaign: str, ledger: Callable[[], Awaitable[tuple[int, int]]]) -> int:
         """Remove checkpoints beyond the ledger's last settlement, or its erasures; return how many.
 
-        The ledger they learned from is gone (an older one was restored, or begun anew): the sequences and
+        The ledger they learned from is lost (an older one was restored, or begun anew): the sequences and
         erasures to come will be others, and such a checkpoint would look right again. `ledger` tells
         (sequence, erasures) and is asked when it is known which checkpoints there are: another process may
         have settled, and saved, a moment ago. It takes no lock: what is lost nobody loads or saves.
