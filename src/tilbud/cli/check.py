@@ -47,15 +47,15 @@ def check(
     for file in loaded.campaigns:
         _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign, limits))
     if loaded.contact_file:
-        told = contact_summary(loaded.contact, [file.campaign for file in loaded.campaigns])
-        _describe(console, "contact policy", loaded.contact_file, told)
+        lines = contact_summary(loaded.contact, [file.campaign for file in loaded.campaigns])
+        _describe(console, "contact policy", loaded.contact_file, lines)
     console.print(f"[green]{len(loaded.campaigns) + bool(loaded.contact_file)} valid[/green]")
 
 
-def _describe(console: Console, title: str, file: str, told: Mapping[str, str]) -> None:
+def _describe(console: Console, title: str, file: str, lines: Mapping[str, str]) -> None:
     """Say what a file will do, for someone who did not write it."""
     console.print(f"[bold]{title}[/bold]  {escape(file)}", soft_wrap=True)
     table = Table.grid(padding=(0, 2))
-    for subject, text in told.items():
+    for subject, text in lines.items():
         table.add_row(f"  {escape(subject)}", escape(text))
     console.print(table)

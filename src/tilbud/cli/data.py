@@ -98,7 +98,7 @@ def _show(console: Console, result: Rebuilt) -> None:
     """Say what a rebuild found."""
     at = result.checkpoint_sequence
     alike = f"{result.decisions_equal:,} of {result.decisions_checked:,}{_passed_over(result)}"
-    told = {
+    lines = {
         "model": f"{result.lineage}.{result.sequence}",
         "learned anew": f"settlements {result.from_sequence + 1:,} … {result.sequence:,}"
         if result.sequence > result.from_sequence
@@ -110,10 +110,10 @@ def _show(console: Console, result: Rebuilt) -> None:
         "verdict": _verdict(result),
     }
     if result.erasures:
-        told["customers erased"] = f"{result.erasures:,}; what was drawn before the last is not checked"
+        lines["customers erased"] = f"{result.erasures:,}; what was drawn before the last is not checked"
     console.print(f"[bold]{result.campaign}[/bold]")
     table = Table.grid(padding=(0, 2))
-    for name, text in told.items():
+    for name, text in lines.items():
         table.add_row(f"  {name}", text)
     for reason in result.checkpoints_refused:
         table.add_row("  checkpoint refused", reason)

@@ -34,6 +34,6 @@ def mistakes_told() -> Iterator[None]:
 def finished(
     work: Coroutine[Any, Any, Any], run: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
 ) -> Any:
-    """Return what the work returns, its mistakes told."""
+    """Return what the work returns; its mistakes end the command with a sentence."""
     with mistakes_told():
         return run(work)

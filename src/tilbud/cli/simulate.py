@@ -83,7 +83,7 @@ def replay(
     """
     from tilbud.simulator.replay import replay as run
 
-    pairs = [each.partition("=") for each in rename or []]
+    pairs = [renaming.partition("=") for renaming in rename or []]
     if any(not (feature and column) for feature, _, column in pairs):
         fail("write --rename FEATURE=COLUMN")
     result = finished(

@@ -127,8 +127,8 @@ def read_logged(
             break
         offer = slug(cells[offer_column])
         if offer not in offers:
-            text, known = cells[offer_column], ", ".join(offers)
-            problem = f"{text!r} is offer {offer!r}; the campaign has {known}"
+            text, names = cells[offer_column], ", ".join(offers)
+            problem = f"{text!r} is offer {offer!r}; the campaign has {names}"
             raise CsvError(file, line, offer_column, problem)
         rows.append(
             LoggedRow(
@@ -194,7 +194,7 @@ def _feature(file: Path, line: int, column: str, kind: str, text: str) -> Featur
         return _FLAGS[text.lower()]
     if len(text) > CATEGORY_LENGTH_MAX:
         raise CsvError(file, line, column, f"{len(text)} characters; at most {CATEGORY_LENGTH_MAX}")
-    if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise CsvError(file, line, column, f"{text!r} has control characters")
     return text
 

@@ -130,8 +130,8 @@ def _outcomes(served: campaigns_pb2.Campaign, positive: str, negative: str) -> t
         negative = f"no_{positive}"
     for name in (positive, negative):
         if name and name not in declared:
-            known = ", ".join(declared)
-            raise CampaignError(f"campaign {served.campaign!r} takes {known}; not the outcome {name!r}")
+            names = ", ".join(declared)
+            raise CampaignError(f"campaign {served.campaign!r} takes {names}; not the outcome {name!r}")
     return positive, negative
 
 
