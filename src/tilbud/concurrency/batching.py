@@ -97,7 +97,7 @@ class MicroBatcher(Generic[Question, Reply]):
             replies = [error] * len(batch)
         for (_, future), reply in zip(batch, replies, strict=True):
             if future.done():
-                continue  # its caller is gone
+                continue  # its caller left
             if isinstance(reply, Exception):
                 future.set_exception(reply)
             else:

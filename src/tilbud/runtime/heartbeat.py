@@ -69,7 +69,7 @@ class Beats:
         self._limits = limits
         self._log = log
         self._at_s = monotonic()
-        self._said = ("", "")  # why it does not serve, as last told: the ledger's trouble, and a sentence
+        self._said = ("", "")  # why it does not serve, as last logged: the ledger's trouble, and a sentence
         self._failed_reads = 0
         self._touching: asyncio.Task[None] | None = None
 

@@ -1,4 +1,4 @@
-"""Memory that many calls took, given back to the machine when they are gone.
+"""Memory that many calls took, given back to the machine when they are over.
 
 The C library keeps what gRPC frees, scattered as it is: after a thousand connections the process would stay
 as large as it was at its largest. What holds: it is asked to give back what is free where the process is much

@@ -38,7 +38,7 @@ async def run(
 ) -> None:
     """Serve until a signal, or whoever sets `stopping`; `started` is called once it serves.
 
-    Raises what the start raises, unless it was told to stop. A stop that takes longer than that time
+    Raises what the start raises, unless it was asked to stop. A stop that takes longer than that time
     ends the process with status 1.
     """
     loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ async def begin(start: Coroutine[Any, Any, None], undo: Callable[[], Coroutine[A
 
 
 async def _started(service: Service, stopping: asyncio.Event) -> bool:
-    """Start a service; return False where it was told to stop before it served, and all is undone."""
+    """Start a service; return False where it was asked to stop before it served, and all is undone."""
     starting, stopped = asyncio.create_task(service.start()), asyncio.create_task(stopping.wait())
     await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -96,7 +96,7 @@ async def _started(service: Service, stopping: asyncio.Event) -> bool:
         return True
     starting.cancel()
     await asyncio.wait([starting])
-    # What failed is no news now: it may be a worker that was told to stop too.
+    # What failed is no news now: it may be a worker that was asked to stop too.
     return not starting.cancelled() and starting.exception() is None
 
 

@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """What a worker is told beside the settings: which one it is, where it serves, and from which ledger."""
+    """What a worker has beside the settings: which one it is, where it serves, and from which ledger."""
 
     number: int  # from 0
     listen: str  # HOST:PORT that all workers share

@@ -3,7 +3,7 @@
 What holds:
  * It serves nothing itself. The workers listen on one gRPC port, which it keeps for as long as it lives;
    each has a port of its own for metrics.
- * What is wrong with the data directory, the campaign files or the port is told once, before a worker starts.
+ * What is wrong with the data directory, the campaign files or the port is reported once, before any worker.
    Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
    same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
  * While a worker serves every campaign, none begins that would not, since a file was spoiled meanwhile: one
@@ -70,7 +70,7 @@ class Watchdog:
         self._heard_s.pop(worker, None)
 
     def look(self, now_s: float) -> Sequence[int]:
-        """Return who hangs; each is told once, and expected to be heard of when it serves again."""
+        """Return who hangs; each is named once, and expected to beat when it serves again."""
         if self._looked_s is not None and now_s - self._looked_s > 2 * self._look_every_s:
             self._heard_s = dict.fromkeys(self._heard_s, now_s)
         self._looked_s = now_s

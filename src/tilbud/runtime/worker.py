@@ -123,9 +123,9 @@ class Worker:
         """Wait until the process ended; return its status, negative where a signal did, and if it served."""
         process = self._process
         assert process is not None, "never started"
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(process.sentinel, gone.set)
-        await gone.wait()
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(process.sentinel, over.set)
+        await over.wait()
         loop.remove_reader(process.sentinel)
         try:
             self._listen()  # its last words
@@ -167,7 +167,7 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
-    """Serve at a place until told to stop: what the worker's process does."""
+    """Serve at a place until asked to stop: what the worker's process does."""
     serve_log(settings.log_level)
     try:
         uvloop.run(_work(settings, place, pipe))
