@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,11 +96,10 @@ async def replay(
             rows_max=decisions,
         )
         data = data if seed is None else data.shuffled(seed)
-        channel = served.channels[0] if len(served.channels) == 1 else ""
         tally = LoggedTally()
         driver = Driver(
             calls,
-            LoggedSource(data, channel=channel, positive=positive, negative=negative),
+            LoggedSource(data, channel=_channel(served), positive=positive, negative=negative),
             campaign=campaign,
             decisions=len(data.rows),
             id_prefix=f"replay-{'file' if seed is None else seed}-{run}",
@@ -109,18 +108,28 @@ async def replay(
             stop=stop,
             keeping_up=keeping_up(calls, served, pacing),
         )
-        shown = progress(
-            console,
-            total=driver.decisions,
-            answered=lambda: driver.counts.decisions_answered,
-            describe=lambda: _progress_text(tally.recent, outcome_column),
-        )
-        with stop_on_interrupt(stop):
-            async with shown:
-                await driver.run()
+        await _run(console, driver, stop, lambda: _progress_text(tally.recent, outcome_column))
     result = _result(campaign, data, tally, driver)
     _print(console, result, data, outcome_column)
     return result
+
+
+async def _run(console: Console, driver: Driver, stop: asyncio.Event, describe: Callable[[], str]) -> None:
+    """Drive to the end, or until Ctrl-C, with live progress."""
+    shown = progress(
+        console,
+        total=driver.decisions,
+        answered=lambda: driver.counts.decisions_answered,
+        describe=describe,
+    )
+    with stop_on_interrupt(stop):
+        async with shown:
+            await driver.run()
+
+
+def _channel(served: campaigns_pb2.Campaign) -> str:
+    """Return the campaign's channel, where it has one."""
+    return served.channels[0] if len(served.channels) == 1 else ""
 
 
 def _outcomes(served: campaigns_pb2.Campaign, positive: str, negative: str) -> tuple[str, str]:
