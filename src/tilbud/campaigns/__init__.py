@@ -2,5 +2,5 @@
 
 source.py    reads and checks files     strict_yaml.py   YAML without surprises
 served.py    a campaign, ready to decide with           loader.py   loads, reloads, replaces models
-summary.py   what a file will do, in words
+summary.py   what a file will do, in words              changes.py  what a reload did
 """

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from tilbud.bandit.model import Model, lineage_of
+from tilbud.campaigns.changes import Changes, changes_between, is_same
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.campaigns.source import CampaignFile, load_campaigns, load_good
 from tilbud.domain.campaign.campaign import Campaign
@@ -34,18 +34,6 @@ from tilbud.learning.learner import Learner
 from tilbud.learning.replica import catch_up
 from tilbud.ledger.ports import Coordination, SettlementLog
 from tilbud.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Campaign ids by what a reload did to them, each sorted."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    under_older_rules: Mapping[str, int]  # open decisions that settle by other rules than the file's
-    rewards_not_converted: tuple[str, ...]  # whose settled rewards are perhaps of another unit
 
 
 class _OtherFiles(Exception):
@@ -129,7 +117,7 @@ class CampaignLoader:
             if waits:
                 self._log.info("reload_waits", relearning=await self._relearning_left())
         await asyncio.shield(task)
-        return _changes(before, self._files(), self._under_older_rules, self._not_converted)
+        return changes_between(before, self._files(), self._under_older_rules, self._not_converted)
 
     async def relearning(self, campaign: str) -> Progress | None:
         """Return how far the model is that replaces the one that answers now, None where none does."""
@@ -280,7 +268,9 @@ class CampaignLoader:
         self._under_older_rules = await self._count_older(before, after)
         self._not_converted = self._tell_other_units(before, after)
         earlier = {name: served.file for name, served in before.items()}
-        await self._announce(_changes(earlier, self._files(), self._under_older_rules, self._not_converted))
+        await self._announce(
+            changes_between(earlier, self._files(), self._under_older_rules, self._not_converted)
+        )
         self._tell_refused(tuple(refused))
 
     def _tell_other_units(
@@ -348,7 +338,7 @@ class CampaignLoader:
             if not self._catalog.all():
                 self._start_rows -= left
         elif self._keeps_model(before, file, erasures, left):
-            same = _same(before.file, file)
+            same = is_same(before.file, file)
             return before if same else ServedCampaign(file, before.model, self._limits)
         await self._learn_unless_changed(file, erasures, files)
         try:
@@ -431,7 +421,7 @@ class CampaignLoader:
             return False
         loading = {file.campaign.campaign: file for file in files}
         return loading.keys() != {file.campaign.campaign for file in now} or not all(
-            _same(loading[file.campaign.campaign], file) for file in now
+            is_same(loading[file.campaign.campaign], file) for file in now
         )
 
     async def _bring_up_to_date(
@@ -480,24 +470,3 @@ class CampaignLoader:
             added=changes.added, changed=changes.changed, removed=changes.removed,
             unchanged=len(changes.unchanged), under_older_rules=dict(changes.under_older_rules),
         )  # fmt: skip
-
-
-def _same(before: CampaignFile, after: CampaignFile) -> bool:
-    return (before.sha256, before.contact) == (after.sha256, after.contact)
-
-
-def _changes(
-    before: Mapping[str, CampaignFile],
-    after: Mapping[str, CampaignFile],
-    under_older_rules: Mapping[str, int],
-    not_converted: tuple[str, ...],
-) -> Changes:
-    both = sorted(before.keys() & after.keys())
-    return Changes(
-        added=tuple(sorted(after.keys() - before.keys())),
-        changed=tuple(name for name in both if not _same(before[name], after[name])),
-        removed=tuple(sorted(before.keys() - after.keys())),
-        unchanged=tuple(name for name in both if _same(before[name], after[name])),
-        under_older_rules={name: under_older_rules[name] for name in sorted(under_older_rules)},
-        rewards_not_converted=not_converted,
-    )

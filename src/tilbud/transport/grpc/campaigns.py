@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import Message
 
-from tilbud.campaigns.loader import CampaignLoader, Changes
+from tilbud.campaigns.changes import Changes
+from tilbud.campaigns.loader import CampaignLoader
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.domain.context import TIME_US_MAX
