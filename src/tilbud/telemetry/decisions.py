@@ -64,29 +64,29 @@ class DecisionMetrics:
     """What is counted of decisions, and of what callers report."""
 
     def __init__(self, make: Families) -> None:
-        self._decisions = make.tallies(
+        self._decisions = make.fast_counters(
             "decisions",
             "Answered decisions, retries and dry runs left out",
             "campaign", "variant", "reason", "offer",
         )  # fmt: skip
-        self._by_context = make.tallies(
+        self._by_context = make.fast_counters(
             "context_decisions", f"Answered decisions by context; {AT_USE}", *CONTEXT_LABELS
         )
-        self._excluded = make.tallies(
+        self._excluded = make.fast_counters(
             "excluded_offers", "Offers a rule removed from a decision", "campaign", "rule"
         )
-        self._dropped = make.tallies(
+        self._dropped = make.fast_counters(
             "dropped_values",
             "Values of calls that a decision was made without, by why",
             "campaign", "field", "why",
         )  # fmt: skip
-        self.sticky = make.tallies(
+        self.sticky = make.fast_counters(
             "sticky_decisions", "Questions answered again with the customer's last decision", "campaign"
         )
         self.redecided = make.counter(
             "redecided_decisions", "Decisions made again since the customer changed meanwhile"
         )
-        self._duration = make.spreads(
+        self._duration = make.fast_histograms(
             "decide_duration_seconds",
             "Seconds from question to recorded answer; in a batch, with its wait",
             FAST_S,
@@ -98,15 +98,15 @@ class DecisionMetrics:
         self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
 
     def _make_probabilities(self, make: Families) -> None:
-        self._drawn = make.spreads(
+        self._drawn = make.fast_histograms(
             "probability_drawn", "Probability of the drawn offer", _SHARES, "campaign", "variant"
         )
-        self._entropy = make.spreads(
+        self._entropy = make.fast_histograms(
             "policy_entropy_ratio",
             "Entropy of the probabilities over that of an even choice, of one decision in eight",
             (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "campaign",
         )  # fmt: skip
-        self._smallest = make.spreads(
+        self._smallest = make.fast_histograms(
             "policy_probability_min",
             "Probability of the least likely eligible offer, of the same decisions",
             _SMALL_SHARES,
@@ -114,15 +114,15 @@ class DecisionMetrics:
         )
 
     def _make_reports(self, make: Families) -> None:
-        self._outcomes = make.tallies(
+        self._outcomes = make.fast_counters(
             "outcomes",
             "Reported outcomes by status: accepted, duplicate, late, held, orphan, refused",
             "campaign", "outcome", "status",
         )  # fmt: skip
-        self._released = make.tallies(
+        self._released = make.fast_counters(
             "released_outcomes", "Held outcomes that began to count at activation", "campaign"
         )
-        self._activations = make.tallies(
+        self._activations = make.fast_counters(
             "activations", "Activations: activated, void, repeated, refused", "campaign", "status"
         )
         self.customer_events = make.counter(
@@ -224,8 +224,8 @@ class DecisionMetrics:
             self._activations, self._released, self.sticky,
         ):  # fmt: skip
             family.remove("campaign", campaign)
-        for spread in (self._duration, self._drawn, self._entropy, self._smallest):
-            spread.remove("campaign", campaign)
+        for histogram in (self._duration, self._drawn, self._entropy, self._smallest):
+            histogram.remove("campaign", campaign)
         for key in [key for key in self._children if key[0] == campaign]:
             del self._children[key]
         self._turns.pop(campaign, None)

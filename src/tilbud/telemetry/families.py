@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tilbud.telemetry.fast import Spreads, Tallies
+from tilbud.telemetry.fast import FastCounters, FastHistograms
 
 FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Bounds of what takes well below a second, in seconds."""
@@ -35,10 +35,10 @@ class Families:
         """Return a histogram that any thread may add to."""
         return Histogram(f"tilbud_{name}", text, labels, buckets=buckets, registry=self.registry)
 
-    def tallies(self, name: str, text: str, *labels: str) -> Tallies:
+    def fast_counters(self, name: str, text: str, *labels: str) -> FastCounters:
         """Return a counter for the thread of the event loop alone, without a lock."""
-        return Tallies(f"tilbud_{name}", text, labels, self.registry)
+        return FastCounters(f"tilbud_{name}", text, labels, self.registry)
 
-    def spreads(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Spreads:
+    def fast_histograms(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> FastHistograms:
         """Return a histogram for the thread of the event loop alone, without a lock."""
-        return Spreads(f"tilbud_{name}", text, bounds, labels, self.registry)
+        return FastHistograms(f"tilbud_{name}", text, bounds, labels, self.registry)

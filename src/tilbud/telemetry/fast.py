@@ -121,7 +121,7 @@ class _Family(Collector, Generic[Child]):
         return list(self._children.items())  # in one step: the loop's thread may add a child
 
 
-class Tallies(_Family[FastCounter]):
+class FastCounters(_Family[FastCounter]):
     """A counter."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
@@ -137,16 +137,16 @@ class Tallies(_Family[FastCounter]):
 
     def _as_samples(self) -> Metric:
         family = self._empty()
-        for values, tally in self._now():
-            family.add_metric(values, tally.value)
+        for values, counter in self._now():
+            family.add_metric(values, counter.value)
         return family
 
     def _as_lines(self) -> str:
         line, written = self._line, self._written
-        return "".join([line % (*written(values), _number(tally.value)) for values, tally in self._now()])
+        return "".join([line % (*written(values), _number(counter.value)) for values, counter in self._now()])
 
 
-class Spreads(_Family[FastHistogram]):
+class FastHistograms(_Family[FastHistogram]):
     """A histogram; its bounds ascend."""
 
     def __init__(
@@ -177,17 +177,17 @@ class Spreads(_Family[FastHistogram]):
 
     def _as_samples(self) -> Metric:
         family = self._empty()
-        for values, spread in self._now():
-            up_to = accumulate(list(spread.counts))
-            family.add_metric(values, list(zip(self._words, up_to, strict=True)), spread.total)
+        for values, histogram in self._now():
+            up_to = accumulate(list(histogram.counts))
+            family.add_metric(values, list(zip(self._words, up_to, strict=True)), histogram.total)
         return family
 
     def _as_lines(self) -> str:
         parts: list[str] = []
-        for values, spread in self._now():
+        for values, histogram in self._now():
             words = self._written(values)
-            up_to = list(accumulate(list(spread.counts)))
-            numbers = (*up_to, up_to[-1], spread.total)
+            up_to = list(accumulate(list(histogram.counts)))
+            numbers = (*up_to, up_to[-1], histogram.total)
             parts += [
                 line % (*words, _number(number)) for line, number in zip(self._lines, numbers, strict=True)
             ]

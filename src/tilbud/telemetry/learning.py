@@ -14,7 +14,7 @@ from tilbud.domain.decision.records import Settlement
 from tilbud.domain.pauses import Pause
 from tilbud.telemetry import declared
 from tilbud.telemetry.families import AT_USE, CONTEXT_LABELS, FAST_S, Families
-from tilbud.telemetry.fast import FastCounter, Tallies
+from tilbud.telemetry.fast import FastCounter, FastCounters
 
 
 @dataclass(slots=True)
@@ -51,31 +51,39 @@ class LearningMetrics:
     def _make_settlements(self, make: Families) -> None:
         labels = ("campaign", "variant", "offer")
         self._by_offer = (
-            make.tallies("settlements", "Decisions whose reward became final", *labels),
-            make.tallies("reward_gain", "Sum of the settled rewards above zero", *labels),
-            make.tallies("reward_loss", "Sum of the settled rewards below zero, sign turned", *labels),
+            make.fast_counters("settlements", "Decisions whose reward became final", *labels),
+            make.fast_counters("reward_gain", "Sum of the settled rewards above zero", *labels),
+            make.fast_counters("reward_loss", "Sum of the settled rewards below zero, sign turned", *labels),
         )
         self._by_context = (
-            make.tallies("context_settlements", f"Settled decisions by context; {AT_USE}", *CONTEXT_LABELS),
-            make.tallies("context_reward_gain", f"Rewards above zero by context; {AT_USE}", *CONTEXT_LABELS),
-            make.tallies(
+            make.fast_counters(
+                "context_settlements", f"Settled decisions by context; {AT_USE}", *CONTEXT_LABELS
+            ),
+            make.fast_counters(
+                "context_reward_gain", f"Rewards above zero by context; {AT_USE}", *CONTEXT_LABELS
+            ),
+            make.fast_counters(
                 "context_reward_loss",
                 f"Rewards below zero by context, sign turned; {AT_USE}",
                 *CONTEXT_LABELS,
             ),
         )
         self._children: dict[tuple[str, ...], _Children] = {}
-        self._clipped = make.tallies("clipped_rewards", "Rewards clipped to the campaign's range", "campaign")
-        self._expired = make.tallies(
+        self._clipped = make.fast_counters(
+            "clipped_rewards", "Rewards clipped to the campaign's range", "campaign"
+        )
+        self._expired = make.fast_counters(
             "expired_decisions", "Deferred decisions that were never activated", "campaign"
         )
-        self._skipped = make.tallies("skipped_settlements", "Settlements with nothing to learn", "campaign")
+        self._skipped = make.fast_counters(
+            "skipped_settlements", "Settlements with nothing to learn", "campaign"
+        )
 
     def _make_models(self, make: Families) -> None:
-        self._learn_duration = make.spreads(
+        self._learn_duration = make.fast_histograms(
             "learn_duration_seconds", "Seconds of one slice of learning", FAST_S, "campaign"
         )
-        self.learning_errors = make.tallies(
+        self.learning_errors = make.fast_counters(
             "learning_errors", "Failed turns of settling or learning", "campaign"
         )
         self.model_sequence = make.gauge(
@@ -84,7 +92,7 @@ class LearningMetrics:
         self.checkpoint_time = make.gauge(
             "checkpoint_timestamp_seconds", "Seconds since 1970 of the newest checkpoint", "campaign"
         )
-        self.checkpoint_errors = make.tallies(
+        self.checkpoint_errors = make.fast_counters(
             "checkpoint_errors", "Checkpoints that could not be written or loaded", "campaign"
         )
 
@@ -102,7 +110,7 @@ class LearningMetrics:
         self.stand_in = make.gauge(
             "stand_in", "1 where another model answers until the campaign's own is relearned", "campaign"
         )
-        self.relearning_failures = make.tallies(
+        self.relearning_failures = make.fast_counters(
             "relearning_failures", "Processes that relearn a model and did not come to the end", "campaign"
         )
 
@@ -164,7 +172,7 @@ class LearningMetrics:
             counter.labels(name)
         self._learn_duration.labels(name)
 
-    def _by_campaign(self) -> tuple[Tallies, ...]:
+    def _by_campaign(self) -> tuple[FastCounters, ...]:
         return (
             self._clipped, self._expired, self._skipped, self.checkpoint_errors, self.learning_errors,
             self.relearning_failures,

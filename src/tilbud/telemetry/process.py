@@ -47,7 +47,7 @@ class ProcessMetrics:
             self.reloads.labels(result)  # at 0 from the start: Prometheus sees no rise in what was not there
 
     def _make_calls(self, make: Families) -> None:
-        self._rpc_duration = make.spreads(
+        self._rpc_duration = make.fast_histograms(
             "rpc_duration_seconds", "Seconds a call was handled, by its gRPC code", FAST_S, "method", "code"
         )
         self._in_flight = make.gauge("calls_in_flight", "Calls being answered now")

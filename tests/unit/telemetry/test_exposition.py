@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from tilbud.telemetry.exposition import exposition
-from tilbud.telemetry.fast import Spreads, Tallies
+from tilbud.telemetry.fast import FastCounters, FastHistograms
 
 TEXTS = st.text('ab {}%\\\n"é')
 NUMBERS = st.floats(0.0, 1e12)
@@ -22,11 +22,11 @@ def test_it_is_the_librarys_text(accept: str, observed: list[tuple[str, str, flo
     """Byte for byte in every format, whatever the labels and numbers are."""
     disable_created_metrics()
     registry = CollectorRegistry()
-    tallies = Tallies("t_calls", 'Calls \\ "so"', ["zone", "name"], registry)
-    spreads = Spreads("t_s", "FastHistogram", (0.5, 1.0, 1e6), ["zone", "name"], registry)
+    counters = FastCounters("t_calls", 'Calls \\ "so"', ["zone", "name"], registry)
+    histograms = FastHistograms("t_s", "FastHistogram", (0.5, 1.0, 1e6), ["zone", "name"], registry)
     for zone, name, number in observed:
-        tallies.labels(zone, name).inc(number)
-        spreads.labels(zone, name).observe(number)
+        counters.labels(zone, name).inc(number)
+        histograms.labels(zone, name).observe(number)
     encode, content_type = choose_encoder(accept)
     assert exposition(registry, accept) == (encode(registry), content_type)
 
@@ -36,7 +36,7 @@ def test_what_the_library_counts_is_there_too(accept: str) -> None:
     """Behind the others; the end comes once, and last."""
     registry = CollectorRegistry()
     Gauge("t_gauge", "A gauge", registry=registry).set(3)
-    Tallies("t_calls", "Calls", ["name"], registry).labels("a").inc()
+    FastCounters("t_calls", "Calls", ["name"], registry).labels("a").inc()
     text = exposition(registry, accept)[0].decode()
     assert 't_calls_total{name="a"} 1.0\n' in text
     assert "t_gauge 3.0\n" in text
