@@ -41,7 +41,7 @@ from tilbud.runtime.clock import SystemClock, monotonic_us
 from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
-from tilbud.runtime.process import begin
+from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
@@ -76,21 +76,21 @@ class _Foundation:
 class Application:
     """One process that serves: built by `start`, undone in the opposite order by `stop`.
 
-    `place` makes it a worker; `reloaded` hears of each ReloadCampaigns that was answered; `monotonic_us` is
+    `slot` makes it a worker; `reloaded` hears of each ReloadCampaigns that was answered; `monotonic_us` is
     the machine's clock.
     """
 
     def __init__(
         self,
         settings: Settings,
-        place: WorkerSlot | None = None,
+        slot: WorkerSlot | None = None,
         reloaded: Callable[[], None] = lambda: None,
         monotonic_us: Callable[[], int] = monotonic_us,
     ) -> None:
         self._settings = settings
         self._limits = settings.limits
         self._data = DataDirectory(settings.data)
-        self._place = place
+        self._slot = slot
         self._reloaded = reloaded
         self._monotonic_us = monotonic_us
         self._log = self._logger("app")
@@ -106,7 +106,7 @@ class Application:
         Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had;
         what was begun is undone.
         """
-        await begin(self._start(), self._undo.aclose)
+        await start_or_undo(self._start(), self._undo.aclose)
 
     async def stop(self) -> None:
         """Drain: tell clients, finish calls, learn what settled, checkpoint, close. Loses nothing."""
@@ -121,7 +121,7 @@ class Application:
             await self._loader.reload()
 
     async def _start(self) -> None:
-        self._undo.callback(self._data.hold(shared=self._place is not None).close)
+        self._undo.callback(self._data.hold(shared=self._slot is not None).close)
         metrics = self._make_metrics()
         self._start_http(metrics)
         base = await self._open_ledger(metrics)
@@ -140,12 +140,12 @@ class Application:
             registry=metrics.registry,
         )
         metrics.process.watch_log(lines_dropped)
-        metrics.process.lost_commits(self._place.lost_commits if self._place is not None else 0)
+        metrics.process.lost_commits(self._slot.lost_commits if self._slot is not None else 0)
         metrics.process.watch_ready(lambda: not self._unready())
         return metrics
 
     def _start_http(self, metrics: Metrics) -> None:
-        address = self._place.http if self._place else self._settings.http
+        address = self._slot.http if self._slot else self._settings.http
         host, port = host_and_port(address)
         try:
             http = HttpSide(
@@ -193,8 +193,8 @@ class Application:
 
         return Serving(
             monotonic_us=self._monotonic_us,
-            place=self._place.number if self._place else 0,
-            joins=self._place.ledger if self._place else None,
+            place=self._slot.number if self._slot else 0,
+            joins=self._slot.ledger if self._slot else None,
             accept_loss=self._settings.accept_loss,
             tell=tell,
             observe_outage=outage,
@@ -295,7 +295,7 @@ class Application:
         settings = self._settings
         rpc = Rpc(metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"))
         base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
-        listen = self._place.listen if self._place else self._reserved()
+        listen = self._slot.listen if self._slot else self._reserved()
         server = GrpcServer(listen=listen, rpc=rpc, handlers=self._handlers(base, rpc), limits=self._limits)
         self._freeze_objects()
         await server.start()
@@ -395,7 +395,7 @@ class Application:
 
     def _logger(self, room: str) -> structlog.typing.FilteringBoundLogger:
         log = logger(room)
-        return log if self._place is None else log.bind(worker=self._place.number)
+        return log if self._slot is None else log.bind(worker=self._slot.number)
 
     @property
     def files_refused(self) -> int:

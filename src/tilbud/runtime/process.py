@@ -73,7 +73,9 @@ def raise_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def begin(start: Coroutine[Any, Any, None], undo: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def start_or_undo(
+    start: Coroutine[Any, Any, None], undo: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Start; where that fails or is cancelled, undo it, which no further cancelling cuts short, and raise."""
     try:
         await start

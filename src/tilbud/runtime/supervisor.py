@@ -5,7 +5,7 @@ What holds:
    each has a port of its own for metrics.
  * What is wrong with the data directory, the campaign files or the port is reported once, before any worker.
    Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
-   same addresses, while the others go on. Whatever goes wrong with one, its place does not stay empty unseen.
+   same addresses, while the others go on. Whatever goes wrong with one, its slot does not stay empty unseen.
  * While a worker serves every campaign, none begins that would not, since a file was spoiled meanwhile: one
    service would know a campaign on some connections and not on others. Else each serves what it can.
  * Each worker holds a shared lock on the data directory: no other service begins there while one lives.
@@ -35,7 +35,7 @@ from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.same_file import Identity
 from tilbud.runtime.clock import monotonic_us
 from tilbud.runtime.data_directory import DataDirectory
-from tilbud.runtime.process import begin
+from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
@@ -158,7 +158,7 @@ class Supervisor:
         Raises CampaignInvalid, LedgerInvalid, or OSError where an address or directory cannot be had, and
         WorkerEnded with the words of a worker that ended; what was begun is undone.
         """
-        await begin(self._start(), self._end)
+        await start_or_undo(self._start(), self._end)
 
     async def stop(self) -> None:
         """Let every worker drain, and wait for them; raises WorkerEnded where one had to be killed."""
@@ -186,10 +186,10 @@ class Supervisor:
         data.lock_as(lock, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
         for number, http in enumerate(http_addresses):
-            place = WorkerSlot(
+            slot = WorkerSlot(
                 number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits
             )
-            self._workers.append(Worker(settings, place, self._heard))
+            self._workers.append(Worker(settings, slot, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
         await self._complete
@@ -278,16 +278,16 @@ class Supervisor:
                 self._log.error("worker_hangs_at_start", worker=number, idle_s=limits.worker_start_idle_max_s)
                 self._workers[number].signal(signal.SIGKILL)
 
-    def _heard(self, worker: Worker, word: WorkerMessage) -> None:
-        if isinstance(word, Serving | Beat):
+    def _heard(self, worker: Worker, message: WorkerMessage) -> None:
+        if isinstance(message, Serving | Beat):
             self._watchdog.heard(worker.number, monotonic())
-            if not word.files_refused:
+            if not message.files_refused:
                 self._whole.add(worker.number)
-        if isinstance(word, Serving):
+        if isinstance(message, Serving):
             self._start_watchdog.forget(worker.number)
             if all(self.http_ports) and not self._complete.done():
                 self._complete.set_result(None)
-        elif isinstance(word, Reloaded):
+        elif isinstance(message, Reloaded):
             for other in self._workers:
                 if other is not worker:
                     other.signal(signal.SIGHUP)

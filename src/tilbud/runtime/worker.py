@@ -64,16 +64,16 @@ WorkerMessage = Serving | Ended | Reloaded | Beat
 
 
 class Worker:
-    """One place in a service, and the process that fills it now."""
+    """One slot of a service, and the process that fills it now."""
 
     def __init__(
-        self, settings: Settings, place: WorkerSlot, heard: Callable[[Worker, WorkerMessage], None]
+        self, settings: Settings, slot: WorkerSlot, heard: Callable[[Worker, WorkerMessage], None]
     ) -> None:
         self._settings = settings
-        self._place = place
+        self._slot = slot
         self._heard = heard
         self._serves = False
-        self.number = place.number
+        self.number = slot.number
         self.strict = settings.strict  # whether the next process may not serve where a campaign file is bad
         self._process: multiprocessing.process.BaseProcess | None = None
         self.http_port = 0  # where it serves, or did
@@ -82,13 +82,13 @@ class Worker:
     def start(self) -> None:
         """Start a process, where the last one served. Raises OSError where the machine has none to give."""
         self.reason, self._serves = "", False
-        host, _ = split_address(self._place.http)
-        place = replace(self._place, http=f"{host}:{self.http_port}") if self.http_port else self._place
+        host, _ = split_address(self._slot.http)
+        slot = replace(self._slot, http=f"{host}:{self.http_port}") if self.http_port else self._slot
         settings = replace(self._settings, strict=self.strict)
         resource_tracker.ensure_running()  # else it begins with the first worker, and lets signals through
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=work, args=(settings, place, theirs), name=f"worker-{self.number}", daemon=True
+            target=work, args=(settings, slot, theirs), name=f"worker-{self.number}", daemon=True
         )
         try:
             with theirs, _signals_held_back():
@@ -148,12 +148,12 @@ class Worker:
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
 
-    def _hear(self, word: WorkerMessage) -> None:
-        if isinstance(word, Serving):
-            self._serves, self.http_port = True, word.http_port
-        elif isinstance(word, Ended):
-            self.reason = word.reason
-        self._heard(self, word)
+    def _hear(self, message: WorkerMessage) -> None:
+        if isinstance(message, Serving):
+            self._serves, self.http_port = True, message.http_port
+        elif isinstance(message, Ended):
+            self.reason = message.reason
+        self._heard(self, message)
 
 
 @contextlib.contextmanager
@@ -166,11 +166,11 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
-    """Serve at a place until asked to stop: what the worker's process does."""
+def work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
+    """Serve in a slot until asked to stop: what the worker's process does."""
     serve_log(settings.log_level)
     try:
-        uvloop.run(_work(settings, place, pipe))
+        uvloop.run(_work(settings, slot, pipe))
     except (TilbudError, OSError) as error:
         _tell(pipe, Ended(str(error)))
         sys.exit(1)
@@ -179,16 +179,16 @@ def work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
         sys.exit(1)
 
 
-async def _work(settings: Settings, place: WorkerSlot, pipe: Connection) -> None:
+async def _work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def alone() -> None:
         loop.remove_reader(pipe.fileno())
-        logger("worker").error("supervisor_gone", worker=place.number)
+        logger("worker").error("supervisor_gone", worker=slot.number)
         stopping.set()
 
     loop.add_reader(pipe.fileno(), alone)
-    application = Application(settings, place, reloaded=lambda: _tell(pipe, Reloaded()))
+    application = Application(settings, slot, reloaded=lambda: _tell(pipe, Reloaded()))
     beating: list[asyncio.Task[None]] = []
 
     def started() -> None:
@@ -210,6 +210,6 @@ async def _beat(pipe: Connection, application: Application, every_s: float) -> N
             _tell(pipe, Beat(application.files_refused))
 
 
-def _tell(pipe: Connection, word: WorkerMessage) -> None:
+def _tell(pipe: Connection, message: WorkerMessage) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more
-        pipe.send(word)
+        pipe.send(message)

@@ -17,7 +17,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 SCRIPT = """
 import asyncio, sys, threading
 threading.Thread(target=threading.Event().wait, daemon=True).start()  # a signal may meet any thread
-from tilbud.runtime.process import begin, run
+from tilbud.runtime.process import start_or_undo, run
 
 START, UNDO, PATIENCE_S = sys.argv[1], sys.argv[2], float(sys.argv[3])
 
@@ -33,7 +33,7 @@ async def a_line():
 
 class Service:
     async def start(self):
-        await begin(self._start(), self._undo)
+        await start_or_undo(self._start(), self._undo)
     async def _start(self):
         await say("starting")
         await a_line()
