@@ -3,6 +3,10 @@
 What holds: every option is also an environment variable `TILBUD_…`; what a person reads goes to
 standard output, logs go to standard error as JSON lines; a mistake ends with a sentence that says how to
 mend it and a non-zero status. Commands parse and print; the work is done in the rooms.
+
+serve.py      serve and health         options.py, serve_options.py   what can be set
+check.py      check                    simulate.py   simulate and replay
+data.py       rebuild and backup       errors.py     how a command ends that cannot
 """
 
 from __future__ import annotations
