@@ -177,7 +177,7 @@ def _parsed(tree: Tree, content: bytes, model: type[Model], shapes: Shapes) -> M
         return model.model_validate(written)
     except ValidationError as error:
         raise CampaignInvalid(
-            tuple(tree.problem(*_told(problem, shapes)) for problem in error.errors())
+            tuple(tree.problem(*_described(problem, shapes)) for problem in error.errors())
         ) from None
 
 
@@ -316,7 +316,7 @@ _PATTERNS = {
 }
 
 
-def _told(error: Mapping[str, Any], shapes: Shapes) -> tuple[KeyPath, str]:
+def _described(error: Mapping[str, Any], shapes: Shapes) -> tuple[KeyPath, str]:
     """Return where pydantic's error is, and what to do about it."""
     path: KeyPath = tuple(error["loc"])
     if path[-1:] == ("[key]",):  # of a map whose keys have a pattern
@@ -331,10 +331,10 @@ def _told(error: Mapping[str, Any], shapes: Shapes) -> tuple[KeyPath, str]:
         return path[:-1], "write two numbers, such as [0, 1]"
     if kind == "missing":
         return path, f"is required; add `{path[-1]}: …`"
-    return path, _value_told(error, path, kind)
+    return path, _value_problem(error, path, kind)
 
 
-def _value_told(error: Mapping[str, Any], path: KeyPath, kind: str) -> str:
+def _value_problem(error: Mapping[str, Any], path: KeyPath, kind: str) -> str:
     got = f", got {_short(error['input'])}"
     if kind == "string_pattern_mismatch":
         pattern = error["ctx"]["pattern"]

@@ -152,7 +152,7 @@ class Tree:
             raise CampaignInvalid((Problem(self._name, error.line, "", _TOO_MUCH),)) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise self._not_yaml(mark.line + 1 if mark else 1, _said(error)) from None
+            raise self._not_yaml(mark.line + 1 if mark else 1, _parser_message(error)) from None
         except yaml.reader.ReaderError as error:
             before = text[: error.position] if kind is _Loader else text.encode()[: error.position].decode()
             line = before.count("\n") + 1
@@ -254,7 +254,7 @@ def _line(loader: Any) -> int:
     return int(getattr(loader, "line", 0)) + 1
 
 
-def _said(error: yaml.MarkedYAMLError) -> str:
+def _parser_message(error: yaml.MarkedYAMLError) -> str:
     """Return what PyYAML says of a mistake, where what it is in begins, and the remedy where one is known."""
     context, began, problem = error.context, error.context_mark, error.problem_mark
     if context and began and problem and began.line != problem.line:

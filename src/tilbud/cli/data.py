@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tilbud.cli.errors import fail, finished, mistakes_told
+from tilbud.cli.errors import fail, finished, mistakes_reported
 from tilbud.cli.options import DATA, Campaigns, Data
 from tilbud.domain.errors import CampaignInvalid, TilbudError
 from tilbud.domain.limits import Limits
@@ -147,7 +147,10 @@ def backup(
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, _end)
     console = Console(stderr=True)
-    with mistakes_told(), Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with (
+        mistakes_reported(),
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         made = back_up(data, to, _shown(bar, "ledger"))
     Console(highlight=False, soft_wrap=True).print(
         f"{to}: {made.ledger.decisions:,} decisions, {made.ledger.outcomes:,} outcomes, "

@@ -21,7 +21,7 @@ def fail(*lines: str) -> NoReturn:
 
 
 @contextmanager
-def mistakes_told() -> Iterator[None]:
+def mistakes_reported() -> Iterator[None]:
     """Turn an error that an operator should understand into such an end."""
     try:
         yield
@@ -35,5 +35,5 @@ def finished(
     work: Coroutine[Any, Any, Any], run: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
 ) -> Any:
     """Return what the work returns; its mistakes end the command with a sentence."""
-    with mistakes_told():
+    with mistakes_reported():
         return run(work)

@@ -121,7 +121,7 @@ class ContextResolver:
             now,
             self._limits,
             consented=consented,
-            customer_said=bool(key),
+            customer_named=bool(key),
         )
         rules_see = NOBODY
         if key and not refused:  # the fallback is answered: what they forbade would be kept, and not heeded

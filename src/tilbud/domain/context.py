@@ -77,7 +77,7 @@ class ContextInput(NamedTuple):
     features: Mapping[str, FeatureValue] = _NO_FEATURES
 
 
-NOTHING_SAID = ContextInput()
+NOTHING_SENT = ContextInput()
 
 
 @dataclass(frozen=True, slots=True)

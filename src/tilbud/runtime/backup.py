@@ -109,7 +109,7 @@ def _copy(data: DataDirectory, to: DataDirectory, progress: Progress) -> int:
         with at_this_moment(data.ledger) as ledger:
             try:
                 copied = copy_checkpoints(
-                    listed, to.checkpoints, ledger.stands, pass_over_gone=tries == Limits.backup_tries_max
+                    listed, to.checkpoints, ledger.stands, pass_over_missing=tries == Limits.backup_tries_max
                 )
             except FileNotFoundError:  # removed since it was listed, and the ledger may have gone on too
                 shutil.rmtree(to.checkpoints, ignore_errors=True)

@@ -87,7 +87,7 @@ def serve_log(level: str = "info") -> None:
     _open_standard_streams()
     pretty = os.isatty(_STANDARD_ERROR)
     if _lines is None:
-        _lines = Lines(_STANDARD_ERROR, _told, Limits.log_lines_waiting_max)
+        _lines = Lines(_STANDARD_ERROR, _dropped_line, Limits.log_lines_waiting_max)
         atexit.register(_lines.wait, Limits.log_last_words_s)
     configure(level, _lines, pretty=pretty)  # type: ignore[arg-type]  # has what is used of a TextIO
     if not pretty:
@@ -178,7 +178,7 @@ def _uncaught(
         logger("process").error("uncaught", kind=kind.__name__, where=where(traceback))
 
 
-def _told(dropped: Mapping[str, int]) -> str:
+def _dropped_line(dropped: Mapping[str, int]) -> str:
     """Return the line that tells how many lines are missing."""
     event = {"event": "log_lines_dropped", "level": "warning", "room": "log"}
     counts = {reason: count for reason, count in dropped.items() if count}

@@ -35,7 +35,7 @@ class Lines:
         )  # reentrant: a finalizer may log too
         self._counting = threading.RLock()
         self._dropped = dict.fromkeys(REASONS, 0)
-        self._dropped_told = dict.fromkeys(REASONS, 0)
+        self._dropped_reported = dict.fromkeys(REASONS, 0)
         self._torn = False  # the last line ends in its middle
         self._thread: threading.Thread | None = None
 
@@ -90,9 +90,9 @@ class Lines:
 
     def _tell_dropped(self) -> None:
         now = self.dropped()
-        news = {reason: now[reason] - before for reason, before in self._dropped_told.items()}
+        news = {reason: now[reason] - before for reason, before in self._dropped_reported.items()}
         if any(news.values()) and not self._put(self._report(news)):
-            self._dropped_told = dict(now)
+            self._dropped_reported = dict(now)
 
     def _put(self, line: str) -> str:
         """Write a line; return why it could not be, or ""."""

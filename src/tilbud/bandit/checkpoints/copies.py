@@ -20,7 +20,7 @@ def copy_checkpoints(
     to: Path,
     stands: Mapping[str, tuple[int, int]],
     *,
-    pass_over_gone: bool,
+    pass_over_missing: bool,
 ) -> int:
     """Copy those that a ledger can use which stands so: (last sequence, erasures) by campaign.
 
@@ -35,7 +35,7 @@ def copy_checkpoints(
         try:
             model = path.with_name(manifest.model_name).read_bytes()
         except FileNotFoundError:
-            if pass_over_gone:
+            if pass_over_missing:
                 continue
             raise
         if hashlib.sha256(model).hexdigest() == manifest.sha256:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from tilbud.domain.context import NOTHING_SAID, OTHER, UNKNOWN, Consent, ContextInput, FeatureValue
+from tilbud.domain.context import NOTHING_SENT, OTHER, UNKNOWN, Consent, ContextInput, FeatureValue
 from tilbud.domain.customer.customer import ANONYMOUS, CustomerKey
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
@@ -57,7 +57,7 @@ class DecideRequest(NamedTuple):
     campaign: str
     decision_id: str = ""
     customer_id: str = ""
-    context: ContextInput = NOTHING_SAID
+    context: ContextInput = NOTHING_SENT
     consent: Consent = Consent.UNSPECIFIED
     include_offers: tuple[str, ...] = ()
     exclude_offers: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class DecideRequest(NamedTuple):
         flags = (int(self.consent), self.defer_activation, self.include_ranking)
         recorded = (self.campaign, self.context.time_us, self.include_offers, self.exclude_offers, *flags)
         form, asked = (
-            (_EVERYTHING, (recorded, self._said())) if consented else (_WHAT_IS_KEPT, (recorded, ()))
+            (_EVERYTHING, (recorded, self._sent())) if consented else (_WHAT_IS_KEPT, (recorded, ()))
         )
         text = f"{asked!r}\0".encode("utf-8", "surrogatepass")
         return Question(form, hashlib.blake2b(text, digest_size=_FINGERPRINT_BYTES, key=key, person=form))
@@ -94,7 +94,7 @@ class DecideRequest(NamedTuple):
             return self._fits(earlier) and earlier.deferred == self.defer_activation
         return then == self._fingerprint_before(key)
 
-    def _said(self) -> tuple[object, ...]:
+    def _sent(self) -> tuple[object, ...]:
         context = self.context
         return (
             self.customer_id, context.device, context.channel, context.journey_stage, context.time_zone,

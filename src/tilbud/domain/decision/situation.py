@@ -85,11 +85,11 @@ class Situations:
         limits: Limits,
         *,
         consented: bool,
-        customer_said: bool = False,
+        customer_named: bool = False,
     ) -> Situation:
         """Check what the caller sent, complete it with what is known, and name what is not used.
 
-        The time of day is the wall clock's, ages are the steady clock's. `customer_said`: the call named a
+        The time of day is the wall clock's, ages are the steady clock's. `customer_named`: the call named a
         customer. `happened` is read with consent only. Raises InvalidField where the time is none, or there
         are too many features; of a strict campaign as `read_context` does.
         """
@@ -97,7 +97,7 @@ class Situations:
         if not self._strict:
             raw, bad = admit(raw, self._vocabulary, limits)
         if not bad and customer is UNKNOWN_CUSTOMER and happened is NOTHING_HAPPENED and not (
-            customer_said or raw.features or raw.place or raw.language or raw.country or raw.time_zone
+            customer_named or raw.features or raw.place or raw.language or raw.country or raw.time_zone
         ):  # fmt: skip
             return self._plain(raw, now.wall_us, limits)
         profile, dropped = customer.profile, _NOTHING_DROPPED
@@ -108,7 +108,7 @@ class Situations:
             context = read_context(raw, self._vocabulary, now.wall_us, limits, known=stored)
         else:
             context = read_context(raw, self._vocabulary, now.wall_us, limits, consented=False)
-            dropped = self._unused(raw, customer_said=customer_said or customer.version > 0)
+            dropped = self._unused(raw, customer_named=customer_named or customer.version > 0)
         if bad:
             dropped = dict(sorted({**dropped, **bad}.items()))
         return Situation(self._segmented(context), dropped, self._quiet(raw, profile, context, now.wall_us))
@@ -173,10 +173,10 @@ class Situations:
                 stage, since_us = becomes, at_us
         return stage if not stage or stage in self._vocabulary.journey_stages else OTHER
 
-    def _unused(self, raw: ContextInput, *, customer_said: bool) -> Mapping[str, str]:
+    def _unused(self, raw: ContextInput, *, customer_named: bool) -> Mapping[str, str]:
         """Name what the call has; what a profile has is not named, since that would be stored."""
         names = {
-            *(("customer_id",) if customer_said else ()),
+            *(("customer_id",) if customer_named else ()),
             *(("place",) if raw.place else ()),
             *(("language",) if raw.language else ()),
             *(("country",) if raw.country else ()),

@@ -15,7 +15,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from tilbud.campaigns.served import ServedCampaign
 from tilbud.deciding.pipeline import Answer
-from tilbud.domain.context import NOTHING_SAID, Consent, ContextInput, FeatureValue
+from tilbud.domain.context import NOTHING_SENT, Consent, ContextInput, FeatureValue
 from tilbud.domain.decision.records import DecideRequest, InternedText
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
@@ -39,7 +39,7 @@ def decide_request(message: decisions_pb2.DecideRequest) -> DecideRequest:
         message.campaign,
         message.decision_id,
         nfc(message.customer_id),
-        _context(message.context) if message.HasField("context") else NOTHING_SAID,
+        _context(message.context) if message.HasField("context") else NOTHING_SENT,
         consent_of(message.consent),
         tuple(message.include_offers),
         tuple(message.exclude_offers),
@@ -67,17 +67,17 @@ def _context(message: decisions_pb2.Context) -> ContextInput:
         nfc(message.language),
         nfc(message.country),
         nfc(message.place),
-        _features(message.features) if message.features else NOTHING_SAID.features,
+        _features(message.features) if message.features else NOTHING_SENT.features,
     )
 
 
 def _features(features: Mapping[str, decisions_pb2.FeatureValue]) -> dict[str, FeatureValue]:
     if len(features) > Limits.features_max:  # before each of them is read
         raise InvalidField("context.features", f"at most {Limits.features_max} features, got {len(features)}")
-    return {nfc(name): _said_value(value) for name, value in features.items()}
+    return {nfc(name): _value(value) for name, value in features.items()}
 
 
-def _said_value(value: decisions_pb2.FeatureValue) -> FeatureValue:
+def _value(value: decisions_pb2.FeatureValue) -> FeatureValue:
     """Return the value of a message; "" where it has none, which the campaign then does without."""
     return feature_value("", value) if value.WhichOneof("kind") else ""
 

@@ -157,7 +157,7 @@ class HttpSide:
             reason = self._ready()
             if reason:
                 return _text("503 Service Unavailable", reason)
-            return _text("200 OK", "\n".join(["ready", *_told(self._missing())]))
+            return _text("200 OK", "\n".join(["ready", *_missing_lines(self._missing())]))
         return _text("404 Not Found", "try /metrics, /livez or /readyz")
 
 
@@ -239,7 +239,7 @@ def _written(head: bytes, response: _Response) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + (b"" if head.startswith(b"HEAD ") else body)
 
 
-def _told(missing: Sequence[str]) -> list[str]:
+def _missing_lines(missing: Sequence[str]) -> list[str]:
     lines = [f"not served: {problem}" for problem in missing[: Limits.http_problems_told_max]]
     return lines + [f"and {len(missing) - Limits.http_problems_told_max} more"] * (
         len(missing) > Limits.http_problems_told_max

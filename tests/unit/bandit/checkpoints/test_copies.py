@@ -23,11 +23,11 @@ def saved(tmp_path: Path) -> Checkpoints:
 
 
 def copied(
-    checkpoints: Checkpoints, to: Path, *, last: int = 300, erasures: int = 0, pass_over_gone: bool = False
+    checkpoints: Checkpoints, to: Path, *, last: int = 300, erasures: int = 0, pass_over_missing: bool = False
 ) -> list[int]:
     """Copy, and return the sequences that are there then."""
     stands = {"shop": (last, erasures)}
-    count = copy_checkpoints(checkpoints.manifests("shop"), to, stands, pass_over_gone=pass_over_gone)
+    count = copy_checkpoints(checkpoints.manifests("shop"), to, stands, pass_over_missing=pass_over_missing)
     found = sorted(manifest.sequence for _, manifest in Checkpoints(to, 3).manifests("shop"))
     assert len(found) == count
     return found
@@ -53,7 +53,7 @@ def test_a_copy_is_loaded_as_the_checkpoint_was(saved: Checkpoints, tmp_path: Pa
 def test_none_knows_what_the_copied_ledger_does_not(saved: Checkpoints, tmp_path: Path) -> None:
     """Not of a settlement after its last, nor of a campaign that it never saw."""
     assert copied(saved, tmp_path / "copy", last=299) == [100, 200]
-    assert copy_checkpoints(saved.manifests("shop"), tmp_path / "none", {}, pass_over_gone=False) == 0
+    assert copy_checkpoints(saved.manifests("shop"), tmp_path / "none", {}, pass_over_missing=False) == 0
     assert not (tmp_path / "none").exists()
 
 
@@ -81,4 +81,4 @@ def test_one_that_is_gone_is_told_or_passed_over(saved: Checkpoints, tmp_path: P
         200,
         300,
     ]
-    assert copied(saved, tmp_path / "copy", pass_over_gone=True) == [200, 300]
+    assert copied(saved, tmp_path / "copy", pass_over_missing=True) == [200, 300]

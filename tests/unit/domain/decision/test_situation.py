@@ -68,7 +68,7 @@ def read(
     *,
     consented: bool = True,
     quiet_channels: tuple[str, ...] | None = None,
-    customer_said: bool | None = None,
+    customer_named: bool | None = None,
     **said: Any,
 ) -> Situation:
     """Read a situation at noon UTC; events as ages in µs."""
@@ -81,7 +81,7 @@ def read(
         Now(NOON_US, 0),
         LIMITS,
         consented=consented,
-        customer_said=customer is not UNKNOWN_CUSTOMER if customer_said is None else customer_said,
+        customer_named=customer is not UNKNOWN_CUSTOMER if customer_named is None else customer_named,
     )
 
 
@@ -238,7 +238,7 @@ def test_without_consent_what_is_not_used_is_named():
 @pytest.mark.parametrize(("consented", "dropped"), [(True, {}), (False, {"customer_id": "no_consent"})])
 def test_an_id_without_consent_is_dropped(consented, dropped):
     """A customer id is named as dropped without consent, also of a customer nothing is known of."""
-    assert read(consented=consented, customer_said=True).dropped == dropped
+    assert read(consented=consented, customer_named=True).dropped == dropped
     assert read(consented=consented).dropped == {}
 
 
