@@ -197,17 +197,25 @@ def saturation(server: Server, calls: int, rounds: int) -> float:
 def rows(
     table: Table, what: str, servers: Mapping[str, Server], pool: ProcessPoolExecutor, options: Options
 ) -> None:
-    """Let the servers take turns at one rate, and show the medians of each."""
+    """Let the servers take turns at one rate, and show the medians of each; one that is overloaded leaves."""
     rate, laps = options.rate, defaultdict[str, list[Lap]](list)
+    overloaded: set[str] = set()
     for _ in range(options.rounds):
         turn = next(_TURNS)
         due_s = arrivals(rate, options.seconds, SEED + turn, even=options.even)
         traffic = with_outcomes(HALF, due_s, turn)
         for name, server in servers.items():
-            laps[name].append(at_rate(server, pool, traffic))
-            all_learned(server)
-    for name, own in laps.items():
-        table.add_row(f"{name}, {what}", *_cells(own, laps[NOOP]))
+            if name in overloaded:
+                continue
+            try:
+                laps[name].append(at_rate(server, pool, traffic))
+            except RuntimeError:  # a call was refused, as an overload is
+                overloaded.add(name)
+            else:
+                all_learned(server)
+    for name in servers:
+        cells = ["overload"] if name in overloaded else _cells(laps[name], laps[NOOP])
+        table.add_row(f"{name}, {what}", *cells)
 
 
 @dataclass(frozen=True, slots=True)
