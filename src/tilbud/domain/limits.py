@@ -102,7 +102,7 @@ class Limits:
     loop_slice_s: float = 0.003
     lock_wait_s: float = 1.5  # of a commit, where another program has the ledger locked
     lock_look_every_s: ClassVar[float] = 0.001
-    at_once_rows_max: int = 128  # of a commit on the loop's own thread: of so many it takes about 2 ms
+    at_once_rows_max: int = 4  # of a commit on the loop's own thread: larger ones run beside it
     at_once_slow_s: float = 0.01  # of such a commit; after one that took longer
     at_once_rest_s: float = 10.0  # … the writer's thread makes all of them for so long
     ledger_opening_wait_s: ClassVar[float] = 5.0  # of a connection, likewise, before it serves
@@ -229,7 +229,9 @@ class Limits:
     memory_grown_bytes: ClassVar[int] = 64 * 1024 * 1024  # below which nothing is given back
     memory_helped_ratio: ClassVar[float] = 0.9  # of what there was is left
     memory_looks_max: ClassVar[int] = 240  # an hour, between two givings
-    stall_sleep_s: ClassVar[float] = 0.01
+    stall_sleep_s: ClassVar[float] = 0.01  # while calls are in flight
+    stall_busy_s: ClassVar[float] = 1.0  # and for so long after
+    stall_idle_sleep_s: ClassVar[float] = 0.1
 
     # Ages
     wall_clock_tolerance_s: float = 60.0  # between two readings, beyond which it jumped

@@ -300,7 +300,7 @@ class Application:
         self._freeze_objects()
         await server.start()
         self.grpc_port = split_address(listen)[1]
-        self._watch(base.metrics)  # before the drain, to end after it: who drains does not hang
+        self._watch(base.metrics, rpc)  # before the drain, to end after it: who drains does not hang
         self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
         self._ready = True
         self._beat(base, server)
@@ -372,9 +372,11 @@ class Application:
         gc.freeze()
         gc.set_threshold(self._limits.young_objects_max)
 
-    def _watch(self, metrics: Metrics) -> None:
+    def _watch(self, metrics: Metrics, rpc: Rpc) -> None:
         self._watching = [
-            asyncio.create_task(watch_stalls(metrics.process.stalled), name="stalls"),
+            asyncio.create_task(
+                watch_stalls(metrics.process.stalled, lambda: rpc.in_flight > 0), name="stalls"
+            ),
             asyncio.create_task(watch_memory(), name="memory"),
         ]
         for watching in self._watching:

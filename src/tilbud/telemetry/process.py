@@ -31,7 +31,7 @@ class ProcessMetrics:
         self._make_ledger(make)
         self._stalls = make.histogram(
             "event_loop_stall_seconds",
-            "Seconds by which a task that sleeps 10 ms at a time woke up late",
+            "Seconds by which a task woke up late that sleeps 10 ms at a time, 100 ms while nobody calls",
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
         )
         self._stall_max = make.gauge(

@@ -33,7 +33,7 @@ async def _watched(loop: _Loop, metrics: Metrics) -> list[float]:
         metrics.process.stalled(seconds)
 
     with pytest.raises(asyncio.CancelledError):
-        await watch_stalls(observe, sleep=loop.sleep, clock=lambda: loop.now_s)
+        await watch_stalls(observe, lambda: True, sleep=loop.sleep, clock=lambda: loop.now_s)
     return observed
 
 
@@ -63,3 +63,21 @@ async def test_the_largest_stall_stays_shown(metrics: Metrics) -> None:
     assert sample("max_seconds") == pytest.approx(0.06)
     assert sample("seconds_count") == 3
     assert sample("seconds_bucket", le="0.05") == 2
+
+
+async def test_it_sleeps_longer_while_nobody_calls() -> None:
+    """An idle process is left alone; for a second after a call it is watched as closely as amid them."""
+    loop, slept_s, calls = _Loop(*120 * [0.0]), list[float](), iter([False, True])
+
+    async def sleep(seconds: float) -> None:
+        slept_s.append(seconds)
+        await loop.sleep(seconds)
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch_stalls(
+            lambda _seconds: None, lambda: next(calls, False), sleep=sleep, clock=lambda: loop.now_s
+        )
+    assert slept_s[0] == Limits.stall_idle_sleep_s
+    busy = round(Limits.stall_busy_s / Limits.stall_sleep_s)
+    assert slept_s[1:busy] == (busy - 1) * [Limits.stall_sleep_s]
+    assert slept_s[busy + 2 :] == (len(slept_s) - busy - 2) * [Limits.stall_idle_sleep_s]
