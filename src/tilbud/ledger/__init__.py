@@ -3,5 +3,6 @@
 ports.py     what each client needs of the ledger; tests/contract holds every adapter to all of it
 open.py      from an address to an adapter, or a reader
 sqlite/      in one file               memory/            in memory, for tests
-customer_rows.py   customers as rows, and as an export
+profile_json.py   a profile as JSON      marks.py   what last times are stored under
+export.py    what is stored of a customer, for a person to read
 """

@@ -38,7 +38,7 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
+from tilbud.ledger.marks import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory.customers import MemoryCustomers
 from tilbud.ledger.memory.entries import OPEN, Campaign, Entry, Lease
 from tilbud.ledger.memory.reader import MemoryReader

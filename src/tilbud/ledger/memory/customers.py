@@ -26,8 +26,9 @@ from tilbud.domain.customer.customer import (
 from tilbud.domain.decision.records import Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
-from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import EVENT, OFFER, RESERVED_US, ExportRow, Place
+from tilbud.ledger import export, marks
+from tilbud.ledger.export import ExportRow, Place
+from tilbud.ledger.marks import EVENT, OFFER, RESERVED_US
 from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
 from tilbud.ledger.ports import Erased, EventResult, ExportPage
 
@@ -57,12 +58,12 @@ class MemoryCustomers:
 
     async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kind, place = rows.parse_token(after) if after else ("", ())
+        kind, place = export.parse_token(after) if after else ("", ())
         kept = self._kept.get(key)
         if kept is None:
             return ExportPage((), "")
-        kinds = list(rows.kinds_from(kind)) if kind else list(rows.KINDS)
-        return rows.page(
+        kinds = list(export.kinds_from(kind)) if kind else list(export.KINDS)
+        return export.page(
             (
                 each
                 for each in self._exported(kept)
@@ -74,29 +75,29 @@ class MemoryCustomers:
 
     def _exported(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
         """Go through a customer's rows, with their kinds and places."""
-        yield "customer", (), rows.customer_row(kept.customer(), kept.erased_us)
+        yield "customer", (), export.customer_row(kept.customer(), kept.erased_us)
         for event_id, (number, event, time_us) in kept.events.items():
-            yield "event", (number,), rows.event_row(event_id, event, time_us)
+            yield "event", (number,), export.event_row(event_id, event, time_us)
         for what, time_us in sorted(kept.latest.items()):
-            yield "last", (what,), rows.latest_row(what, time_us)
+            yield "last", (what,), export.latest_row(what, time_us)
         for (number, scope, again), time_us in sorted(kept.exposures.items()):
-            yield "exposure", (number, scope, again), rows.exposure_row(scope, time_us)
+            yield "exposure", (number, scope, again), export.exposure_row(scope, time_us)
         yield from self._exported_decisions(kept)
 
     def _exported_decisions(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
         for number, entry in kept.entries.items():
-            yield "decision", (number,), rows.decision_export(entry.decision, entry.window.state)
+            yield "decision", (number,), export.decision_export(entry.decision, entry.window.state)
         for number, entry in kept.entries.items():
             of = entry.decision.campaign, entry.decision.decision_id
             for key, (outcome, status) in sorted(entry.received.items()):
-                yield "outcome", (number, key), rows.outcome_row(*of, outcome, status)
+                yield "outcome", (number, key), export.outcome_row(*of, outcome, status)
         for number, entry in kept.entries.items():
             if entry.sequence:
                 settlement = self._campaigns[entry.decision.campaign].settlements[entry.sequence]
                 yield (
                     "settlement",
                     (number,),
-                    rows.settlement_row(
+                    export.settlement_row(
                         settlement.campaign,
                         settlement.decision_id,
                         settlement.sequence,
@@ -109,7 +110,7 @@ class MemoryCustomers:
             repeats = self._campaigns[entry.decision.campaign].repeats
             for decision_id, repeat in sorted(repeats.items()):
                 if repeat.stands_for == entry.decision.decision_id:
-                    row = rows.repeat_row(repeat.campaign, decision_id, repeat.stands_for, repeat.payload)
+                    row = export.repeat_row(repeat.campaign, decision_id, repeat.stands_for, repeat.payload)
                     yield "repeat", (number, decision_id), row
 
     # Profiles
@@ -174,10 +175,10 @@ class MemoryCustomers:
         if event.event_id in kept.events:
             same = kept.events[event.event_id][1] == event.event
             return CustomerEventStatus.DUPLICATE if same else IdReused("event_id", event.event_id)
-        mark = rows.event_mark(event.event)
+        mark = marks.event_mark(event.event)
         different = {each for each in kept.latest if each.startswith(EVENT)} | {mark}
         if mark not in kept.latest and len(different) > self._limits.customer_events_max:
-            return rows.one_event_too_many(self._limits)
+            return marks.one_event_too_many(self._limits)
         kept.events[event.event_id] = (next(self._numbers), event.event, event.occurred_us)
         kept.remember(mark, event.occurred_us)
         self._see(kept, now)
@@ -194,7 +195,7 @@ class MemoryCustomers:
         gone = sum(1 for _ in self._exported(kept)) if known else 0
         self._end_open(kept)
         learned = {
-            rows.exposed_campaign(scope)
+            marks.exposed_campaign(scope)
             for number, scope, _ in kept.exposures
             if scope.startswith(OFFER) and number not in kept.entries  # purged since
         }

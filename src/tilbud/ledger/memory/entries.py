@@ -17,7 +17,7 @@ from tilbud.domain.decision.lifecycle import Window
 from tilbud.domain.decision.records import Decision, Repeat, Settlement, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import LeaseLost
-from tilbud.ledger.customer_rows import EVENT, OUTCOME, RESERVED_US, STICKY
+from tilbud.ledger.marks import EVENT, OUTCOME, RESERVED_US, STICKY
 
 OPEN = (State.PENDING, State.ACTIVE)
 SEEN_EVERY_US = 86_400_000_000

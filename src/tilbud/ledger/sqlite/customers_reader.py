@@ -23,9 +23,10 @@ from tilbud.domain.customer.customer import (
 from tilbud.domain.decision.records import State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.limits import Limits
-from tilbud.ledger import customer_rows as rows
-from tilbud.ledger.customer_rows import ExportRow, Place
+from tilbud.ledger import export
+from tilbud.ledger.export import ExportRow, Place
 from tilbud.ledger.ports import ExportPage
+from tilbud.ledger.profile_json import parse_profile
 from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.reading_file import ReadingFile
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
@@ -51,45 +52,45 @@ EXPORTED: dict[str, _Exported] = {
     "event": _Exported(
         "SELECT no, event_id, event, time_us FROM events WHERE customer_no = ? AND no > ? ORDER BY no",
         (0,),
-        lambda row, _: rows.event_row(*row),
+        lambda row, _: export.event_row(*row),
     ),
     "last": _Exported(
         "SELECT what, what, time_us FROM latest WHERE customer_no = ? AND what > ? ORDER BY what",
         ("",),
-        lambda row, _: rows.latest_row(*row),
+        lambda row, _: export.latest_row(*row),
     ),
     "exposure": _Exported(
         "SELECT decision_no, scope, again, scope, time_us FROM exposures WHERE customer_no = ? "
         "AND (decision_no, scope, again) > (?, ?, ?) ORDER BY decision_no, scope, again",
         (0, "", 0),
-        lambda row, _: rows.exposure_row(*row),
+        lambda row, _: export.exposure_row(*row),
     ),
     "decision": _Exported(
         f"SELECT d.no, c.id, w.state, {STORED_DECISION} {_OF_DECISIONS} "
         "JOIN windows w ON w.decision_no = d.no WHERE d.customer_no = ? AND d.no > ? ORDER BY d.no",
         (0,),
-        lambda row, records: rows.decision_export(records.decision(row[0], tuple(row[2:])), State(row[1])),
+        lambda row, records: export.decision_export(records.decision(row[0], tuple(row[2:])), State(row[1])),
     ),
     "outcome": _Exported(
         "SELECT d.no, o.key, c.id, d.decision_id, o.outcome, o.value, o.time_us, o.key, o.status "
         f"{_OF_DECISIONS} JOIN outcomes o ON o.decision_no = d.no "
         "WHERE d.customer_no = ? AND (d.no, o.key) > (?, ?) ORDER BY d.no, o.key",
         (0, ""),
-        lambda row, _: rows.outcome_row(row[0], row[1], CountedOutcome(*row[2:6]), OutcomeStatus(row[6])),
+        lambda row, _: export.outcome_row(row[0], row[1], CountedOutcome(*row[2:6]), OutcomeStatus(row[6])),
     ),
     "settlement": _Exported(
         "SELECT d.no, c.id, d.decision_id, s.sequence, s.reward, s.settled_us, s.clipped "
         f"{_OF_DECISIONS} JOIN settlements s ON s.decision_no = d.no "
         "WHERE d.customer_no = ? AND d.no > ? ORDER BY d.no",
         (0,),
-        lambda row, _: rows.settlement_row(*row[:-1], clipped=bool(row[-1])),
+        lambda row, _: export.settlement_row(*row[:-1], clipped=bool(row[-1])),
     ),
     "repeat": _Exported(
         "SELECT d.no, r.decision_id, c.id, r.decision_id, d.decision_id, r.payload "
         f"{_OF_DECISIONS} JOIN repeats r ON r.decision_no = d.no "
         "WHERE d.customer_no = ? AND (d.no, r.decision_id) > (?, ?) ORDER BY d.no, r.decision_id",
         (0, ""),
-        lambda row, records: rows.repeat_row(
+        lambda row, records: export.repeat_row(
             row[0], row[1], row[2], None if row[3] is None else records.text(row[3])
         ),
     ),
@@ -102,7 +103,10 @@ def customer_of(row: Sequence[Any] | None) -> Customer:
         return UNKNOWN_CUSTOMER
     no, version, erased_us, profile = row
     return Customer(
-        no, version, erased_us is not None, NO_PROFILE if profile is None else rows.parse_profile(profile)
+        no,
+        version,
+        erased_us is not None,
+        NO_PROFILE if profile is None else parse_profile(profile),
     )
 
 
@@ -135,18 +139,18 @@ class SqliteCustomersReading(ReadingFile):
             return known[1]
         if len(self._profiles) >= self._limits.profile_cache_entries_max:
             self._profiles.clear()
-        profile = rows.parse_profile(text)
+        profile = parse_profile(text)
         self._profiles[number] = (text, profile)
         return profile
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kind, place = rows.parse_token(after) if after else ("", ())
+        kind, place = export.parse_token(after) if after else ("", ())
         with self._reads_one_moment() as (reading, records):
             found = reading.execute(CUSTOMER, (key,)).fetchone()
             if found is None:
                 return ExportPage((), "")
-            return rows.page(_exported(reading, records, found, kind, place), limit, bytes_max)
+            return export.page(_exported(reading, records, found, kind, place), limit, bytes_max)
 
 
 def _exported(
@@ -154,9 +158,9 @@ def _exported(
 ) -> Iterator[tuple[str, Place, ExportRow]]:
     """Go through a customer's rows, with their kinds and places, from the one after a place."""
     if not kind:
-        yield "customer", (), rows.customer_row(customer_of(found), found[2])
+        yield "customer", (), export.customer_row(customer_of(found), found[2])
         kind = "customer"
-    for each in rows.kinds_from(kind):
+    for each in export.kinds_from(kind):
         if each == "customer":
             continue
         exported = EXPORTED[each]

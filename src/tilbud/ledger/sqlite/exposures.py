@@ -22,7 +22,7 @@ from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, ExposureEffect
 from tilbud.domain.decision.rewards import Outcome
 from tilbud.domain.limits import Limits
-from tilbud.ledger.customer_rows import RESERVED_US, outcome_mark, sticky_mark
+from tilbud.ledger.marks import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.sqlite.rows import insert
 
 SEEN_EVERY_US = 86_400_000_000  # how often it is told that a customer was seen

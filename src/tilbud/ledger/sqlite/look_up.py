@@ -17,7 +17,7 @@ from tilbud.domain.customer.customer import ANONYMOUS, CustomerKey, Happened
 from tilbud.domain.decision.facts import LookUp
 from tilbud.domain.decision.records import Decision, State
 from tilbud.domain.limits import Limits
-from tilbud.ledger.customer_rows import EVENT, OUTCOME, span, sticky_mark
+from tilbud.ledger.marks import EVENT, OUTCOME, span, sticky_mark
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, recorded_decision
 
 Stored = tuple[int, int, int | None, str | None]  # a customer's number, version, erased_us, profile

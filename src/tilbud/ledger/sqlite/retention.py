@@ -16,7 +16,7 @@ from itertools import takewhile
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.lifecycle import was_before
 from tilbud.domain.errors import LedgerInvalid
-from tilbud.ledger.customer_rows import RESERVED_US
+from tilbud.ledger.marks import RESERVED_US
 from tilbud.ledger.sqlite.rows import Row
 
 _DAY_US = 86_400_000_000
