@@ -5,7 +5,8 @@
  * offers: 2 to 1,000 in the campaign. p50 of Decide as its caller sees it, one call at a time (h2load), and
    as the service sees it, from question to recorded answer (its histogram: the mean is exact, p50 lies
    within a bucket);
- * campaigns: 1 to 100 in one process, calls spread evenly over all of them;
+ * campaigns: 1 to 100 in one process, calls spread evenly over all of them, and what it takes while nobody
+   calls;
  * ledger: 10^4 to 10^6 decisions recorded before, all of them pending, beside an empty ledger in the same
    run, the two taking turns. What is measured stays in the ledger, so the empty one is not quite empty;
  * eligible: campaigns whose decisions each have their own eligible offers (a cap on each offer, asked by
@@ -28,6 +29,7 @@ import os
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -66,6 +68,7 @@ IN_FLIGHT = 32
 OFFERS = 10
 OFFER_COUNTS = (2, 10, 50, 200, 1_000)
 CAMPAIGN_COUNTS = (1, 10, 100)
+IDLE_AFTER_S, IDLE_S = 3.0, 20.0
 LEDGER_SIZES = (10_000, 100_000, 1_000_000)
 WORKER_COUNTS = (1, 2, 4)
 LISTED = 500  # offers that a call's `include_offers` names
@@ -151,6 +154,7 @@ def by_campaigns(calls: int, rounds: int) -> Table:
     """Measure more and more campaigns in one process."""
     table = Table(
         "campaigns", "p50, 1 in flight, ms", "a second, 32 in flight", "CPU of a call, µs", "memory, MB",
+        "idle, % of a core",
         title="Decide, spread over campaigns of ten offers",
     )  # fmt: skip
     for count in CAMPAIGN_COUNTS:
@@ -164,14 +168,24 @@ def by_campaigns(calls: int, rounds: int) -> Table:
                 alone = [over_campaigns(server, messages, calls, 1) for _ in range(rounds)]
                 many = [over_campaigns(server, messages, calls, IN_FLIGHT) for _ in range(rounds)]
                 rss_bytes = server.rss_bytes()
+                idle_percent = idle(server)
         table.add_row(
             str(count),
             f"{median(alone, lambda lap: lap.p50_ms):.2f}",
             f"{median(many, lambda lap: lap.rate):,.0f}",
             f"{median(many, lambda lap: lap.cpu_us):.0f}",
             f"{rss_bytes / 1e6:,.0f}",
+            f"{idle_percent:.1f}",
         )
     return table
+
+
+def idle(server: Server) -> float:
+    """Return the percents of a core that a server takes while nobody calls."""
+    time.sleep(IDLE_AFTER_S)
+    before_s = server.cpu_s()
+    time.sleep(IDLE_S)
+    return (server.cpu_s() - before_s) / IDLE_S * 100
 
 
 def by_ledger(calls: int, rounds: int, sizes: Sequence[int]) -> Table:
