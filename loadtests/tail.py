@@ -228,14 +228,12 @@ class Options:
     even: bool
 
 
-def _cells(laps: Sequence[Lap], noop: Sequence[Lap]) -> list[str]:
-    ratio = statistics.median(
-        lap.quantile_ms(0.99) / other.quantile_ms(0.99) for lap, other in zip(laps, noop, strict=True)
-    )
+def _cells(laps: Sequence[Lap], noop: Sequence[Lap] = ()) -> list[str]:
+    ratios = [lap.quantile_ms(0.99) / other.quantile_ms(0.99) for lap, other in zip(laps, noop, strict=False)]
     return [
         *(f"{statistics.median(lap.quantile_ms(share) for lap in laps):.2f}" for share in QUANTILES),
         f"{max(lap.quantile_ms(1.0) for lap in laps):.1f}",
-        f"{ratio:.2f}",
+        f"{statistics.median(ratios):.2f}" if ratios else "",
         f"{statistics.median(lap.cpu_us for lap in laps):,.0f}",
         f"{statistics.median(float(np.quantile(lap.late_s, 0.99)) for lap in laps) * 1e3:.2f}",
         f"{statistics.median(lap.inside.quantile(0.99) for lap in laps) * 1e3:.2f}",
@@ -329,7 +327,7 @@ def long_run(table: Table, directory: Path, campaigns: Path, options: Options) -
         due_s = arrivals(options.rate, options.seconds, SEED + turn, even=options.even)
         lap = at_rate(server, pool, with_outcomes(HALF, due_s, turn))
         all_learned(server)
-        table.add_row(f"this, {options.rate:,.0f}/s, long", *_cells([lap], [lap]))
+        table.add_row(f"this, {options.rate:,.0f}/s, long", *_cells([lap]))
         return stalled(server, before)
 
 
