@@ -247,14 +247,9 @@ def _cells(laps: Sequence[Lap], noop: Sequence[Lap] = ()) -> list[str]:
 
 def make_due(server: Server, pool: ProcessPoolExecutor, rate: float, seconds: float) -> None:
     """Have decisions made, so many a second, which will settle at that pace."""
-    asked = pb_batch(DUE_BATCH)
+    [asked] = batches([question(DUE)] * DUE_BATCH, DUE_BATCH)
     due_s = np.arange(round(rate * seconds / DUE_BATCH)) * DUE_BATCH / rate
     pool.submit(when_due, server.port, [(BATCH_DECIDE, asked)], due_s, connections=1).result()
-
-
-def pb_batch(size: int) -> bytes:
-    """Return a batch of questions of the campaign whose decisions settle beside."""
-    return batches([question(DUE)] * size, size)[0]
 
 
 def disturbed(directory: Path, settlements: float, options: Options) -> Table:

@@ -161,7 +161,8 @@ def test_a_ledger_that_was_deleted_acknowledges_nothing_more(tmp_path: Path, nam
         (service.data / name).unlink()
         refused(service, range(1, 20))
         until(lambda: not service.ready())
-        until(lambda: [line for line in service.events("not_ready") if "is lost" in line["reason"]])
+        lost = until(lambda: [line for line in service.events("not_ready") if "is lost" in line["reason"]])
+        assert len(lost) == 1
         assert service.metric("tilbud_ledger_trouble", kind="lost") == 1
         service.kill()
         if name == "ledger.sqlite3":

@@ -54,9 +54,9 @@ def _log_as_json() -> None:
 def _serve_on_pollers() -> None:
     """Have gRPC read connections in the thread that waits for them, before it is loaded.
 
-    Its event engine hands each read to a thread of a pool first: without that a call costs 15 % less CPU, and
-    the p99 of a server that does nothing fell from 4.3 to 2.5 ms. A gRPC that knows no such switch goes on as
-    it does.
+    Its event engine hands each read to a thread of a pool first: without that Decide's p99 at 200 calls a
+    second, beside outcomes and learning, was 0.70 of what it is with it. A gRPC that knows no such switch
+    goes on as it does.
     """
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 

@@ -90,7 +90,8 @@ class Batches:
     def commit_at_once(self, calls: Sequence[Recording | Work]) -> list[Any] | None:
         """Commit where nothing has to be waited for, neither the disk nor a lock; None: nothing was done.
 
-        What takes long in itself, and what follows a failure, is left to `commit` too.
+        What takes long in itself, and what follows a failure, is left to `commit` too. Where a call is at
+        fault the others are tried anew, which may wait for a lock as `commit` does.
         """
         quick = all(isinstance(call, Recording) or call.quick for call in calls)
         if not quick or self._failed or self._condition.refusal or self._waits_for_disk():
