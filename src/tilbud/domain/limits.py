@@ -101,10 +101,6 @@ class Limits:
     decide_time_left_min_s: float = 0.003
     loop_slice_s: float = 0.003
     lock_wait_s: float = 1.5  # of a commit, where another program has the ledger locked
-    lock_look_every_s: ClassVar[float] = 0.001
-    at_once_rows_max: int = 4  # of a commit on the loop's own thread: larger ones run beside it
-    at_once_slow_s: float = 0.01  # of such a commit; after one that took longer
-    at_once_rest_s: float = 10.0  # … the writer's thread makes all of them for so long
     ledger_opening_wait_s: ClassVar[float] = 5.0  # of a connection, likewise, before it serves
     ledger_opening_retry_s: ClassVar[float] = 0.02
     beat_every_s: float = 0.25  # how often a process looks how it is, and proves that it commits

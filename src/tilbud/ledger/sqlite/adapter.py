@@ -1,6 +1,6 @@
 """All ports of the ledger on one SQLite file, for one process or several on one machine.
 
-What holds: all writes go through one writer, many to a commit; reads go through a connection of their
+What holds: all writes go through one thread, many to a commit; reads go through a connection of their
 own that cannot write, on the loop's thread, and see every commit before them. Everything is in the
 file: nothing a decision has met is remembered here. It does not learn, and reads no clock but to
 measure its commits.
@@ -110,19 +110,11 @@ class SqliteLedger(LoopReads):
             proof,
             condition=self._condition,
             limits=self._limits,
-            waits_for_disk=wal.starts_anew,
             watched=watched,
         )
         self._opened = _Opened(
             writing,
-            Writer(
-                batches.commit,
-                observe_commit,
-                self._limits,
-                commit_at_once=(
-                    batches.commit_at_once if self._durability is Durability.PROCESS else lambda _works: None
-                ),
-            ),
+            Writer(batches.commit, observe_commit, self._limits),
             wal,
             watched.acknowledged if watched is not None else None,
         )
@@ -145,7 +137,7 @@ class SqliteLedger(LoopReads):
                     closing(open_for_writing(self._path, self._durability, make=makes))
                 )
                 info = remembered(writing)
-                writing.execute("PRAGMA busy_timeout = 0")  # `Batches` waits, or does not
+                writing.execute(f"PRAGMA busy_timeout = {int(self._limits.lock_wait_s * 1e3)}")
                 if self._clock is not None:
                     (self._clock.begin if makes else self._clock.join)(writing)
                 reading = connect(self._path, read_only=True)
@@ -243,7 +235,7 @@ class SqliteLedger(LoopReads):
         if not repeats:
             return []
         found: list[Decision | None] = await self._submit(
-            Work(lambda statements, then: statements.repeat(repeats, then), now, quick=True), len(repeats)
+            Work(lambda statements, then: statements.repeat(repeats, then), now), len(repeats)
         )
         return found
 
@@ -272,7 +264,7 @@ class SqliteLedger(LoopReads):
         if not outcomes:
             return []
         met: list[ReceiveResult] = await self._submit(
-            Work(lambda statements, then: statements.receive(outcomes, then), now, quick=True), len(outcomes)
+            Work(lambda statements, then: statements.receive(outcomes, then), now), len(outcomes)
         )
         return met
 
@@ -281,8 +273,7 @@ class SqliteLedger(LoopReads):
         if not activations:
             return []
         answers: list[ActivateResult] = await self._submit(
-            Work(lambda statements, then: statements.activate(activations, then), now, quick=True),
-            len(activations),
+            Work(lambda statements, then: statements.activate(activations, then), now), len(activations)
         )
         return answers
 
@@ -352,8 +343,7 @@ class SqliteLedger(LoopReads):
         if not events:
             return []
         met: list[EventResult] = await self._submit(
-            Work(lambda statements, then: statements.customers.receive_events(events, then), now, quick=True),
-            len(events),
+            Work(lambda statements, then: statements.customers.receive_events(events, then), now), len(events)
         )
         return met
 

@@ -25,11 +25,6 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code is not None and code & _RESULT_CODE in _DAMAGE
 
 
-def is_busy(error: sqlite3.Error) -> bool:
-    """Say whether another connection was in the way."""
-    return getattr(error, "sqlite_errorcode", 0) & _RESULT_CODE == sqlite3.SQLITE_BUSY
-
-
 class Condition:
     """The condition of one open ledger; what it is told comes from several threads, a field at a time."""
 

@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic, sleep
 from typing import Any
 
 from tilbud.domain.clock import Now
@@ -23,7 +22,7 @@ from tilbud.domain.decision.records import Decision, ExposureEffect
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
-from tilbud.ledger.sqlite.condition import Condition, is_busy, is_damage
+from tilbud.ledger.sqlite.condition import Condition, is_damage
 from tilbud.ledger.sqlite.decisions import Statements
 from tilbud.ledger.sqlite.rows import decision_row
 from tilbud.ledger.sqlite.same_file import SameFiles
@@ -49,7 +48,6 @@ class Work:
 
     run: Callable[[Statements, Now], Any]  # told when it happens, which may be before `now`
     now: Now
-    quick: bool = False  # a few statements for each of its rows, and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class _Lost(Exception):
 
 
 class Batches:
-    """Commits batches on one connection; for one thread at a time."""
+    """Commits batches on one connection; for one thread."""
 
     def __init__(
         self,
@@ -75,7 +73,6 @@ class Batches:
         *,
         condition: Condition,
         limits: Limits,
-        waits_for_disk: Callable[[], bool],
         watched: Watched | None = None,
     ) -> None:
         self._connection = connection
@@ -85,22 +82,6 @@ class Batches:
         self._limits = limits
         self._watched = watched
         self._failed = False
-        self._waits_for_disk = waits_for_disk
-
-    def commit_at_once(self, calls: Sequence[Recording | Work]) -> list[Any] | None:
-        """Commit where nothing has to be waited for, neither the disk nor a lock; None: nothing was done.
-
-        What takes long in itself, and what follows a failure, is left to `commit` too. Where a call is at
-        fault the others are tried anew, which may wait for a lock as `commit` does.
-        """
-        quick = all(isinstance(call, Recording) or call.quick for call in calls)
-        if not quick or self._failed or self._condition.refusal or self._waits_for_disk():
-            return None
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error:
-            return None
-        return self.commit(calls)
 
     def commit(self, calls: Sequence[Recording | Work]) -> list[Any]:
         """Return each call's result, or the exception it shall raise."""
@@ -139,8 +120,7 @@ class Batches:
         self, calls: Sequence[Recording | Work], run: Callable[[Sequence[Recording | Work]], list[Any]]
     ) -> list[Any]:
         try:
-            if not self._connection.in_transaction:
-                self._begin()
+            self._connection.execute("BEGIN IMMEDIATE")
             now_us = self._proof.begin()
             self._check_log()
             if self._failed:
@@ -167,19 +147,6 @@ class Batches:
             self._watched.acknowledged.write(number)
         self._failed = False
         return list(map(_as_asked, calls, done, results))
-
-    def _begin(self) -> None:
-        """Begin to write, once no other connection does."""
-        until_s = monotonic() + self._limits.lock_wait_s
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or monotonic() >= until_s:
-                    raise
-                sleep(Limits.lock_look_every_s)
-            else:
-                return
 
     def _check_log(self) -> None:
         """See that the log was not cut, while no other process can shorten it: a commit would hide that."""

@@ -55,14 +55,6 @@ class WalKeeper:
         """Return the committed pages in the log (https://sqlite.org/walformat.html, section 2.1: mxFrame)."""
         return int.from_bytes(os.pread(self._index, 4, 16), sys.byteorder)
 
-    def starts_anew(self) -> bool:
-        """Say whether the next commit may start the log anew, for which SQLite waits for the disk.
-
-        It may where all of the log is copied (the same, section 2.1: nBackfill reached mxFrame).
-        """
-        index = os.pread(self._index, 100, 0)
-        return index[96:100] == index[16:20]
-
     async def empty(self, patience_s: float) -> bool:
         """Wait until nothing committed before stands in the log; say whether that was so in time.
 

@@ -1,26 +1,19 @@
-"""The one writer: what waits while it commits becomes its next commit.
+"""The one thread that writes: what waits while it commits becomes its next commit.
 
-A small batch that has nothing to wait for is committed at once, on the loop's own thread: to hand it to
-another and back costs more than the commit, since each of its statements gives the interpreter up and has to
-win it back from a busy loop. All else has the writer's thread, and so has everything for a while after a
-commit that was slow: a disk that hangs holds the loop up once.
-
-What holds: one batch is committed at a time, by one thread or the other; rows wait in a bounded number, and
-beyond it a call fails at once with Overloaded, though never for an empty queue. Calls are committed in the
-order they came, and all of a batch hear of it in one turn of the loop. Where a batch waited for long and
-failed, those that waited for it fail too. What a batch does is the business of whoever gave `commit`.
+What holds: rows wait in a bounded number; beyond it a call fails at once with Overloaded, though never
+for an empty queue. Calls are committed in the order they came, a batch at a time, and all of a batch
+hear of it in one turn of the loop. Where a batch waited for long and failed, those that waited for it
+fail too. What a batch does is the business of whoever gave `commit`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -47,11 +40,10 @@ class Queued:
 
 
 class Writer:
-    """Commits batches of calls, and gives the answers to the loop it was built in.
+    """Hands batches of calls to a thread and its answers back to the loop it was built in.
 
-    `commit` runs in the writer's thread: it returns a result for each work given, or the exception the call
-    shall raise. `commit_at_once` does the same in the loop's, or returns None and has done nothing.
-    `observe(seconds, rows)` hears of every batch in which something was committed.
+    `commit` runs in that thread: it returns a result for each work given, or the exception the call
+    shall raise. `observe(seconds, rows)` hears of every batch in which something was committed.
     """
 
     def __init__(
@@ -59,18 +51,14 @@ class Writer:
         commit: Callable[[Sequence[Any]], list[Any]],
         observe: Callable[[float, int], None],
         limits: Limits,
-        *,
-        commit_at_once: Callable[[Sequence[Any]], list[Any] | None] = lambda _works: None,
     ) -> None:
         self._commit = commit
-        self._commit_at_once = commit_at_once
         self._observe = observe
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Queued] = deque()
         self._rows = 0  # waiting or being committed
         self._busy = False
-        self._rests_until_s = -math.inf  # from commits at once
         self._committing: list[Queued] = []
         self._slow_s = limits.lock_wait_s / 2
         self._stopped: asyncio.Future[None] | None = None
@@ -110,40 +98,11 @@ class Writer:
             batch.append(self._waiting.popleft())
         self._committing = batch
         if batch:
-            if not self._at_once(batch, rows):
-                self._batches.put(batch)
+            self._batches.put(batch)
         else:
             self._busy = False
             if self._stopped is not None:
                 self._end()
-
-    def _at_once(self, batch: list[Queued], rows: int) -> bool:
-        """Commit a batch here and now, where that is quick; say whether that was done."""
-        started_s = perf_counter()
-        if rows > self._limits.at_once_rows_max or started_s < self._rests_until_s:
-            return False
-        try:
-            results = self._commit_at_once([queued.work for queued in batch])
-        except Exception as error:  # noqa: BLE001 - our own mistake: no caller may wait for ever
-            results = [error] * len(batch)
-        if results is None:
-            return False
-        seconds = perf_counter() - started_s
-        if seconds > self._limits.at_once_slow_s:
-            self._rests_until_s = started_s + self._limits.at_once_rest_s
-        self._resolve(batch, results, held_up=False)
-        self._count(batch, results, seconds)
-        return True
-
-    def _count(self, batch: list[Queued], results: list[Any], seconds: float) -> None:
-        """Let the observer know what was committed."""
-        committed = sum(
-            queued.rows
-            for queued, result in zip(batch, results, strict=True)
-            if not isinstance(result, Exception)
-        )
-        if committed or any(isinstance(result, LedgerUnavailable) for result in results):
-            self._tell(seconds, committed)
 
     def _end(self) -> None:
         self._batches.put(None)
@@ -163,8 +122,14 @@ class Writer:
                 isinstance(result, LedgerUnavailable) for result in results
             )
             with suppress(RuntimeError):  # the loop is gone, and with it everyone who waited
-                self._loop.call_soon_threadsafe(partial(self._resolve, batch, results, held_up=held_up))
-            self._count(batch, results, seconds)
+                self._loop.call_soon_threadsafe(self._resolve, batch, results, held_up)
+            committed = sum(
+                queued.rows
+                for queued, result in zip(batch, results, strict=True)
+                if not isinstance(result, Exception)
+            )
+            if committed or any(isinstance(result, LedgerUnavailable) for result in results):
+                self._tell(seconds, committed)
 
     def _tell(self, seconds: float, rows: int) -> None:
         try:
@@ -189,7 +154,7 @@ class Writer:
             if not queued.future.done():
                 queued.future.set_exception(error)
 
-    def _resolve(self, batch: list[Queued], results: list[Any], *, held_up: bool) -> None:
+    def _resolve(self, batch: list[Queued], results: list[Any], held_up: bool) -> None:
         if held_up:
             self._refuse(results[0])
         for queued, result in zip(batch, results, strict=True):

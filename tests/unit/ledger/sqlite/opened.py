@@ -27,8 +27,6 @@ def make(
 def opened(ledger: SqliteLedger) -> _Opened:
     """Return the connections of a started ledger, where faults are put."""
     assert ledger._opened is not None
-    # The log's keeper may hold the file for a moment, which whoever puts a fault there waits for.
-    ledger._opened.writing.execute("PRAGMA busy_timeout = 10000")
     return ledger._opened
 
 
