@@ -177,23 +177,3 @@ def test_real_logged_data_is_replayed(serve: Serve) -> None:
     assert service.metric("tilbud_activations_total", campaign="hillstrom", status="activated") == int(
         matched[1].replace(",", "")
     )
-
-
-def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120, env=environment
-    )
-
-
-def test_grpc_knows_the_switch_that_serve_sets() -> None:
-    """Before gRPC is loaded, and under a name that gRPC still has: another it would pass over unseen."""
-    ends = "import atexit, os, sys; atexit.register(lambda: print(os.environ['GRPC_EXPERIMENTS']))"
-    serves = f"{ends}; sys.argv = ['tilbud', 'serve', '--help']; from tilbud.cli import main"
-    loaded = _python(f"{serves}; assert 'grpc' not in sys.modules; main()")
-    switch = loaded.stdout.split()[-1]
-    server = (
-        "from concurrent.futures import ThreadPoolExecutor; import grpc; grpc.server(ThreadPoolExecutor(1))"
-    )
-    told = _python(server, GRPC_VERBOSITY="ERROR", GRPC_EXPERIMENTS=f"{switch},-no_such_switch").stderr
-    assert re.findall(r"Unknown experiment: (\S+)", told) == ["no_such_switch"]
-    assert switch == "-event_engine_listener"

@@ -38,7 +38,6 @@ def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["serve"]:
         _log_as_json()
-        _serve_on_pollers()
     cli()
 
 
@@ -49,16 +48,6 @@ def _log_as_json() -> None:
     from tilbud.telemetry.log import serve_log
 
     serve_log()
-
-
-def _serve_on_pollers() -> None:
-    """Have gRPC read connections in the thread that waits for them, before it is loaded.
-
-    Its event engine hands each read to a thread of a pool first: without that Decide's p99 at 200 calls a
-    second, beside outcomes and learning, was 0.70 of what it is with it. A gRPC that knows no such switch
-    goes on as it does.
-    """
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 
 def _version(asked: bool) -> None:
