@@ -93,18 +93,11 @@ OF_NAMED_TUPLES = {
 }  # public, for all their looks
 # What tests still reach into, by file, and why; what is mended goes from here.
 PRIVATE = {
-    "unit/bandit/checkpoints/test_store.py": (
-        {"_of_lineage", "_prune", "_workspace"},
-        "a race, a crash or a full disk at one very step",
-    ),
-    "unit/bandit/test_model.py": ({"_workspace"}, "Vowpal Wabbit that fails or returns nonsense"),
     "unit/campaigns/test_loader.py": (
         {"_limits", "_open_model", "_purge_at", "_turn", "_unfinished"},
         "other limits, or a purge, in the middle of a life",
     ),
     "unit/campaigns/test_older_rules.py": ({"_HEARTBEAT_S"}, "a heartbeat without waiting for it"),
-    "unit/domain/decision/test_situation.py": ({"_plain_ones"}, "that a cache is bounded"),
-    "unit/domain/test_language_tags.py": ({"_INSTANCES", "_PARSE_CACHE"}, "caches of langcodes are bounded"),
     "unit/learning/test_learner.py": (
         {"_limits", "_purge_at"},
         "other limits, or a purge, in the middle of a life",
@@ -114,12 +107,7 @@ PRIVATE = {
         "other limits, a purge or a late renewal in the middle of a life",
     ),
     "unit/ledger/sqlite/opened.py": ({"_Opened", "_opened", "_reading"}, "the one way to the connections"),
-    "unit/ledger/sqlite/test_snapshot.py": ({"_check"}, "a copy that turns out broken"),
     "unit/ledger/sqlite/test_wal.py": ({"_opened"}, "the log of an open ledger"),
-    "unit/ledger/sqlite/test_writer.py": ({"_thread"}, "that the thread has ended"),
-    "unit/runtime/test_supervisor.py": ({"_heard"}, "a worker that is not heard of"),
-    "unit/simulator/test_progress.py": ({"_LINE_EVERY_S"}, "a line without waiting for it"),
-    "unit/transport/grpc/test_server.py": ({"_servers"}, "which of gRPC's servers were started"),
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

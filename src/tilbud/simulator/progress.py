@@ -38,11 +38,19 @@ class Speed:
 
 @asynccontextmanager
 async def progress(
-    console: Console, *, total: int, answered: Callable[[], int], describe: Callable[[], str]
+    console: Console,
+    *,
+    total: int,
+    answered: Callable[[], int],
+    describe: Callable[[], str],
+    line_every_s: float = _LINE_EVERY_S,
 ) -> AsyncIterator[None]:
     """Show how far it is, how fast, and what `describe` says, until the body ends."""
-    show = _bar if console.is_terminal else _lines
-    task = asyncio.create_task(show(console, total, answered, describe))
+    if console.is_terminal:
+        shown = _bar(console, total, answered, describe)
+    else:
+        shown = _lines(console, total, answered, describe, line_every_s)
+    task = asyncio.create_task(shown)
     try:
         yield
     finally:
@@ -66,11 +74,11 @@ async def _bar(
 
 
 async def _lines(
-    console: Console, total: int, answered: Callable[[], int], describe: Callable[[], str]
+    console: Console, total: int, answered: Callable[[], int], describe: Callable[[], str], every_s: float
 ) -> None:
     speed = Speed()
     while True:
-        await asyncio.sleep(_LINE_EVERY_S)
+        await asyncio.sleep(every_s)
         count = answered()
         text = f"{count:,} of {total:,} decisions  {speed.at(count):,.0f}/s  {describe()}"
         console.print(text, highlight=False, markup=False)

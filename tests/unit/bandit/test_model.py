@@ -18,7 +18,7 @@ from tests.unit.bandit.samples import LIMITS, campaign, encoded, erased, model, 
 from tilbud.bandit import presets
 from tilbud.bandit.features import ENCODER
 from tilbud.bandit.model import Model, lineage_of
-from tilbud.bandit.vw import VW_VERSION
+from tilbud.bandit.vw import VW_VERSION, Workspace
 from tilbud.domain.decision.records import NO_OFFERS, OfferSet
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
@@ -235,19 +235,19 @@ def test_failures_inside_vw_leave_a_working_model(monkeypatch):
     teach(taught, 50)
     expected = taught.predict(encoded(), offer_set())
 
-    def fail(_):
+    def fail(_workspace, _given):
         raise RuntimeError("VW failed")
 
     for _ in range(200):
         for name in ("parse", "predict"):
             with monkeypatch.context() as fault:
-                fault.setattr(taught._workspace, name, fail)
+                fault.setattr(Workspace, name, fail)
                 with pytest.raises(ModelUnavailable):
                     taught.predict(encoded("desktop"), offer_set(3))
         assert taught.predict(encoded(), offer_set()) == expected
     for name in ("parse", "learn"):
         with monkeypatch.context() as fault:
-            fault.setattr(taught._workspace, name, fail)
+            fault.setattr(Workspace, name, fail)
             assert taught.learn(settlement(taught.sequence + 1)) is False
     teach(taught, 50)
     assert probability_of_best(taught) > 0.2
@@ -268,7 +268,7 @@ def test_failures_inside_vw_leave_a_working_model(monkeypatch):
 def test_unsound_predictions_are_not_handed_out(scores, monkeypatch):
     """A prediction that is not one finite score ≥ 0 for each offer is ModelUnavailable."""
     predicting = model()
-    monkeypatch.setattr(predicting._workspace, "predict", lambda _: scores)
+    monkeypatch.setattr(Workspace, "predict", lambda _workspace, _examples: scores)
     with pytest.raises(ModelUnavailable):
         predicting.predict(encoded(), offer_set())
 

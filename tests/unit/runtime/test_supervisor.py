@@ -43,7 +43,7 @@ class HandWorker:
         self.strict = False
         self.surprise: Exception | None = None
         self.signals: list[signal.Signals] = []
-        self._heard = heard
+        self.heard = heard
         self.files_refused = 0
         self._gone: asyncio.Future[int] | None = None
 
@@ -53,11 +53,11 @@ class HandWorker:
         self.starts += 1
         self._gone = asyncio.get_running_loop().create_future()
         self.http_port = 8_080 + self.number
-        self._heard(self, Serving(self.http_port, self.files_refused))  # type: ignore[arg-type]
+        self.heard(self, Serving(self.http_port, self.files_refused))  # type: ignore[arg-type]
 
     def beat(self) -> None:
         """Tell that it lives, and what it serves by now."""
-        self._heard(self, Beat(self.files_refused))  # type: ignore[arg-type]
+        self.heard(self, Beat(self.files_refused))  # type: ignore[arg-type]
 
     def worked_s(self) -> float:
         return 0.0
@@ -202,7 +202,7 @@ async def test_a_start_can_be_cancelled(
 
     def slow(worker: HandWorker) -> None:
         if worker.number == 0:
-            worker._heard = lambda *_: None
+            worker.heard = lambda *_: None
         real(worker)
         if worker.number == 0:
             worker.http_port = 0  # it does not serve yet
@@ -376,7 +376,7 @@ async def test_a_worker_that_hangs_while_it_starts_is_killed(
     supervisor = Supervisor(replace(settings, limits=brisk))
     with capture_logs() as logged:
         await supervisor.start()
-        monkeypatch.setattr(workers[1], "_heard", lambda *_: None)
+        monkeypatch.setattr(workers[1], "heard", lambda *_: None)
         workers[1].end(-9)
         async with asyncio.timeout(60):
             while not workers[1].signals:  # noqa: ASYNC110 - gives way

@@ -8,7 +8,6 @@ import io
 import pytest
 from rich.console import Console
 
-from tilbud.simulator import progress as module
 from tilbud.simulator.progress import Speed, progress
 
 
@@ -24,12 +23,13 @@ def test_speed_is_that_of_the_last_seconds():
     assert latest == 1000
 
 
-async def test_plain_lines_where_there_is_no_terminal(monkeypatch):
+async def test_plain_lines_where_there_is_no_terminal():
     """Without a terminal, progress is a line now and then, without control characters."""
-    monkeypatch.setattr(module, "_LINE_EVERY_S", 0)
     shown = io.StringIO()
     console = Console(file=shown, width=120, force_terminal=False)
-    async with progress(console, total=100, answered=lambda: 40, describe=lambda: "reward [0.1]"):
+    async with progress(
+        console, total=100, answered=lambda: 40, describe=lambda: "reward [0.1]", line_every_s=0.0
+    ):
         for _ in range(5):
             await asyncio.sleep(0)
     text = shown.getvalue()

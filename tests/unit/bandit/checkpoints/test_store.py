@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_set, teach
 
-from tilbud.bandit.checkpoints.files import process_key
+from tilbud.bandit.checkpoints import pruning
+from tilbud.bandit.checkpoints.files import list_names, process_key
 from tilbud.bandit.checkpoints.store import Checkpoints, Loaded
 from tilbud.bandit.model import Model
+from tilbud.bandit.vw import Workspace
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.limits import Limits
 
@@ -192,10 +194,10 @@ def test_a_model_that_cannot_be_written_leaves_nothing(checkpoints, shop, monkey
     """Where VW fails to write, the error is an OSError and no temporary file stays."""
     taught = saved_twice(checkpoints)
 
-    def fail(path):
+    def fail(_workspace, _path):
         raise RuntimeError("disk")
 
-    monkeypatch.setattr(taught._workspace, "save", fail)
+    monkeypatch.setattr(Workspace, "save", fail)
     with pytest.raises(OSError, match="disk"):
         checkpoints.save(taught, 3)
     assert not list(shop.glob(".new*"))
@@ -400,14 +402,14 @@ def test_the_newest_is_known_whoever_saved_it(checkpoints, shop):
 def test_a_checkpoint_that_another_process_removed_is_not_told_of(checkpoints, shop, monkeypatch):
     """One that goes between looking and loading is passed over without a complaint; the next one serves."""
     saved_twice(checkpoints)
-    newest_one, real = manifest_of(shop, 200), Checkpoints._of_lineage
+    newest_one = manifest_of(shop, 200)
 
-    def removed_meanwhile(self: Checkpoints, name: str, lineage: str) -> list[tuple[int, Path]]:
-        found = real(self, name, lineage)
+    def removed_meanwhile(directory: Path) -> list[tuple[Path, str, int]]:
+        names = list_names(directory)
         newest_one.unlink()
-        return found
+        return names
 
-    monkeypatch.setattr(Checkpoints, "_of_lineage", removed_meanwhile)
+    monkeypatch.setattr("tilbud.bandit.checkpoints.store.list_names", removed_meanwhile)
     loaded = newest(checkpoints)
     assert loaded.refused == ()
     assert loaded.model is not None
@@ -448,8 +450,12 @@ def test_erased_checkpoints_are_dropped_with_all_that_may_be_of_them(checkpoints
     checkpoints.save(other, 3)
     fresh = model(erasures=1)
     teach(fresh, 250)
+
+    def fail(*_: object) -> None:
+        raise OSError("for the test")
+
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_prune", lambda *_: None)  # as if a crash came before it
+        patch.setattr(pruning, "names_to_keep", fail)  # as if a crash came before what is old goes
         checkpoints.save(fresh, 4)
     _garble(shop)
     (shop / f"{'0' * 12}-{7:015}-{'0' * 16}.model").write_text("a lone model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -366,9 +367,22 @@ def test_a_plain_call_is_read_once_a_minute():
     assert at(NOON_US, device="mobile") is at(NOON_US + 59_999_999, device="mobile")
     assert at(NOON_US + HOUR_US, device="mobile").context.moment.hour == 14
     assert at(NOON_US, device="tablet").context.device == "tablet"
+
+
+def test_calls_of_many_kinds_are_not_all_kept():
+    """However many devices callers write, no more situations stay than the limit says."""
+    situations = Situations(HOME, NO_CONTACT_POLICY)
+    before = _situations()
     for number in range(3_000):
-        at(NOON_US, device=f"d{number}")
-    assert len(situations._plain_ones) <= 1_024
+        raw = ContextInput(device=f"d{number}")
+        situations.read(raw, UNKNOWN_CUSTOMER, NOTHING_HAPPENED, Now(NOON_US, 0), LIMITS, consented=True)
+    assert _situations() - before <= LIMITS.plain_situations_cached_max
+
+
+def _situations() -> int:
+    """Return how many there are in this process."""
+    gc.collect()
+    return sum(isinstance(thing, Situation) for thing in gc.get_objects())
 
 
 SAID = st.fixed_dictionaries(

@@ -105,12 +105,13 @@ async def test_an_observer_that_fails_disturbs_nobody():
 
 async def test_stopping_commits_what_waits_and_then_refuses():
     """Stop twice, also at once: what waits is answered, what comes after is LedgerUnavailable."""
+    before = set(threading.enumerate())
     store = Store()
     writer = build(store)
     waiting = writer.submit("a", 1)
     await asyncio.gather(writer.stop(), writer.stop())
     assert waiting.result() == "a"
-    assert not writer._thread.is_alive()
+    assert [thread.name for thread in threading.enumerate() if thread not in before] == []
     with pytest.raises(LedgerUnavailable):
         writer.submit("b", 1)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from typing import Any
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -31,8 +33,16 @@ async def test_a_start_that_ends_half_way_leaves_no_listener(
     [reserved] = reserve("127.0.0.1", 0)
     address = reserved.getsockname()
     listen = f"127.0.0.1:{address[1]}"
+    servers: list[grpc.aio.Server] = []
+    real = grpc.aio.server
+
+    def made(**options: Any) -> grpc.aio.Server:
+        servers.append(real(**options))
+        return servers[-1]
+
+    monkeypatch.setattr(grpc.aio, "server", made)
     server = GrpcServer(listen=listen, rpc=rpc, handlers={}, limits=limits)
-    last = server._servers[-1]
+    last = servers[-1]
     bind = last.add_insecure_port
 
     def refuse(_address: str) -> int:
