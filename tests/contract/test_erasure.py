@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -25,11 +26,12 @@ from tests.builders import (
     settle_due,
 )
 from tests.contract import reads
-from tests.contract.adapters import Adapter
+from tests.contract.adapters import Adapter, ignore_commit, make
 
 from tilbud.domain.customer.customer import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
 from tilbud.domain.decision.records import NO_OFFERS, InternedText, Repeat, payload_text
 from tilbud.domain.errors import InvalidField
+from tilbud.ledger.export import KINDS
 from tilbud.ledger.ports import Erased, ExportPage, Settled
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
@@ -155,7 +157,7 @@ async def test_an_export_comes_in_pages(ledger, limit, bytes_max):
         "customer", "decision:", "decision:[]", 'decision:["1"]', "decision:[1,2]", "decision:[-1]", "x:[]",
         "decision:[1.0]", "decision:[true]", 'last:["\\ud800"]', "last:[1]", f"event:[{2**63}]",
         "[" * 100_000, "event:" + "[" * 100_000, "event:{}", "event:null", "event:5", "\ud800", "event:[NaN]",
-        "decision:[1]x",
+        "decision:[1]x", "AAAA", "=", 64 * "A", 10_000 * "A",
     ],
 )  # fmt: skip
 async def test_a_token_of_ones_own_making_is_refused(ledger, token):
@@ -163,6 +165,43 @@ async def test_a_token_of_ones_own_making_is_refused(ledger, token):
     with pytest.raises(InvalidField) as refused:
         await ledger.export(CUSTOMER, token, 10, 1_000)
     assert refused.value.field == "page_token"
+
+
+async def tokens(ledger: Adapter) -> list[str]:
+    """Return what each page of one row says about where the next one begins."""
+    more = [(await ledger.export(CUSTOMER, "", 1, 10**6)).more]
+    while more[-1]:
+        more.append((await ledger.export(CUSTOMER, more[-1], 1, 10**6)).more)
+    return more[:-1]
+
+
+async def test_a_token_tells_its_reader_nothing(ledger):
+    """Neither kinds, nor ids, nor numbers of rows can be read in it, not even by its length."""
+    await live(ledger)
+    given = await tokens(ledger)
+    assert len(set(given)) == len(given) == len((await exported(ledger))[0]) - 1
+    for token in given:
+        written = base64.urlsafe_b64decode(token)
+        assert not any(word.encode() in written for word in (*KINDS, CAMPAIGN, "again"))
+    assert len({len(token) for token in given[:3]}) == 1
+
+
+async def test_a_token_is_good_for_its_own_ledger_alone(ledger, request, tmp_path):
+    """Another ledger's is refused, and so is one of which a character was changed, lost or put in."""
+    await live(ledger)
+    [token, *_] = await tokens(ledger)
+    other = make(request.node.callspec.params["ledger"], tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    await other.start(ignore_commit)
+    await live(other)
+    changed = [
+        f"{token[:at]}{'A' if token[at] != 'A' else 'B'}{token[at + 1 :]}" for at in range(len(token) - 4)
+    ]
+    of_ledger = [(other, token), *((ledger, forged) for forged in (*changed, token[:-4], f"AAAA{token}"))]
+    for asked, forged in of_ledger:
+        with pytest.raises(InvalidField, match="none that an earlier page gave"):
+            await asked.export(CUSTOMER, forged, 10, 1_000)
+    await other.close()
 
 
 async def test_of_a_stranger_there_is_nothing_to_export(ledger):

@@ -434,7 +434,8 @@ def test_no_page_token_or_size_gets_anything_but_the_customers_own_rows(service:
     _lives(service, "neighbour")
     own = _page(service)
     assert len(own) > 5
-    for token in (*BAD_TOKENS, *filter(None, TEXTS)):
+    forged = ["customer:[]", "event:[0]", f"decision:[{2**63 - 1}]", 'last:["\\u0000"]', "settlement:[0]"]
+    for token in (*BAD_TOKENS, *forged, *filter(None, TEXTS)):
         refuses(partial(_page, service, page_token=token), "page_token")
     for size in BAD_SIZES:
         refuses(partial(_page, service, page_size=size), "page_size")
@@ -444,8 +445,7 @@ def test_no_page_token_or_size_gets_anything_but_the_customers_own_rows(service:
         of_neighbour.page_token = tokens[-1]
         tokens.append(service.customers.ExportCustomer(of_neighbour).next_page_token)
     assert len(tokens) == len(own)
-    fitting = ["customer:[]", "event:[0]", f"decision:[{2**63 - 1}]", 'last:["\\u0000"]', "settlement:[0]"]
-    for token in (*fitting, *tokens):
+    for token in tokens:
         assert set(_page(service, page_token=token)) <= set(own)
     assert _page(service) == own
 
@@ -523,7 +523,6 @@ def test_every_field_of_a_switch_takes_any_nonsense(service: Service) -> None:
 MUTANT = {"customer_id": "mutant"}
 LATER = Timestamp(seconds=2_000_000_000, nanos=5)
 OFFER = {"campaign": "mutants", "offer_id": "left"}
-PAGE = {"page_size": 2, "page_token": "event:[0]"}
 GOOD: dict[str, Message] = {
     "CustomerService/UpdateCustomer": cpb.UpdateCustomerRequest(
         customer=customer(
@@ -536,7 +535,7 @@ GOOD: dict[str, Message] = {
     "CustomerService/ReportCustomerEvent": cpb.ReportCustomerEventRequest(
         **MUTANT, event="complaint", event_id="e", time=LATER, consent=1
     ),
-    "CustomerService/ExportCustomer": cpb.ExportCustomerRequest(**MUTANT, **PAGE),
+    "CustomerService/ExportCustomer": cpb.ExportCustomerRequest(**MUTANT, page_size=2),
     "CustomerService/EraseCustomer": cpb.EraseCustomerRequest(**MUTANT),
     "CampaignService/PauseOffer": campaigns_pb2.PauseOfferRequest(**OFFER, reason="x", end_time=LATER),
     "CampaignService/ResumeOffer": campaigns_pb2.ResumeOfferRequest(**OFFER),

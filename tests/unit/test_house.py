@@ -24,7 +24,7 @@ NO_LIMITS = {
         "domain/decision/draw.py _SCALE _SIGNIFICANT_BITS",
         "domain/decision/records.py _FINGERPRINT_BYTES",
         "domain/text.py _NFC_SHORTENS_MAX",
-        "ledger/export.py _NUMBER_END",
+        "ledger/page_tokens.py _TAG_BYTES _BLOCK_BYTES",
         "ledger/sqlite/acknowledged.py _LINE_BYTES",
         "ledger/sqlite/opening_check.py _WAL_FRAME_HEADER_BYTES",
         "ledger/sqlite/packing.py _RAW_DEFLATE",

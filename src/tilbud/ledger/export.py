@@ -1,7 +1,7 @@
 """All that is stored about one customer, as rows that a person can read, page by page.
 
 What holds: every adapter exports the same rows, in the order of `KINDS`; times are written as RFC 3339 has
-them, in UTC. A page begins where the one before it ended, and a token that no page gave is refused.
+them, in UTC. A page begins where the one before it ended; where that was, page_tokens.py writes.
 """
 
 from __future__ import annotations
@@ -10,31 +10,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile
-from typing import Any
 
 from tilbud.domain.customer.customer import Customer
 from tilbud.domain.decision.records import Decision, InternedText, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
-from tilbud.domain.errors import InvalidField
 from tilbud.ledger.marks import EVENT, RESERVED_US, STICKY
+from tilbud.ledger.page_tokens import PageTokens, Place
 from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.profile_json import LISTS, TEXTS
 
 ExportRow = Mapping[str, object]
-Place = tuple[Any, ...]  # of a row among those of its kind
 
-# Each kind of row that is exported, in this order, and what a place among its rows is made of.
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "customer": (),
-    "event": (int,),
-    "last": (str,),
-    "exposure": (int, str, int),
-    "decision": (int,),
-    "outcome": (int, str),
-    "settlement": (int,),
-    "repeat": (int, str),
-}
-_NUMBER_END = 2**63
+# Each kind of row that is exported, in this order.
+KINDS = ("customer", "event", "last", "exposure", "decision", "outcome", "settlement", "repeat")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -170,30 +158,18 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
-def parse_token(token: str) -> tuple[str, Place]:
-    """Return the kind and place in a page's `more`; raises InvalidField where it is none of ours."""
-    kind, _, text = token.partition(":")
-    try:
-        place = tuple(json.loads(text))
-        "".join(part for part in place if isinstance(part, str)).encode()
-    except (ValueError, TypeError, RecursionError):
-        place = (None,)
-    of_kind = tuple(map(type, place)) == KINDS.get(kind)
-    if not of_kind or any(isinstance(part, int) and not 0 <= part < _NUMBER_END for part in place):
-        raise InvalidField("page_token", "is none that an earlier page gave")
-    return kind, place
-
-
-def page(rows: Iterable[tuple[str, Place, ExportRow]], limit: int, bytes_max: int) -> ExportPage:
+def page(
+    rows: Iterable[tuple[str, Place, ExportRow]], limit: int, bytes_max: int, tokens: PageTokens
+) -> ExportPage:
     """Return the first rows, given with their kinds and places: so many as fit, but at least one."""
     taken: list[ExportRow] = []
-    size, more = 0, ""
+    size, last = 0, ("", ())
     for kind, place, row in rows:
         size += len(json.dumps(row)) + 1
         if taken and (len(taken) >= limit or size > bytes_max):
-            return ExportPage(tuple(taken), more)
+            return ExportPage(tuple(taken), tokens.token(*last))
         taken.append(row)
-        more = f"{kind}:{json.dumps(place, separators=(',', ':'))}"
+        last = kind, place
     return ExportPage(tuple(taken), "")
 
 

@@ -6,7 +6,6 @@ read what a ledger does; it holds a bounded number of decisions and is full beyo
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -60,7 +59,7 @@ class MemoryLedger(MemoryCustomers):
         self._away_max_us = int(limits.campaign_away_max_s * 1e6)
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._lease = Lease()
-        self._info = LedgerInfo(secrets.token_bytes(32), 0)
+        self._info = LedgerInfo(self._key, 0)
         self._monotonic_us = monotonic_us
         self._behind_us = 0  # what the service clock is behind the machine's
         self._opened = False

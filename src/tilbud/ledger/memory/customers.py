@@ -6,6 +6,7 @@ what each call means.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, takewhile
@@ -27,9 +28,10 @@ from tilbud.domain.decision.records import Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import export, marks
-from tilbud.ledger.export import ExportRow, Place
+from tilbud.ledger.export import ExportRow
 from tilbud.ledger.marks import EVENT, OFFER, RESERVED_US
 from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
+from tilbud.ledger.page_tokens import PageTokens, Place
 from tilbud.ledger.ports import Erased, EventResult, ExportPage
 
 
@@ -38,6 +40,8 @@ class MemoryCustomers:
 
     def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
+        self._key = secrets.token_bytes(32)  # the ledger's draw key
+        self._tokens = PageTokens(self._key)
         self._campaigns: dict[str, Campaign] = {}
         self._kept: dict[CustomerKey, Kept] = {}
         self._numbers = count(1)  # of decisions, customers and events
@@ -58,20 +62,13 @@ class MemoryCustomers:
 
     async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kind, place = export.parse_token(after) if after else ("", ())
+        kind, place = self._tokens.parse(after) if after else ("", ())
         kept = self._kept.get(key)
         if kept is None:
             return ExportPage((), "")
         kinds = list(export.kinds_from(kind)) if kind else list(export.KINDS)
-        return export.page(
-            (
-                each
-                for each in self._exported(kept)
-                if each[0] in kinds and (each[0] != kind or each[1] > place)
-            ),
-            limit,
-            bytes_max,
-        )
+        rows = (row for row in self._exported(kept) if row[0] in kinds and (row[0] != kind or row[1] > place))
+        return export.page(rows, limit, bytes_max, self._tokens)
 
     def _exported(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
         """Go through a customer's rows, with their kinds and places."""

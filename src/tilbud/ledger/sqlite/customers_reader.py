@@ -24,12 +24,14 @@ from tilbud.domain.decision.records import State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.domain.limits import Limits
 from tilbud.ledger import export
-from tilbud.ledger.export import ExportRow, Place
+from tilbud.ledger.export import ExportRow
+from tilbud.ledger.page_tokens import PageTokens, Place
 from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.profile_json import parse_profile
 from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.reading_file import ReadingFile
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
+from tilbud.ledger.sqlite.schema import draw_key
 
 CUSTOMER = "SELECT no, version, erased_us, profile FROM customers WHERE key = ?"
 
@@ -145,27 +147,27 @@ class SqliteCustomersReading(ReadingFile):
 
     def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kind, place = export.parse_token(after) if after else ("", ())
         with self._reads_one_moment() as (reading, records):
-            found = reading.execute(CUSTOMER, (key,)).fetchone()
-            if found is None:
+            tokens = PageTokens(draw_key(reading))
+            kind, place = tokens.parse(after) if after else ("", ())
+            customer = reading.execute(CUSTOMER, (key,)).fetchone()
+            if customer is None:
                 return ExportPage((), "")
-            return export.page(_exported(reading, records, found, kind, place), limit, bytes_max)
+            return export.page(_exported(reading, records, customer, kind, place), limit, bytes_max, tokens)
 
 
 def _exported(
-    reading: sqlite3.Connection, records: Reading, found: Sequence[Any], kind: str, place: Place
+    reading: sqlite3.Connection, records: Reading, customer: Sequence[Any], after_kind: str, place: Place
 ) -> Iterator[tuple[str, Place, ExportRow]]:
     """Go through a customer's rows, with their kinds and places, from the one after a place."""
-    if not kind:
-        yield "customer", (), export.customer_row(customer_of(found), found[2])
-        kind = "customer"
-    for each in export.kinds_from(kind):
-        if each == "customer":
+    if not after_kind:
+        yield "customer", (), export.customer_row(customer_of(customer), customer[2])
+    for kind in export.kinds_from(after_kind or "customer"):
+        if kind == "customer":
             continue
-        exported = EXPORTED[each]
-        start = place if each == kind else exported.start
+        exported = EXPORTED[kind]
+        start = place if kind == after_kind else exported.start
         length = len(start)
-        with closing(reading.execute(exported.statement, (found[0], *start))) as stored:
+        with closing(reading.execute(exported.statement, (customer[0], *start))) as stored:
             for row in stored:
-                yield each, row[:length], exported.row(row[length:], records)
+                yield kind, row[:length], exported.row(row[length:], records)

@@ -284,8 +284,15 @@ def remembered(connection: sqlite3.Connection) -> LedgerInfo:
     """Return what the ledger remembers; a new one gets its draw key here. Raises LedgerInvalid."""
     new_key = secrets.token_bytes(DRAW_KEY_BYTES)
     connection.execute("INSERT OR IGNORE INTO meta VALUES ('draw_key', ?)", (new_key,))
-    [key] = connection.execute("SELECT value FROM meta WHERE key = 'draw_key'").fetchone()
     served = connection.execute("SELECT served_service_us, steady_us FROM progress").fetchone()
-    if not isinstance(key, bytes) or len(key) != DRAW_KEY_BYTES or served is None:
-        raise LedgerInvalid("the ledger's draw key or clock is damaged: restore a backup")
-    return LedgerInfo(key, served[0], served[1] or None)
+    if served is None:
+        raise LedgerInvalid("the ledger's clock is damaged: restore a backup")
+    return LedgerInfo(draw_key(connection), served[0], served[1] or None)
+
+
+def draw_key(connection: sqlite3.Connection) -> bytes:
+    """Return the ledger's own key. Raises LedgerInvalid."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'draw_key'").fetchone()
+    if row is None or not isinstance(row[0], bytes) or len(row[0]) != DRAW_KEY_BYTES:
+        raise LedgerInvalid("the ledger's draw key is damaged: restore a backup")
+    return row[0]
