@@ -204,7 +204,7 @@ async def test_an_older_key_is_used_only_where_it_alone_is_known(ledger, known, 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("often", [1, 255, 256, 257, 700])
 async def test_who_is_met_often_is_counted_right_under_every_scope(adapter, often, tmp_path):
-    """As far as a cap can go, however many exposures there are, also under scopes that nobody asks for."""
+    """As far as a cap can go, however many there are, and none that are too old for any, nor unasked for."""
     limits = replace(Limits(), cap_times_max=7)
     ledger = make(adapter, tmp_path, limits)
     await ledger.start(ignore_commit)
@@ -238,6 +238,14 @@ async def test_who_is_met_often_is_counted_right_under_every_scope(adapter, ofte
         assert [min(7, count) for count in counts(told, lookups)] == [min(7, count) for count in expected]
         assert elsewhere not in told
     assert {scope: len(times) for scope, times in theirs.items() if times} == {offers[1]: 1}
+
+    half_us = at(often // 2).wall_us
+    [later] = await ledger.look_up([looks[0]._replace(exposed_after_us=half_us)])
+    assert all(time_us > half_us for times in later.exposures.values() for time_us in times)
+    since_half = [(scope, half_us) for scope in named]
+    assert [min(7, count) for count in counts(later.exposures, since_half)] == [
+        min(7, count) for count in counts(mine, since_half)
+    ]
     await ledger.close()
 
 

@@ -234,8 +234,9 @@ class DecideService:
         for start in range(0, len(asked), self._limits.look_up_at_once):
             looks: dict[int, LookUp] = {}
             some = asked[start : start + self._limits.look_up_at_once]
+            asked_at_us = self._clock.now().steady_us
             for number in some:
-                look = self._try_look_up(requests[number])
+                look = self._try_look_up(requests[number], asked_at_us)
                 if isinstance(look, LookUp):
                     looks[number] = look
                 else:
@@ -302,12 +303,12 @@ class DecideService:
                 return [error]
         return [facts for look in looks for facts in await self._look_up([look])]
 
-    def _try_look_up(self, request: DecideRequest | Exception) -> LookUp | Exception:
+    def _try_look_up(self, request: DecideRequest | Exception, now_us: int) -> LookUp | Exception:
         if isinstance(request, Exception):
             return request
         try:
             self._check(request)
-            return self._contexts.look_up(request, self._catalog.find(request.campaign))
+            return self._contexts.look_up(request, self._catalog.find(request.campaign), now_us)
         except Exception as error:  # noqa: BLE001 - returned in its place, see decide_many
             return error
 

@@ -61,17 +61,22 @@ class ContextResolver:
         self._key = ledger_key
         self._limits = limits
 
-    def look_up(self, request: DecideRequest, served: ServedCampaign | None) -> LookUp:
-        """Return what the ledger is asked; of a campaign that is not served only for an earlier decision."""
+    def look_up(self, request: DecideRequest, served: ServedCampaign | None, now_us: int) -> LookUp:
+        """Return what the ledger is asked; of a campaign that is not served only for an earlier decision.
+
+        `now_us`, on the steady clock, is no later than when the answer is used.
+        """
         decision_id = "" if request.dry_run else request.decision_id
         if served is None or not request.customer_id:
             return LookUp(request.campaign, decision_id)
+        scopes = served.caps.counted(request.context.channel)
         return LookUp(
             request.campaign,
             decision_id,
             customer_keys(request.customer_id, self._key),
             served.situations.needs_history,
-            served.caps.counted(request.context.channel),
+            scopes,
+            now_us - scopes.per_us,
             bool(served.campaign.sticky_us),
             request.defer_activation,
         )

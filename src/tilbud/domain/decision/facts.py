@@ -23,13 +23,18 @@ from tilbud.domain.pauses import Pause
 
 
 class Scopes(NamedTuple):
-    """Under what exposures count, and ranges [low, high), all apart: each of the names lies in one."""
+    """Under what exposures count, and for how long.
+
+    The ranges [low, high) are all apart, and each of the names lies in one.
+    """
 
     names: tuple[str, ...] = ()
     ranges: tuple[tuple[str, str], ...] = ()
+    per_us: int = 0  # the longest time of a cap under any of them
 
 
 NO_SCOPES = Scopes()
+EVER_US = -(2**62)
 NOTHING_SEEN: Mapping[str, Sequence[int]] = MappingProxyType({})
 
 
@@ -41,6 +46,7 @@ class LookUp(NamedTuple):
     keys: tuple[CustomerKey, ...] = ()  # under which the customer may be kept, the one of today first
     history: bool = False  # when what last happened to the customer
     scopes: Scopes = NO_SCOPES  # under which the customer's exposures count
+    exposed_after_us: int = EVER_US  # on the steady clock; exposures no later than that count no more
     sticky: bool = False  # the decision that may be served again
     pending: bool = False  # also one that waits for its activation
 

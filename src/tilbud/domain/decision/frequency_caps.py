@@ -82,8 +82,11 @@ class Caps:
             if limits:
                 below = scope(self._campaign, "")
                 ranges.append((below, below[:-1] + _BEHIND))
-        names = dict.fromkeys(limit.scope for limit in (*of_channel, *of_groups, *of_offers))
-        return Scopes(tuple(names), tuple(ranges)) if names else NO_SCOPES
+        limits_there = (*of_channel, *of_groups, *of_offers)
+        if not limits_there:
+            return NO_SCOPES
+        names = dict.fromkeys(limit.scope for limit in limits_there)
+        return Scopes(tuple(names), tuple(ranges), max(limit.per_us for limit in limits_there))
 
     def without_capped(
         self, eligibility: Eligibility, exposures: Mapping[str, Sequence[int]], channel: str, now_us: int

@@ -150,7 +150,7 @@ class MemoryLedger(MemoryCustomers):
         return facts._replace(
             customer=kept.customer(),
             happened=kept.happened(look.campaign) if look.history else NOTHING_HAPPENED,
-            exposures=kept.times(look.scopes.names) if look.scopes.names else {},
+            exposures=kept.times(look.scopes.names, look.exposed_after_us) if look.scopes.names else {},
             sticky=kept.last_sticky(look.campaign, pending=look.pending) if look.sticky else None,
         )
 

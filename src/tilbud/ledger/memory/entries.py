@@ -246,11 +246,11 @@ class Kept:
         unseen = {State.VOID, State.EXPIRED} if pending else {State.VOID, State.EXPIRED, State.PENDING}
         return None if entry.window.state in unseen else entry.decision
 
-    def times(self, scopes: Collection[str]) -> dict[str, list[int]]:
-        """Return when they were exposed under these scopes."""
+    def times(self, scopes: Collection[str], after_us: int) -> dict[str, list[int]]:
+        """Return when they were exposed under these scopes, after some time."""
         times: dict[str, list[int]] = {}
         for (_, scope, _), time_us in self.exposures.items():
-            if scope in scopes:
+            if scope in scopes and time_us > after_us:
                 times.setdefault(scope, []).append(time_us)
         return times
 

@@ -1,8 +1,9 @@
 """What decisions ask of a ledger's file: a few statements for a batch of them, whatever they ask.
 
 What holds: the answers are of one moment; a statement that nothing of the batch needs is not made; each
-costs the same whatever a customer's history, since exposures of one who has many are read scope by scope, as
-many as a cap can ask for. Nothing waits in here: the answers are there when `look_up` returns.
+costs the same whatever a customer's history, since exposures of one who has many are read scope by scope,
+as many as a cap can ask for, and only those that are not too old for one. Nothing waits in here: the
+answers are there when `look_up` returns.
 """
 
 from __future__ import annotations
@@ -40,16 +41,19 @@ HAPPENED = (
 )
 _EXPOSURES_FEW = 256  # of a customer in a range, beyond which scopes are read one by one
 EXPOSURES = (
-    "WITH asked(place, customer_no, low, high) AS ({asked}), "  # noqa: S608
-    "counted AS MATERIALIZED (SELECT place, customer_no, low, high, (SELECT count(*) FROM (SELECT 1 "
-    "FROM exposures e WHERE e.customer_no = asked.customer_no "
+    "WITH asked(place, customer_no, low, high, after_us) AS ({asked}), "  # noqa: S608
+    "counted AS MATERIALIZED (SELECT place, customer_no, low, high, after_us, "
+    "(SELECT count(*) FROM (SELECT 1 FROM exposures e WHERE e.customer_no = asked.customer_no "
     f"AND e.scope >= asked.low AND e.scope < asked.high LIMIT {_EXPOSURES_FEW + 1})) AS many FROM asked) "
     "SELECT counted.place, e.scope, e.time_us FROM counted CROSS JOIN exposures e "
     "ON e.customer_no = counted.customer_no AND e.scope >= counted.low AND e.scope < counted.high "
-    f"WHERE counted.many <= {_EXPOSURES_FEW} "
+    f"WHERE counted.many <= {_EXPOSURES_FEW} AND e.time_us > counted.after_us "
     f"UNION ALL SELECT counted.place, NULL, 0 FROM counted WHERE counted.many > {_EXPOSURES_FEW}"
 )
-NEWEST = "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? ORDER BY time_us DESC LIMIT ?"
+NEWEST = (
+    "SELECT time_us FROM exposures WHERE customer_no = ? AND scope = ? AND time_us > ? "
+    "ORDER BY time_us DESC LIMIT ?"
+)
 STICKY = (
     "WITH asked(place, campaign, customer_no, mark, pending) AS ({asked}) "  # noqa: S608
     f"SELECT asked.place, asked.campaign, {STORED_DECISION}, NULL, NULL FROM asked "
@@ -104,7 +108,7 @@ def exposures(
     asked: list[tuple[Any, ...]] = []
     for place, (look, number) in enumerate(zip(looks, numbers, strict=True)):
         if number and look.scopes.ranges:
-            asked += [(place, number, low, high) for low, high in look.scopes.ranges]
+            asked += [(place, number, low, high, look.exposed_after_us) for low, high in look.scopes.ranges]
     times: dict[int, dict[str, list[int]]] = {}
     often = set()
     for place, scope, time_us in _ask(connection, EXPOSURES, asked):
@@ -117,9 +121,12 @@ def exposures(
         else:
             times[place][scope].append(time_us)
     for place in often:
+        look = looks[place]
         newest = {
-            scope: connection.execute(NEWEST, (numbers[place], scope, limits.cap_times_max)).fetchall()
-            for scope in looks[place].scopes.names
+            scope: connection.execute(
+                NEWEST, (numbers[place], scope, look.exposed_after_us, limits.cap_times_max)
+            ).fetchall()
+            for scope in look.scopes.names
         }
         times[place] = {scope: [time_us for (time_us,) in rows] for scope, rows in newest.items()}
     return times

@@ -51,6 +51,7 @@ def test_what_counts_at_all_is_known_before_anything_is_decided():
     for channel, also in (("web", set()), ("push", {PUSH})):
         counted = caps.counted(channel)
         assert set(counted.names) == {A, C, G, H} | also
+        assert counted.per_us == 7 * DAY_US, "the longest"
         for name in counted.names:
             assert sum(low <= name < high for low, high in counted.ranges) == 1
         others = (

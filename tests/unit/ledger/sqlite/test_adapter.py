@@ -387,7 +387,7 @@ STATEMENTS = {
             ("known customers", look_up.CUSTOMERS, 1),
             ("earlier", look_up.EARLIER, 3),
             ("happened", look_up.HAPPENED, 4),
-            ("exposures", look_up.EXPOSURES, 4),
+            ("exposures", look_up.EXPOSURES, 5),
             ("sticky", look_up.STICKY, 5),
         )
     },
