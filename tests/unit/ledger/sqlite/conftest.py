@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.ledger.sqlite.opened import ignore_commit, make
+from tests.unit.ledger.sqlite.opened import Parts, ignore_commit, make
 
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 
@@ -18,8 +18,17 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def ledger(path: Path) -> AsyncIterator[SqliteLedger]:
-    """A ledger, started."""
+def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
+    """What the ledger works with that is started next."""
+    parts = Parts()
+    parts.watch(monkeypatch)
+    return parts
+
+
+@pytest.fixture
+async def ledger(path: Path, parts: Parts) -> AsyncIterator[SqliteLedger]:
+    """A ledger, started; `parts` are its own."""
+    del parts
     started = make(path)
     await started.start(ignore_commit)
     yield started

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
-from tilbud.ledger.sqlite.adapter import SqliteLedger, _Opened
+from tilbud.ledger.sqlite import adapter
+from tilbud.ledger.sqlite.adapter import SqliteLedger
+from tilbud.ledger.sqlite.schema import connect, open_for_writing
+from tilbud.ledger.sqlite.wal import WalKeeper
 
 PATIENT = replace(Limits(), lock_wait_s=60.0)  # the log's keeper holds the lock while its disk stalls
 
@@ -24,15 +30,32 @@ def make(
     return SqliteLedger(path, durability=durability, limits=limits or PATIENT)
 
 
-def opened(ledger: SqliteLedger) -> _Opened:
-    """Return the connections of a started ledger, where faults are put."""
-    assert ledger._opened is not None
-    return ledger._opened
+@dataclass
+class Parts:
+    """What the ledger that was started last works with: where faults are put, and statements counted."""
 
+    writing: sqlite3.Connection = field(init=False)
+    reading: sqlite3.Connection = field(init=False)
+    wal: WalKeeper = field(init=False)
 
-def reading_of(ledger: SqliteLedger) -> sqlite3.Connection:
-    """Return the connection that reads."""
-    return ledger._reading.connection
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note what the adapter opens from now on."""
+
+        def open_writing(*given: Any, **named: Any) -> sqlite3.Connection:
+            self.writing = open_for_writing(*given, **named)
+            return self.writing
+
+        def open_reading(*given: Any, **named: Any) -> sqlite3.Connection:
+            self.reading = connect(*given, **named)
+            return self.reading
+
+        def open_wal(path: Path) -> WalKeeper:
+            self.wal = WalKeeper(path)
+            return self.wal
+
+        monkeypatch.setattr(adapter, "open_for_writing", open_writing)
+        monkeypatch.setattr(adapter, "connect", open_reading)
+        monkeypatch.setattr(adapter, "WalKeeper", open_wal)
 
 
 CHILD = """

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.builders import CAMPAIGN, DAY_US, RULES, WINDOW_US, activation, at, decision, outcome, settle_due
 from tests.contract import reads
-from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make, opened, reading_of
+from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make
 
 from tilbud.domain.decision.records import Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
@@ -110,11 +110,11 @@ async def test_acknowledged_rows_survive_kill_9(path):
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [(Durability.PROCESS, 1), (Durability.POWER, 2)])
-async def test_power_durability_syncs_every_commit(path, durability, synchronous):
+async def test_power_durability_syncs_every_commit(path, durability, synchronous, parts):
     """`power` writes with synchronous=FULL, `process` with NORMAL, both to a write-ahead log."""
     ledger = make(path, durability=durability)
     await ledger.start(ignore_commit)
-    writing = opened(ledger).writing
+    writing = parts.writing
     assert writing.execute("PRAGMA synchronous").fetchone() == (synchronous,)
     assert writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     await ledger.record([decision("d1")], at())
@@ -193,10 +193,10 @@ async def test_an_overloaded_ledger_refuses_at_once_and_loses_nothing(path):
     await ledger.close()
 
 
-async def test_a_full_disk_fails_its_calls_and_leaves_nothing(ledger):
+async def test_a_full_disk_fails_its_calls_and_leaves_nothing(ledger, parts):
     """Every call of the commit is LedgerUnavailable; reads go on; once there is room, writes do too."""
     await ledger.record([decision("before")], at())
-    writing = opened(ledger).writing
+    writing = parts.writing
     [pages] = writing.execute("PRAGMA page_count").fetchone()
     writing.execute(f"PRAGMA max_page_count = {pages}")
     big = [
@@ -217,16 +217,16 @@ async def test_a_full_disk_fails_its_calls_and_leaves_nothing(ledger):
     assert await ledger.pending(CAMPAIGN) == 9
 
 
-async def test_a_locked_file_fails_its_calls_and_leaves_nothing(ledger, path):
+async def test_a_locked_file_fails_its_calls_and_leaves_nothing(ledger, path, parts):
     """Where another program holds the file, calls are LedgerUnavailable; then they work again."""
-    opened(ledger).writing.execute("PRAGMA busy_timeout = 1")
+    parts.writing.execute("PRAGMA busy_timeout = 1")
     rival = connect(path)
     rival.execute("BEGIN IMMEDIATE")
     with pytest.raises(LedgerUnavailable, match="locked"):
         await ledger.touch(at())
     rival.execute("ROLLBACK")
     rival.close()
-    opened(ledger).writing.execute("PRAGMA busy_timeout = 10000")  # the log's keeper may hold it for a moment
+    parts.writing.execute("PRAGMA busy_timeout = 10000")  # the log's keeper may hold it for a moment
     await ledger.touch(at())
 
 
@@ -264,25 +264,25 @@ async def test_a_caller_that_leaves_disturbs_nobody(ledger):
     assert await ledger.find(CAMPAIGN, "left") == decision("left")
 
 
-async def test_a_damaged_text_is_told_not_served(path):
+async def test_a_damaged_text_is_told_not_served(path, parts):
     """A text that is not what its digest says, or is lost, is LedgerInvalid."""
     ledger = make(path)
     await ledger.start(ignore_commit)
     await ledger.record([decision("d1")], at())
     for damage in ("UPDATE texts SET body = '{}'", "DELETE FROM texts"):
-        opened(ledger).writing.execute(damage)
+        parts.writing.execute(damage)
         with pytest.raises(LedgerInvalid, match="text"):
             await ledger.find(CAMPAIGN, "d1")
     await ledger.close()
 
 
-async def test_a_settlement_without_its_decision_is_told(path):
+async def test_a_settlement_without_its_decision_is_told(path, parts):
     """Half a record is LedgerInvalid, never a gap."""
     ledger = make(path)
     await ledger.start(ignore_commit)
     await ledger.record([decision("d1")], at())
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
-    opened(ledger).writing.execute("DELETE FROM decisions")
+    parts.writing.execute("DELETE FROM decisions")
     with pytest.raises(LedgerInvalid, match="settlement 1"):
         await ledger.settlements(CAMPAIGN, 0, 10)
     await ledger.close()
@@ -317,9 +317,9 @@ async def test_commits_are_observed(path):
 # Staying small and quick
 
 
-async def test_texts_go_when_nothing_can_use_them(ledger):
+async def test_texts_go_when_nothing_can_use_them(ledger, parts):
     """Purging the last decisions that shared a text removes it, though not sooner, nor one used since."""
-    reading = reading_of(ledger)
+    reading = parts.reading
     shared, alone = payload_text({"shared": 1}), payload_text({"alone": 1})
     await ledger.record([decision("a", payload=shared), decision("b", payload=alone)], at())
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
@@ -336,7 +336,7 @@ async def test_texts_go_when_nothing_can_use_them(ledger):
     assert await ledger.find(CAMPAIGN, "again") == again
 
 
-async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger):
+async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger, parts):
     """One that was answered again and again keeps the writer no longer than others; then it goes itself."""
     await ledger.record([decision()], at())
     await ledger.repeat([Repeat(CAMPAIGN, f"again-{n}", bytes(16), "d1") for n in range(20)], at(1))
@@ -349,7 +349,7 @@ async def test_a_purge_removes_what_one_decision_has_many_of_in_turns(ledger):
     assert removed == [8, 8, 8, 1]
     assert [await ledger.find(CAMPAIGN, each) for each in ("d1", "again-0", "again-19")] == 3 * [None]
     left = "SELECT (SELECT count(*) FROM outcomes), (SELECT count(*) FROM repeats)"
-    assert reading_of(ledger).execute(left).fetchone() == (0, 0)
+    assert parts.reading.execute(left).fetchone() == (0, 0)
 
 
 def explained(connection: sqlite3.Connection, statement: str) -> str:
@@ -403,12 +403,12 @@ def test_no_placeholder_has_a_number(module):
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
-async def test_no_statement_reads_a_whole_table(ledger, statement):
+async def test_no_statement_reads_a_whole_table(ledger, statement, parts):
     """The cost stays flat however much the ledger holds: everything is found through an index, in order.
 
     What is gone through row by row is what the call itself carries, or what an index already found.
     """
-    plan = explained(reading_of(ledger), statement)
+    plan = explained(parts.reading, statement)
     scans = [line for line in plan.splitlines() if line.startswith("SCAN")]
     ours = ("VIRTUAL TABLE", "CONSTANT ROW", "SCAN due", "SCAN (subquery", "SCAN asked", "SCAN counted")
     assert [line for line in scans if not any(each in line for each in ours)] == []
@@ -416,9 +416,9 @@ async def test_no_statement_reads_a_whole_table(ledger, statement):
 
 
 @pytest.mark.parametrize("statement", [retention.OLDEST_EVENTS, retention.OLDEST_EXPOSURES])
-async def test_what_is_oldest_is_read_from_the_front(ledger, statement):
+async def test_what_is_oldest_is_read_from_the_front(ledger, statement, parts):
     """A purge of customers' rows reads as many as it may remove, in their order, and sorts nothing."""
-    plan = explained(reading_of(ledger), statement).splitlines()
+    plan = explained(parts.reading, statement).splitlines()
     assert [line.split()[0] for line in plan] in (["SCAN"], ["SCAN", "SEARCH"])
     assert "USING INDEX" not in plan[0]
 
@@ -427,7 +427,7 @@ EXPORTED = customers_reader.EXPORTED
 
 
 @pytest.mark.parametrize("statement", [each.statement for each in EXPORTED.values()], ids=EXPORTED)
-async def test_an_export_reads_the_customers_rows_alone(ledger, statement):
+async def test_an_export_reads_the_customers_rows_alone(ledger, statement, parts):
     """It may sort them, but it never goes through other customers'."""
-    plan = explained(reading_of(ledger), statement)
+    plan = explained(parts.reading, statement)
     assert "SCAN" not in plan

@@ -27,7 +27,7 @@ from tests.builders import (
     settle_due,
 )
 from tests.contract import reads
-from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make, opened, reading_of
+from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make
 
 from tilbud.domain.customer.customer import Trait, channel_scope
 from tilbud.domain.decision.records import Repeat
@@ -134,7 +134,7 @@ async def test_after_an_erasure_no_byte_is_left(path):
     await ledger.close()
 
 
-async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path):
+async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path, parts):
     """It returns when its patience ends, the rows gone for all; the log is emptied once it is free."""
     ledger = make(path, Limits(wal_emptied_within_s=0.01))
     await ledger.start(ignore_commit)
@@ -145,10 +145,10 @@ async def test_an_erasure_goes_on_emptying_the_log_while_a_reader_holds_it(path)
     await ledger.erase(CUSTOMER, at(1))
     assert await ledger.find(CAMPAIGN, "d1") is None
     assert found_in(path.parent, [b"features-of-ada"]) != []
-    assert not await opened(ledger).wal.empty(0.01)
+    assert not await parts.wal.empty(0.01)
     reader.execute("ROLLBACK")
     reader.close()
-    assert await opened(ledger).wal.empty(30.0)
+    assert await parts.wal.empty(30.0)
     assert found_in(path.parent, [b"features-of-ada"]) == []
     await ledger.close()
 
@@ -175,7 +175,7 @@ async def test_many_erasures_that_wait_for_a_reader_hold_nothing_else_up(path, m
     await ledger.close()
 
 
-async def test_a_log_that_a_killed_process_left_is_emptied(path):
+async def test_a_log_that_a_killed_process_left_is_emptied(path, parts):
     """Whoever erased a customer and was killed before the log was empty: the next to start empties it."""
     before = make(path)
     await before.start(ignore_commit)
@@ -196,14 +196,14 @@ async def test_a_log_that_a_killed_process_left_is_emptied(path):
         assert log.stat().st_size > 0
     ledger = make(path)
     await ledger.start(ignore_commit)
-    assert await opened(ledger).wal.empty(30.0)
+    assert await parts.wal.empty(30.0)
     assert log.stat().st_size == 0
     await ledger.close()
 
 
-async def test_what_is_removed_is_overwritten(ledger):
+async def test_what_is_removed_is_overwritten(ledger, parts):
     """Every connection that writes has secure_delete on."""
-    assert opened(ledger).writing.execute("PRAGMA secure_delete").fetchone() == (1,)
+    assert parts.writing.execute("PRAGMA secure_delete").fetchone() == (1,)
 
 
 DAMAGES = ["", "{", "[]", "null", "{}", '{"consent":1}']
@@ -221,10 +221,10 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("text", [*DAMAGES, *FIELDS])
-async def test_a_damaged_profile_is_told_not_served(ledger, text):
+async def test_a_damaged_profile_is_told_not_served(ledger, text, parts):
     """A profile that is not what was written is LedgerInvalid, whichever field it is, and quotes nothing."""
     await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
-    writing = opened(ledger).writing
+    writing = parts.writing
     if text not in DAMAGES:
         [stored] = writing.execute("SELECT profile FROM customers").fetchone()
         text = json.dumps(json.loads(stored) | {text: [["private"]]})
@@ -236,35 +236,35 @@ async def test_a_damaged_profile_is_told_not_served(ledger, text):
         await ledger.update_customer(CUSTOMER, lambda known: known.profile, at(1))
 
 
-async def test_a_profile_of_before_removals_were_dated_is_read(ledger):
+async def test_a_profile_of_before_removals_were_dated_is_read(ledger, parts):
     """It has none of them, and is the profile it was."""
     stored = await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
-    writing = opened(ledger).writing
+    writing = parts.writing
     [text] = writing.execute("SELECT profile FROM customers").fetchone()
     assert not {"removed_traits", "traits_cleared_us"} & json.loads(text).keys()
     assert (await ledger.customer(CUSTOMER)).profile == stored
 
 
-async def test_a_decision_that_lost_its_customer_is_told(ledger):
+async def test_a_decision_that_lost_its_customer_is_told(ledger, parts):
     """It is never taken for an anonymous one."""
     await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact()])
-    opened(ledger).writing.execute("DELETE FROM customers")
+    parts.writing.execute("DELETE FROM customers")
     with pytest.raises(LedgerInvalid, match="customer"):
         await ledger.find(CAMPAIGN, "d1")
 
 
-async def test_a_lost_decision_is_told_by_a_purge(ledger):
+async def test_a_lost_decision_is_told_by_a_purge(ledger, parts):
     """Only an erased settlement may have none."""
     await ledger.record([decision("d1")], at())
     await settle_due(ledger, CAMPAIGN, RULES, 10, at(DUE_S))
-    opened(ledger).writing.execute("DELETE FROM decisions")
+    parts.writing.execute("DELETE FROM decisions")
     with pytest.raises(LedgerInvalid, match="settlement"):
         await ledger.purge(CAMPAIGN, at(AGES_S).wall_us, 9, 10, at(AGES_S))
 
 
-async def test_a_number_is_never_given_twice(ledger):
+async def test_a_number_is_never_given_twice(ledger, parts):
     """Whatever was removed since: what refers to a decision by number must not find another."""
-    reading = reading_of(ledger)
+    reading = parts.reading
 
     def number(decision_id: str) -> int:
         [no] = reading.execute("SELECT no FROM decisions WHERE decision_id = ?", (decision_id,)).fetchone()
@@ -282,10 +282,10 @@ async def test_a_number_is_never_given_twice(ledger):
     assert given == sorted(set(given))
 
 
-async def test_a_contact_costs_no_more_statements_in_a_large_call(ledger):
+async def test_a_contact_costs_no_more_statements_in_a_large_call(ledger, parts):
     """A hundred contacts at once are a few statements: each one gives the GIL up."""
     counts = []
-    writing = opened(ledger).writing
+    writing = parts.writing
     for size in (1, 100):
         seen: list[str] = []
         writing.set_trace_callback(seen.append)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.builders import CAMPAIGN, CUSTOMER, SOMEONE_ELSE, at, contact, decision, event, profile
 from tests.contract.reads import scopes_of
-from tests.unit.ledger.sqlite.opened import ignore_commit, make, reading_of
+from tests.unit.ledger.sqlite.opened import Parts, ignore_commit, make
 
 from tilbud.domain.customer.customer import channel_scope, offer_scope
 from tilbud.domain.decision.facts import LookUp
@@ -20,11 +20,11 @@ OF = (CUSTOMER,)
 WHOLE = LookUp(CAMPAIGN, "d1", OF, history=True, scopes=scopes_of([OFFER, WEB]), sticky=True, pending=True)
 
 
-async def statements(ledger: SqliteLedger, looks: list[LookUp]) -> list[str]:
+async def statements(ledger: SqliteLedger, parts: Parts, looks: list[LookUp]) -> list[str]:
     """Return what the file is asked for some look-ups, in order."""
     await ledger.look_up(looks)  # the switches, and texts that decisions share, are read once
     seen: list[str] = []
-    reading = reading_of(ledger)
+    reading = parts.reading
     reading.set_trace_callback(seen.append)
     await ledger.look_up(looks)
     reading.set_trace_callback(None)
@@ -55,19 +55,21 @@ async def met(ledger: SqliteLedger, times: int = 1) -> None:
     ],
     ids=["nothing", "an id", "a customer", "history", "scopes", "sticky", "a stranger", "all"],
 )
-async def test_no_statement_is_made_that_nothing_needs(ledger, look, read):
+async def test_no_statement_is_made_that_nothing_needs(ledger, look, read, parts):
     """Of someone unknown nothing more is read; where nothing is asked for, nothing."""
     await met(ledger)
-    asked = await statements(ledger, [look])
+    asked = await statements(ledger, parts, [look])
     tables = [re.search(r"CROSS JOIN (\w+)|^SELECT .* FROM (\w+)", each) for each in asked]
     assert [table and (table[1] or table[2]) for table in tables] == read
 
 
-async def test_a_large_call_asks_the_file_no_more_often(ledger):
+async def test_a_large_call_asks_the_file_no_more_often(ledger, parts):
     """Thirty-two questions are as many statements as one: each gives the GIL up."""
     await met(ledger, 32)
-    one = await statements(ledger, [WHOLE])
-    many = await statements(ledger, [WHOLE._replace(decision_id=f"d{number}") for number in range(1, 33)])
+    one = await statements(ledger, parts, [WHOLE])
+    many = await statements(
+        ledger, parts, [WHOLE._replace(decision_id=f"d{number}") for number in range(1, 33)]
+    )
     assert len(many) == len(one)
 
 

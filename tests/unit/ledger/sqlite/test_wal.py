@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.builders import CAMPAIGN, at, decision
+from tests.unit.ledger.sqlite.opened import Parts
 
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
@@ -15,13 +16,12 @@ from tilbud.ledger.sqlite.schema import connect
 from tilbud.ledger.sqlite.wal import shorten
 
 
-async def test_a_shortened_log_is_started_anew(tmp_path: Path):
+async def test_a_shortened_log_is_started_anew(tmp_path: Path, parts: Parts):
     """The log grows with every commit, is shortened beside the writer, and no row is lost."""
     path = tmp_path / "ledger.sqlite3"
     ledger = SqliteLedger(path, durability=Durability.PROCESS, limits=Limits())
     await ledger.start(lambda _seconds, _rows: None)
-    assert ledger._opened is not None
-    log = ledger._opened.wal
+    log = parts.wal
     log.stop()  # the test is the keeper
     await ledger.record([decision(f"d{number}", features="x" * 9_000) for number in range(500)], at())
     grown = log.pages()
@@ -36,15 +36,14 @@ async def test_a_shortened_log_is_started_anew(tmp_path: Path):
     await ledger.close()
 
 
-async def test_looking_at_the_log_keeps_the_locks_on_its_index(tmp_path: Path):
+async def test_looking_at_the_log_keeps_the_locks_on_its_index(tmp_path: Path, parts: Parts):
     """No process may take the index for abandoned while this one uses it: it would truncate it under us."""
     path = tmp_path / "ledger.sqlite3"
     ledger = SqliteLedger(path, durability=Durability.PROCESS, limits=Limits())
     await ledger.start(lambda _seconds, _rows: None)
-    assert ledger._opened is not None
-    assert await ledger._opened.wal.empty(30.0)  # as the keeper does when it starts, sooner or later
+    assert await parts.wal.empty(30.0)  # as the keeper does when it starts, sooner or later
     await ledger.record([decision("d1")], at())
-    assert ledger._opened.wal.pages() > 0
+    assert parts.wal.pages() > 0
     index = path.with_name(path.name + "-shm")
     assert _takes_index(index) == "held"
     await ledger.close()
