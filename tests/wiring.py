@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 from tests.builders import START_SERVICE_US, START_WALL_US
 
@@ -58,8 +60,9 @@ class Wired:
         *,
         holder: str = "only",
         clock: HandClock | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.limits = Limits()
+        self.limits = limits or Limits()
         self.clock = clock or HandClock()
         self.ledger: Ledger = ledger or MemoryLedger(limits=self.limits)
         self.metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
@@ -134,6 +137,11 @@ class Wired:
         await self.ledger.start(lambda _seconds, _rows: None)
         await self.serve()
         return self
+
+    async def turn_after(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        """Have the learner take a turn as if it were so much later: a heartbeat is due after each second."""
+        monkeypatch.setattr("tilbud.learning.learner.monotonic", lambda: time.monotonic() + seconds)
+        await self.learner.turn()
 
     async def serve(self) -> None:
         """Serve the campaign with a model opened anew, as a start does."""

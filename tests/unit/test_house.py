@@ -91,24 +91,6 @@ OF_NAMED_TUPLES = {
     "_field_defaults",
     "_make",
 }  # public, for all their looks
-# What tests still reach into, by file, and why; what is mended goes from here.
-PRIVATE = {
-    "unit/campaigns/test_loader.py": (
-        {"_limits", "_open_model", "_purge_at", "_turn", "_unfinished"},
-        "other limits, or a purge, in the middle of a life",
-    ),
-    "unit/campaigns/test_older_rules.py": ({"_HEARTBEAT_S"}, "a heartbeat without waiting for it"),
-    "unit/learning/test_learner.py": (
-        {"_limits", "_purge_at"},
-        "other limits, or a purge, in the middle of a life",
-    ),
-    "unit/learning/test_settling_lease.py": (
-        {"_limits", "_purge_at", "_renew_at_us"},
-        "other limits, a purge or a late renewal in the middle of a life",
-    ),
-    "unit/ledger/sqlite/opened.py": ({"_Opened", "_opened", "_reading"}, "the one way to the connections"),
-    "unit/ledger/sqlite/test_wal.py": ({"_opened"}, "the log of an open ledger"),
-}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -169,14 +151,14 @@ def reached_into(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_test_reaches_into_what_is_private():
-    """Tests go by what a module promises, not by its inside; exceptions are listed, none in vain."""
+    """Tests go by what a module promises, not by its inside."""
     tests = ROOT / "tests"
     reached = {
         str(file.relative_to(tests)): names
         for file in tests.rglob("*.py")
         if (names := set(reached_into(ast.parse(file.read_text(encoding="utf-8")))))
     }
-    assert reached == {file: names for file, (names, _) in PRIVATE.items()}
+    assert reached == {}
 
 
 def test_lint():

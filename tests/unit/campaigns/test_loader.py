@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -40,9 +42,20 @@ consent: not_required
 
 
 @pytest.fixture
-async def wired(tmp_path: Path) -> Wired:
+def directory(tmp_path: Path) -> Path:
+    """Where the checkpoints are."""
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+async def wired(directory: Path) -> Wired:
     """Campaign `c`, served from memory."""
-    return await Wired(CAMPAIGN, tmp_path / "checkpoints").start()
+    return await Wired(CAMPAIGN, directory).start()
+
+
+async def _purging(directory: Path, **limits: Any) -> Wired:
+    """Return campaign `c`, served from memory, of a service that purges at every turn."""
+    return await Wired(CAMPAIGN, directory, limits=Limits(purge_every_s=0.0, **limits)).start()
 
 
 @pytest.fixture
@@ -53,13 +66,29 @@ def files(tmp_path: Path) -> Path:
     return directory
 
 
+OpenModel = Callable[[Campaign, int], Awaitable[Model]]
+
+
 def loader_of(
     wired: Wired,
     files: Path,
     beside: Relearning | None = None,
-    open_stand_in: Callable[[Campaign, int], Awaitable[Model]] | None = None,
+    open_stand_in: OpenModel | None = None,
+    opening: Callable[[OpenModel], OpenModel] = lambda opened: opened,
+    **limits: Any,
 ) -> CampaignLoader:
-    """Return a loader of these files, over the wired service."""
+    """Return a loader of these files, over the wired service; `opening` goes around opening a model."""
+
+    async def opened(campaign: Campaign, erasures: int) -> Model:
+        return await open_model(
+            campaign,
+            erasures=erasures,
+            history=wired.ledger,
+            checkpoints=wired.checkpoints,
+            limits=wired.limits,
+            log=logger("test"),
+        )
+
     return CampaignLoader(
         paths=[files],
         catalog=wired.catalog,
@@ -67,18 +96,11 @@ def loader_of(
         coordination=wired.ledger,
         clock=wired.clock,
         learner=wired.learner,
-        open_model=lambda campaign, erasures: open_model(
-            campaign,
-            erasures=erasures,
-            history=wired.ledger,
-            checkpoints=wired.checkpoints,
-            limits=wired.limits,
-            log=logger("test"),
-        ),
+        open_model=opening(opened),
         open_stand_in=open_stand_in,
         beside=beside,
         metrics=wired.metrics,
-        limits=replace(wired.limits, files_look_every_s=0.0, files_look_after_failure_s=0.0),
+        limits=replace(wired.limits, files_look_every_s=0.0, files_look_after_failure_s=0.0, **limits),
         log=logger("test"),
     )
 
@@ -287,8 +309,7 @@ async def test_a_reload_outlives_its_caller(wired: Wired, files: Path) -> None:
     while await wired.learner.turn():
         pass
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {preset: epsilon_greedy}\n")
-    before, loader = wired.served, loader_of(wired, files)
-    loader._limits = replace(wired.limits, learn_slice_s=0.0)
+    before, loader = wired.served, loader_of(wired, files, learn_slice_s=0.0)
     impatient = asyncio.create_task(loader.reload())
     for _ in range(20):
         await asyncio.sleep(0)
@@ -381,6 +402,13 @@ def loader(wired: Wired, files: Path) -> CampaignLoader:
     """The loader of campaign `c`."""
     (files / "c.yaml").write_text(CAMPAIGN)
     return loader_of(wired, files)
+
+
+@pytest.fixture
+def slow_loader(wired: Wired, files: Path) -> CampaignLoader:
+    """One that gives way after each batch it learns."""
+    (files / "c.yaml").write_text(CAMPAIGN)
+    return loader_of(wired, files, learn_slice_s=0.0)
 
 
 async def test_after_an_erasure_the_model_is_one_that_never_met_the_customer(
@@ -485,13 +513,14 @@ async def test_an_erasure_that_comes_while_another_is_relearned_is_not_lost(
     assert await _alike(wired, others)
 
 
-async def test_decisions_go_on_while_a_model_is_learned_anew(wired: Wired, loader: CampaignLoader) -> None:
+async def test_decisions_go_on_while_a_model_is_learned_anew(
+    wired: Wired, slow_loader: CampaignLoader
+) -> None:
     """The old model answers, and settlements are learned and counted, until the new one takes over."""
     await _live(wired, 300)
     old = wired.served.model.lineage
     await _erase(wired, "anna")
-    loader._limits = replace(wired.limits, learn_slice_s=0.0)
-    relearning = asyncio.create_task(loader.relearn())
+    relearning = asyncio.create_task(slow_loader.relearn())
     for number in range(1_000, 1_010):
         await asyncio.sleep(0)
         await wired.decide.decide(DecideRequest("c", decision_id=f"d{number}"))
@@ -542,23 +571,20 @@ async def test_a_model_that_cannot_be_relearned_holds_no_other_up_and_is_tried_a
     assert wired.catalog.get("a").model.erasures == 1
 
 
-async def test_a_cancelled_relearning_is_begun_again(
-    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_relearning_is_begun_again(wired: Wired, slow_loader: CampaignLoader) -> None:
     """What a caller's deadline cut short leaves the old model whole, and `run` finishes it."""
     await _live(wired, 300)
     await wired.learner.checkpoint_all()
     others = await _learned_from_others(wired, "anna")
     await _erase(wired, "anna")
-    loader._limits = replace(wired.limits, learn_slice_s=0.0)
-    relearning = asyncio.create_task(loader.relearn())
+    relearning = asyncio.create_task(slow_loader.relearn())
     await asyncio.sleep(0)
     relearning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await relearning
     assert await wired.learner.behind() == ("c",)
     await wired.decide.decide(DecideRequest("c", decision_id="meanwhile"))
-    await _running_until(loader, _finished(loader))
+    await _running_until(slow_loader, _up_to_date(wired))
     assert await _alike(wired, others)
     assert _saved_at(wired) == [wired.served.model.lineage]
 
@@ -579,42 +605,39 @@ async def test_files_that_cannot_be_removed_are_told_and_tried_again(
         with pytest.raises(OSError, match="for the test"):
             await loader.relearn()
     assert len(_saved_at(wired)) > 1
-    await _running_until(loader, _finished(loader))
+    await _running_until(loader, _up_to_date(wired))
     assert _saved_at(wired) == [wired.served.model.lineage]
 
 
-async def test_running_outlives_any_surprise(
-    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_running_outlives_any_surprise(wired: Wired, files: Path) -> None:
     """What nobody expected postpones a relearning, and ends nothing."""
+    (files / "c.yaml").write_text(CAMPAIGN)
     await _live(wired, 30)
     await _erase(wired, "anna")
-    real, surprises = loader._open_model, 0
+    surprises = 0
 
-    async def surprise(campaign: Campaign, erasures: int) -> Model:
-        nonlocal surprises
-        surprises += 1
-        if surprises < 3:
-            raise AssertionError("for the test")
-        return await real(campaign, erasures)
+    def surprising(opened: OpenModel) -> OpenModel:
+        async def surprise(campaign: Campaign, erasures: int) -> Model:
+            nonlocal surprises
+            surprises += 1
+            if surprises < 3:
+                raise AssertionError("for the test")
+            return await opened(campaign, erasures)
 
-    monkeypatch.setattr(loader, "_open_model", surprise)
-    await _running_until(loader, _up_to_date(wired))
+        return surprise
+
+    await _running_until(loader_of(wired, files, opening=surprising), _up_to_date(wired))
     assert surprises == 3
 
 
 def _up_to_date(wired: Wired) -> Callable[[], Awaitable[bool]]:
+    """Whether no model is behind, and the checkpoints of campaign `c` are its model's alone."""
+
     async def up_to_date() -> bool:
-        return not await wired.learner.behind()
+        lineage = wired.catalog.get("c").model.lineage
+        return not await wired.learner.behind() and _saved_at(wired) == [lineage]
 
     return up_to_date
-
-
-def _finished(loader: CampaignLoader) -> Callable[[], Awaitable[bool]]:
-    async def finished() -> bool:
-        return not loader._unfinished
-
-    return finished
 
 
 async def _running_until(loader: CampaignLoader, done: Callable[[], Awaitable[bool]]) -> None:
@@ -628,17 +651,14 @@ async def _running_until(loader: CampaignLoader, done: Callable[[], Awaitable[bo
         await running
 
 
-async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
-    wired: Wired, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(directory: Path, files: Path) -> None:
     """A replica that was held up meets a gap in the settlements, and goes on from the holder's checkpoint."""
     (files / "c.yaml").write_text(CAMPAIGN)
+    wired = await _purging(directory, retention_s=1.0, checkpoint_generations=1)
     replica = await Wired(CAMPAIGN, wired.directory, wired.ledger, clock=wired.clock).start()
     loader = loader_of(replica, files)
     await _live(wired, 30)
     await wired.learner.checkpoint_all()
-    wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_generations=1)
-    wired.learner._purge_at = 0.0
     wired.clock.pass_s(5)
     await wired.learner.turn()
     assert await wired.ledger.sequences("c") == (31, 30)
@@ -658,17 +678,24 @@ async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(
 
 
 async def test_others_go_on_while_a_model_waits_for_another_process(
-    wired: Wired, loader: CampaignLoader
+    wired: Wired, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What opens a model and has checkpoints to drop waits for their lock beside the event loop."""
     await _live(wired, 30)
     await wired.learner.checkpoint_all()
     await _erase(wired, "anna")
+    real, waits = wired.checkpoints.drop_erased, threading.Event()
+
+    def drop_erased(campaign: str, erasures: int) -> int:
+        waits.set()
+        return real(campaign, erasures)
+
+    monkeypatch.setattr(wired.checkpoints, "drop_erased", drop_erased)
     with capture_logs() as logged:
         with Checkpoints(wired.directory, generations=3).files.lock():
             relearning = asyncio.create_task(loader.relearn())
             async with asyncio.timeout(60):
-                while not wired.learner._turn.locked():  # noqa: ASYNC110 - gives way
+                while not waits.is_set():  # noqa: ASYNC110 - gives way
                     await asyncio.sleep(0)
         await relearning
     assert _saved_at(wired) == [wired.served.model.lineage]
@@ -718,19 +745,19 @@ async def test_rebuild_agrees_after_an_erasure(wired: Wired, loader: CampaignLoa
 
 
 async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
-    wired: Wired, loader: CampaignLoader
+    directory: Path, files: Path
 ) -> None:
     """The model is learned anew from what is retained, and rebuilt from its own first checkpoint."""
-    wired.learner._limits = replace(wired.limits, retention_s=50.0)
+    (files / "c.yaml").write_text(CAMPAIGN)
+    wired = await _purging(directory, retention_s=50.0)
     for number in range(6):
         await _live(wired, 30, first=30 * number)
         await wired.learner.checkpoint_all()
-    wired.learner._purge_at = 0.0
     await wired.learner.turn()
     first, last = await wired.ledger.sequences("c")
     assert 1 < first < last == 180
     await _erase(wired, "anna")
-    await loader.relearn()
+    await loader_of(wired, files).relearn()
     assert wired.served.model.sequence == 180
     await _live(wired, 60, first=180)
     async with wired.ledger.reader() as reader:
@@ -785,21 +812,21 @@ async def test_an_erased_settlement_is_not_counted(wired: Wired, loader: Campaig
 
 
 async def test_a_model_that_is_behind_is_neither_checkpointed_nor_its_settlements_purged(
-    wired: Wired, loader: CampaignLoader
+    directory: Path, files: Path
 ) -> None:
     """Between an erasure and the relearning nothing erased is written, and nothing to relearn is lost."""
-    wired.learner._limits = replace(wired.limits, retention_s=1.0, checkpoint_every_settlements=1)
-    await _live(wired, 30)
+    (files / "c.yaml").write_text(CAMPAIGN)
+    wired = await _purging(directory, retention_s=30.0, checkpoint_every_settlements=1)
+    await _live(wired, 30)  # for 20 seconds
     (before,) = _saved_at(wired)
     names = set((wired.directory / "c").iterdir())
     await _erase(wired, "anna")
-    wired.learner._purge_at = 0.0
     await _live(wired, 30, first=30)
     await wired.learner.checkpoint_all()
     assert set((wired.directory / "c").iterdir()) == names
     assert before == wired.served.model.lineage
     assert await wired.ledger.sequences("c") == (1, 60)
-    await loader.relearn()
+    await loader_of(wired, files).relearn()
     assert wired.served.model.sequence == 60
 
 

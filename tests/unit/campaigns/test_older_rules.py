@@ -144,20 +144,19 @@ async def test_nothing_of_a_campaign_that_is_gone_stays_open(
     wired: Wired, files: Path, loader: CampaignLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits expires in time, what was shown settles after a day, and is learned if it comes back."""
-    monkeypatch.setattr("tilbud.learning.learner._HEARTBEAT_S", 0.0)
     await wired.decide.decide(DecideRequest("c", decision_id="shown"))
     await wired.decide.decide(DecideRequest("c", decision_id="waiting", defer_activation=True))
     await wired.report.report(OutcomeReport("c", "shown", "click"))
     (files / "c.yaml").unlink()
     await loader.reload()
-    await wired.learner.turn()
+    await wired.turn_after(monkeypatch, 0.0)
     assert wired.metric("unserved_decisions", campaign="c") == 2
-    for passed_s, left in ((3_600, 1), (82_000, 1), (1_000, 0)):
+    for turn, (passed_s, left) in enumerate(((3_600, 1), (82_000, 1), (1_000, 0)), start=1):
         wired.clock.pass_s(passed_s)
-        await wired.learner.turn()
+        await wired.turn_after(monkeypatch, 2.0 * turn)
         assert await wired.ledger.pending("c") == left
     assert wired.metric("expired_decisions_total", campaign="c") == 1
-    await wired.learner.turn()
+    await wired.turn_after(monkeypatch, 8.0)
     assert wired.metric("unserved_decisions", campaign="c") == 0
     (files / "c.yaml").write_text(RENAMED)
     await loader.reload()

@@ -18,6 +18,7 @@ from tilbud.domain.clock import Now
 from tilbud.domain.decision.records import DecideRequest, Settlement
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
+from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.insight.audit import Rebuilt, rebuild
 from tilbud.ledger.memory.reader import MemoryReader
@@ -48,6 +49,11 @@ async def prompt(tmp_path: Path) -> Wired:
     """A campaign that learns as soon as a final outcome arrives."""
     yaml = AT_DEADLINE.replace("  outcomes:", "  learn: on_settlement\n  outcomes:")
     return await Wired(yaml, tmp_path).start()
+
+
+async def _limited(directory: Path, **limits: Any) -> Wired:
+    """Return a campaign that learns at the deadline, of a service with other limits."""
+    return await Wired(AT_DEADLINE, directory, limits=replace(Limits(), **limits)).start()
 
 
 async def _decide(wired: Wired, decision_id: str, *, defer: bool = False) -> None:
@@ -274,12 +280,6 @@ async def test_a_failing_campaign_does_not_hold_the_others_up(
     assert wired.metric("pending_decisions", campaign="c") == 0
 
 
-async def _turn_after(wired: Wired, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have the learner take a turn as if it were so much later: a heartbeat is due after each second."""
-    monkeypatch.setattr("tilbud.learning.learner.monotonic", lambda: time.monotonic() + seconds)
-    await wired.learner.turn()
-
-
 async def _taken_away(wired: Wired, *campaigns: str) -> None:
     """Have an open decision of each of these campaigns, which are served no more."""
     for name in campaigns:
@@ -305,7 +305,7 @@ async def test_a_campaign_that_is_gone_and_cannot_be_settled_holds_nothing_up(
     monkeypatch.setattr(wired.ledger, "settle", failing)
     with capture_logs() as logged:
         for seconds in (0.0, 2.0, 4.0):
-            await _turn_after(wired, monkeypatch, seconds)
+            await wired.turn_after(monkeypatch, seconds)
     assert [line["campaign"] for line in logged if line["event"] == "learning_failed"] == ["a"]
     assert not wired.learner.trouble()
     assert [name for name, of in (await wired.ledger.standings()).items() if of.open] == ["a"]
@@ -324,7 +324,7 @@ async def test_a_campaign_that_is_gone_costs_no_commits_while_nothing_is_due(
         return Settled(0, 0, more=False)
 
     monkeypatch.setattr(wired.ledger, "settle", settle)
-    await _turn_after(wired, monkeypatch, 2.0)
+    await wired.turn_after(monkeypatch, 2.0)
     assert asked == 0
 
 
@@ -348,15 +348,15 @@ async def test_a_ledger_that_cannot_commit_makes_the_service_unready_until_it_ca
         await wired.learner.turn()
         await wired.learner.turn()
         assert "cannot commit" in wired.learner.trouble()
-    await _turn_after(wired, monkeypatch, 2.0)
+    await wired.turn_after(monkeypatch, 2.0)
     assert not wired.learner.trouble()
 
 
 async def test_a_failing_checkpoint_is_not_tried_at_every_turn(
-    wired: Wired, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk costs an attempt now and then, not one a turn; the last good checkpoint stays."""
-    wired.learner._limits = replace(wired.limits, checkpoint_every_settlements=1)
+    wired = await _limited(tmp_path, checkpoint_every_settlements=1)
     attempts = 0
 
     def full_disk(*_: object) -> None:
@@ -421,9 +421,9 @@ async def test_a_new_lineage_learns_from_all_that_happened(wired: Wired) -> None
     assert wired.served.model.sequence == 20
 
 
-async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired) -> None:
+async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(tmp_path: Path) -> None:
     """Beyond the retention decisions go, but those a checkpoint needs; `rebuild` still agrees."""
-    wired.learner._limits = replace(wired.limits, retention_s=1_000.0, purge_every_s=0.0)
+    wired = await _limited(tmp_path, retention_s=1_000.0, purge_every_s=0.0)
     for number in range(60):
         await _decide(wired, f"d{number}")
         await _report(wired, f"d{number}", "bought" if number % 3 else "click")
@@ -431,7 +431,6 @@ async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired)
         await wired.learner.turn()
         if number % 10 == 9:
             await wired.learner.checkpoint_all()
-            wired.learner._purge_at = 0.0
     assert await wired.ledger.find("c", "d0") is None
     assert await wired.ledger.find("c", "d59") is not None
     first, last = await wired.ledger.sequences("c")
@@ -442,8 +441,9 @@ async def test_old_decisions_go_and_the_model_can_still_be_rebuilt(wired: Wired)
     assert found.decisions_checked > 10
 
 
-async def test_old_rows_of_customers_go(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_rows_of_customers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events beyond the retention and exposures beyond the longest cap, until none is left."""
+    wired = await _limited(tmp_path, retention_s=100.0, exposures_kept_s=200.0, purge_every_s=0.0)
     asked: list[tuple[int, int, int]] = []
 
     async def purge(events_before_us: int, exposures_before_us: int, limit: int, _now: Now) -> int:
@@ -451,23 +451,21 @@ async def test_old_rows_of_customers_go(wired: Wired, monkeypatch: pytest.Monkey
         return 3 - len(asked)
 
     monkeypatch.setattr(wired.ledger, "purge_customers", purge)
-    wired.learner._limits = replace(wired.limits, retention_s=100.0, exposures_kept_s=200.0)
-    wired.learner._purge_at = 0.0
     await wired.learner.turn()
     now_us = wired.clock.wall_us
     assert asked == [(now_us - 100_000_000, now_us - 200_000_000, wired.limits.purge_batch_rows_max)] * 3
 
 
 async def test_customers_whose_rows_cannot_be_purged_hold_nothing_up(
-    wired: Wired, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is counted by itself, and decisions are purged all the same."""
+    wired = await _limited(tmp_path, purge_every_s=0.0)
 
     async def failing(*_: object) -> int:
         raise LedgerUnavailable("for the test")
 
     monkeypatch.setattr(wired.ledger, "purge_customers", failing)
-    wired.learner._purge_at = 0.0
     await wired.learner.turn()
     assert wired.metric("learning_errors_total", campaign="(purge of customers)") == 1
     assert wired.metric("learning_errors_total", campaign="(purge)") == 0
@@ -481,16 +479,16 @@ async def test_what_is_paused_is_shown(wired: Wired, monkeypatch: pytest.MonkeyP
     await wired.learner.turn()
     assert wired.metric("paused", campaign="c", offer="a") == 1
     await wired.ledger.resume("c", "a", now)
-    await _turn_after(wired, monkeypatch, 2.0)
+    await wired.turn_after(monkeypatch, 2.0)
     assert wired.metric("paused", campaign="c") == 0
 
 
 @pytest.mark.parametrize(("late_s", "paused"), [(0.1, True), (10.0, False)])
 async def test_learning_leaves_pauses_unless_there_is_a_backlog(
-    wired: Wired, monkeypatch: pytest.MonkeyPatch, late_s: float, paused: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late_s: float, paused: bool
 ) -> None:
     """Between slices calls get their turn for a while; what is long overdue is learned without a pause."""
-    limits = replace(wired.limits, learn_slice_s=0.0)
+    wired = await _limited(tmp_path, learn_slice_s=0.0)
     for number in range(5):
         await _decide(wired, f"d{number}")
     wired.clock.pass_s(70 + late_s)
@@ -501,11 +499,10 @@ async def test_learning_leaves_pauses_unless_there_is_a_backlog(
         pauses_s.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(wired.learner, "_limits", limits)
     monkeypatch.setattr(asyncio, "sleep", slept)
     await wired.learner.turn()
     assert wired.served.model.sequence == 5
-    assert (limits.learn_pause_s in pauses_s) is paused
+    assert (wired.limits.learn_pause_s in pauses_s) is paused
 
 
 async def test_an_idle_turn_asks_the_ledger_once_for_all_campaigns(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,26 +34,40 @@ def clock() -> HandClock:
     return HandClock()
 
 
+Begin = Callable[..., Awaitable[tuple[Wired, Wired]]]
+DEFAULTS = Limits()
+NEVER_RENEWED_S = 1_000.0  # as of a process that was held up, and does not know the time
+
+
 @pytest.fixture(params=["memory", "sqlite"])
-async def pair(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
-) -> AsyncIterator[tuple[Wired, Wired]]:
-    """Two processes, on one ledger in memory or each with its own connection to one file."""
+async def begin(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> AsyncIterator[Begin]:
+    """Begins two processes, on one ledger in memory or each with its own connection to one file."""
+    ledgers: set[MemoryLedger | SqliteLedger] = set()
 
     def ledger() -> MemoryLedger | SqliteLedger:
         if request.param == "memory":
             return MemoryLedger(limits=Limits())
         return SqliteLedger(tmp_path / "ledger", durability=Durability.PROCESS, limits=Limits())
 
-    checkpoints, first = tmp_path / "checkpoints", ledger()
-    second = first if request.param == "memory" else ledger()
-    one = await Wired(CAMPAIGN, checkpoints, first, holder="one", clock=clock).start()
-    other = await Wired(CAMPAIGN, checkpoints, second, holder="other", clock=clock).start()
-    await _turns(one, other)
-    assert (one.lease.token, other.lease.token) == (1, 0)
-    yield one, other
-    for each in {first, second}:
-        await each.close()
+    async def pair(one_has: Limits = DEFAULTS, other_has: Limits = DEFAULTS) -> tuple[Wired, Wired]:
+        checkpoints, first = tmp_path / "checkpoints", ledger()
+        second = first if request.param == "memory" else ledger()
+        ledgers.update((first, second))
+        one = Wired(CAMPAIGN, checkpoints, first, holder="one", clock=clock, limits=one_has)
+        other = Wired(CAMPAIGN, checkpoints, second, holder="other", clock=clock, limits=other_has)
+        await _turns(await one.start(), await other.start())
+        assert (one.lease.token, other.lease.token) == (1, 0)
+        return one, other
+
+    yield pair
+    for begun in ledgers:
+        await begun.close()
+
+
+@pytest.fixture
+async def pair(begin: Begin) -> tuple[Wired, Wired]:
+    """Two processes with the limits that there are."""
+    return await begin()
 
 
 async def _turns(*processes: Wired) -> None:
@@ -169,14 +182,12 @@ async def test_a_stopping_holder_lets_another_settle_at_once(
 
 
 async def test_a_holder_that_wakes_up_late_settles_nothing_and_goes_on_as_a_replica(
-    pair: tuple[Wired, Wired], clock: HandClock
+    begin: Begin, clock: HandClock
 ) -> None:
     """Its settling is refused by the ledger, it says so once, and learns what the new holder settled."""
-    one, other = pair
+    one, other = await begin(Limits(lease_renew_every_s=NEVER_RENEWED_S), Limits(settle_batch_rows_max=4))
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
-    one.lease._renew_at_us = clock.service_us + 300_000  # it does not know the time
-    other.learner._limits = replace(other.limits, settle_batch_rows_max=4)
     await _turns(other)
     assert await other.ledger.sequences("c") == (1, 4)
     with capture_logs() as logged:
@@ -215,13 +226,12 @@ async def test_settlements_are_counted_once_over_all_processes(
 
 
 async def test_what_the_next_holder_settled_before_the_last_one_learned_is_counted_once(
-    pair: tuple[Wired, Wired], clock: HandClock
+    begin: Begin, clock: HandClock
 ) -> None:
     """A holder held up between settling and learning counts its own part, not what came after it."""
-    one, other = pair
+    one, other = await begin(Limits(settle_batch_rows_max=4))
     await _decide(one, 0, 9)
     clock.pass_s(DUE_S)
-    one.learner._limits = replace(one.limits, settle_batch_rows_max=4)
     await one.learner.settle(one.served)
     await _live(clock, other, seconds=2)
     assert _holds(other) == [1]
@@ -262,14 +272,11 @@ async def test_a_model_opened_anew_counts_nothing_again(pair: tuple[Wired, Wired
     assert _counted(one) == [9]
 
 
-async def test_only_the_holder_writes_checkpoints(
-    pair: tuple[Wired, Wired], clock: HandClock, tmp_path: Path
-) -> None:
+async def test_only_the_holder_writes_checkpoints(begin: Begin, clock: HandClock, tmp_path: Path) -> None:
     """Neither a turn nor a stop of a replica writes any."""
-    one, other = pair
+    limits = Limits(checkpoint_every_settlements=1)
+    one, other = await begin(limits, limits)
     await _decide(one, 0, 9)
-    for each in pair:
-        each.learner._limits = replace(each.limits, checkpoint_every_settlements=1)
     clock.pass_s(DUE_S)
     await one.lease.ask()
     await one.learner.settle(one.served)
@@ -282,14 +289,11 @@ async def test_only_the_holder_writes_checkpoints(
     assert other.metric("checkpoint_errors_total") == 0
 
 
-async def test_who_takes_the_lease_over_begins_with_settling(
-    pair: tuple[Wired, Wired], clock: HandClock
-) -> None:
+async def test_who_takes_the_lease_over_begins_with_settling(begin: Begin, clock: HandClock) -> None:
     """A replica counts on checkpoints that were due before it took over, and writes those that come due."""
-    one, other = pair
+    limits = Limits(checkpoint_every_settlements=5)
+    one, other = await begin(limits, limits)
     await _decide(one, 0, 9)
-    for each in pair:
-        each.learner._limits = replace(each.limits, checkpoint_every_settlements=5)
     await _live(clock, one, other, seconds=DUE_S)
     assert _sequences(other) == [9]
     await _live(clock, other, seconds=2)
@@ -301,12 +305,11 @@ async def test_who_takes_the_lease_over_begins_with_settling(
 
 
 async def test_a_checkpoint_the_last_holder_did_not_come_to_is_written_by_the_next(
-    pair: tuple[Wired, Wired], clock: HandClock
+    begin: Begin, clock: HandClock
 ) -> None:
     """It was due when the holder was killed: whoever takes over writes it, though nothing settles after."""
-    one, other = pair
+    one, other = await begin(DEFAULTS, Limits(checkpoint_every_settlements=5))
     await _decide(one, 0, 9)
-    other.learner._limits = replace(other.limits, checkpoint_every_settlements=5)
     await _live(clock, one, other, seconds=DUE_S)
     assert _sequences(other) == [9]
     assert one.checkpoints.campaigns() == []
@@ -316,18 +319,16 @@ async def test_a_checkpoint_the_last_holder_did_not_come_to_is_written_by_the_ne
 
 
 async def test_a_checkpoint_of_a_holder_that_wakes_up_late_does_no_harm(
-    pair: tuple[Wired, Wired], clock: HandClock
+    begin: Begin, clock: HandClock
 ) -> None:
     """It is one of an earlier sequence of the same order: the newest still serves, and `open` finds it."""
-    one, other = pair
+    one, other = await begin(Limits(settle_batch_rows_max=8, lease_renew_every_s=NEVER_RENEWED_S))
     await _decide(one, 0, 20)
-    one.learner._limits = replace(one.limits, settle_batch_rows_max=8)
     clock.pass_s(DUE_S)
     await one.learner.settle(one.served)
     await one.learner.learn(one.served)
     await _live(clock, other, seconds=2)
     await other.learner.checkpoint_all()
-    one.lease._renew_at_us = clock.service_us + 300_000
     await one.learner.checkpoint_all()
     assert one.checkpoints.oldest_sequence("c", one.served.model.lineage) == 8
     assert (await other.open()).sequence == 20
@@ -337,29 +338,29 @@ async def test_a_checkpoint_of_a_holder_that_wakes_up_late_does_no_harm(
 
 
 async def test_only_the_holder_purges(
-    pair: tuple[Wired, Wired], monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     """A replica forgets nothing until it takes the lease."""
+    _, other = await begin(DEFAULTS, Limits(purge_every_s=0.0))
     purged: list[str] = []
 
     async def purge(*_: object) -> int:
         purged.append("rows")
         return 0
 
-    pair[1].learner._purge_at = 0.0
-    monkeypatch.setattr(pair[1].ledger, "purge_customers", purge)
-    await _turns(pair[1])
+    monkeypatch.setattr(other.ledger, "purge_customers", purge)
+    await _turns(other)
     assert purged == []
-    await _live(clock, pair[1], seconds=2)
-    assert purged == ["rows"]
+    await _live(clock, other, seconds=2)
+    assert _holds(other) == [1]
+    assert purged
 
 
-async def test_a_long_turn_keeps_the_lease(pair: tuple[Wired, Wired], clock: HandClock) -> None:
+async def test_a_long_turn_keeps_the_lease(begin: Begin, clock: HandClock) -> None:
     """It is renewed between campaigns and between batches of old rows, however long they take together."""
-    one, other = pair
+    one, other = await begin(Limits(purge_every_s=0.0))
     for number in range(4):
         one.serve_also(CAMPAIGN.replace("campaign: c", f"campaign: c{number}"))
-    one.learner._purge_at = 0.0
     real, batches, kept = one.ledger.oldest_due_service_us, 0, []
 
     async def slow(campaign: str) -> int | None:
