@@ -17,12 +17,13 @@ from tilbud.campaigns.source import CampaignFile, parse_campaign
 from tilbud.deciding.pipeline import DecideService
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.clock import Now
+from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.limits import Limits
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model
 from tilbud.learning.settling_lease import SettlingLease
 from tilbud.ledger.memory.adapter import MemoryLedger
-from tilbud.ledger.ports import Ledger
+from tilbud.ledger.ports import ExportPage, Ledger
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import SwitchService
@@ -47,6 +48,17 @@ class HandClock:
         """Let time pass."""
         self.wall_us += int(seconds * 1e6)
         self.service_us += int(seconds * 1e6)
+
+
+class Record:
+    """What is stored of customers in a ledger, each page read by a reader of its own."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        async with self._ledger.reader() as reader:
+            return await reader.export(key, after, limit, bytes_max)
 
 
 class Wired:
@@ -120,6 +132,7 @@ class Wired:
         )
         self.customers = CustomerService(
             customers=self.ledger,
+            record=Record(self.ledger),
             clock=self.clock,
             ledger_key=DRAW_KEY,
             metrics=self.metrics.decisions,

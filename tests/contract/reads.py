@@ -10,7 +10,7 @@ from tilbud.domain.customer.customer import CustomerKey, Happened
 from tilbud.domain.decision.facts import LookUp, Scopes
 from tilbud.domain.decision.records import Decision
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Decisions, Ledger
+from tilbud.ledger.ports import Decisions, ExportPage, Ledger
 
 LIMITS = Limits()
 
@@ -53,3 +53,9 @@ async def drawn(ledger: Ledger, campaign: str = CAMPAIGN, lineage: str = "c0ffee
     """Return the decisions that the bandit drew, in the order of recording."""
     async with ledger.reader() as reader:
         return [decision async for page in reader.drawn(campaign, lineage) for decision in page]
+
+
+async def export(ledger: Ledger, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+    """Return a page of all that is stored of a customer."""
+    async with ledger.reader() as reader:
+        return await reader.export(key, after, limit, bytes_max)

@@ -288,7 +288,7 @@ async def seen_of_customer(ledger: Adapter, key: bytes) -> object:
     exported: list[object] = []
     after = ""
     while True:
-        page = await ledger.export(key, after, 3, 10_000)
+        page = await reads.export(ledger, key, after, 3, 10_000)
         exported += page.rows
         after = page.more
         if not after:

@@ -17,6 +17,7 @@ from tests.builders import (
     outcome,
     settle_due,
 )
+from tests.contract import reads
 from tests.contract.settling import CLOSED_S, DUE_S, EXPIRED_S, settle, settled_ids
 
 from tilbud.domain.clock import Now
@@ -172,7 +173,7 @@ async def test_an_outcome_that_comes_within_the_grace_has_the_time_of_the_close(
     """Without a time of its own it is not later than what occurred as the window closed."""
     await ledger.record([decision("d1", customer=CUSTOMER)], at(), [contact()])
     assert await ledger.receive([outcome("d1")], at(CLOSED_S + 5)) == [ACCEPTED]
-    rows = (await ledger.export(CUSTOMER, "", 100, 10**6)).rows
+    rows = (await reads.export(ledger, CUSTOMER, "", 100, 10**6)).rows
     assert [row["time"] for row in rows if row["kind"] == "outcome"] == [when(at(CLOSED_S).wall_us)]
 
 

@@ -65,7 +65,7 @@ class Limits:
     export_page_rows: int = 200  # unless the call says another number
     export_page_rows_max: int = 1_000
     page_token_chars_max: int = 1_000
-    export_page_bytes_max: int = 128 * 1024  # a row that is larger comes alone; it takes the loop some 10 ms
+    export_page_bytes_max: int = 128 * 1024  # a row that is larger comes alone
     erasures_of_strangers_at_once: int = 1_000  # each leaves a tombstone, for good
     erasures_of_strangers_per_s: float = 5.0
     look_up_at_once: int = 64  # decisions, of one batch

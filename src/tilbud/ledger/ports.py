@@ -3,7 +3,8 @@
     Decisions          for who decides: one look before, one record after
     Outcomes           for who takes outcomes and activations
     Pauses             for who pauses offers and campaigns, and shows it
-    Customers          for who keeps profiles and events, exports and erases
+    Customers          for who keeps profiles and events, and erases
+    CustomerExport     for who gives people what is stored of them
     SettlementHistory  for whoever learns a model, or asks how much there is to learn
     SettlementLog      that, and what settling needs
     Retention          for who forgets what is old
@@ -252,13 +253,6 @@ class Customers(Protocol):
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         ...
 
-    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
-        """Return rows about a customer: at most `limit`, and about `bytes_max` of JSON, but at least one.
-
-        `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
-        """
-        ...
-
     async def update_customer(
         self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
     ) -> Profile:
@@ -429,7 +423,18 @@ class Coordination(Protocol):
         ...
 
 
-class Reader(SettlementBounds, Protocol):
+class CustomerExport(Protocol):
+    """All that is stored of somebody, for them to have."""
+
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer: at most `limit`, and about `bytes_max` of JSON, but at least one.
+
+        `after` is the `more` of the page before, "" at first; raises InvalidField ("page_token") on another.
+        """
+        ...
+
+
+class Reader(SettlementBounds, CustomerExport, Protocol):
     """What the record tells those who look into it, also from outside the process that writes it.
 
     It holds up no event loop: it has a connection of its own. Each answer, and each page of a longer one, is

@@ -354,6 +354,7 @@ class Application:
     def _make_customers(self, base: _Foundation) -> CustomerService:
         return CustomerService(
             customers=base.ledger,
+            record=base.reader,
             clock=base.clock,
             ledger_key=base.ledger_key,
             metrics=base.metrics.decisions,

@@ -32,7 +32,7 @@ from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownCustomer
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
-from tilbud.ledger.ports import Customers, EventResult, or_later
+from tilbud.ledger.ports import CustomerExport, Customers, EventResult, or_later
 from tilbud.telemetry.decisions import DecisionMetrics
 
 _EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -66,6 +66,7 @@ class CustomerService:
         self,
         *,
         customers: Customers,
+        record: CustomerExport,
         clock: Clock,
         ledger_key: bytes,
         metrics: DecisionMetrics,
@@ -74,6 +75,7 @@ class CustomerService:
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._customers = customers
+        self._record = record
         self._clock = clock
         self._key = ledger_key
         self._metrics = metrics
@@ -136,7 +138,7 @@ class CustomerService:
         rows_max = self._limits.export_page_rows_max
         if not 0 <= page_size <= rows_max:
             raise InvalidField("page_size", f"must lie between 0 and {rows_max}")
-        page = await self._customers.export(
+        page = await self._record.export(
             key, page_token, page_size or self._limits.export_page_rows, self._limits.export_page_bytes_max
         )
         if not page.rows and not page_token:

@@ -427,7 +427,7 @@ class MemoryLedger(MemoryCustomers):
 
     def reader(self) -> MemoryReader:
         """Return a reader of what is here."""
-        return MemoryReader(self._of)
+        return MemoryReader(self._campaigns, self._kept, self._key)
 
     def service_us(self) -> int:
         """Return the service clock, which goes on from the last commit before the start."""

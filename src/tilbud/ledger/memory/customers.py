@@ -7,7 +7,7 @@ what each call means.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count, takewhile
 
@@ -27,12 +27,11 @@ from tilbud.domain.customer.customer import (
 from tilbud.domain.decision.records import Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
-from tilbud.ledger import export, marks
-from tilbud.ledger.export import ExportRow
+from tilbud.ledger import marks
 from tilbud.ledger.marks import EVENT, OFFER, RESERVED_US
+from tilbud.ledger.memory.customer_export import exported
 from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
-from tilbud.ledger.page_tokens import PageTokens, Place
-from tilbud.ledger.ports import Erased, EventResult, ExportPage
+from tilbud.ledger.ports import Erased, EventResult
 
 
 class MemoryCustomers:
@@ -41,7 +40,6 @@ class MemoryCustomers:
     def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
         self._key = secrets.token_bytes(32)  # the ledger's draw key
-        self._tokens = PageTokens(self._key)
         self._campaigns: dict[str, Campaign] = {}
         self._kept: dict[CustomerKey, Kept] = {}
         self._numbers = count(1)  # of decisions, customers and events
@@ -59,56 +57,6 @@ class MemoryCustomers:
     def _customer(self, key: CustomerKey) -> Customer:
         kept = self._kept.get(key)
         return kept.customer() if kept else UNKNOWN_CUSTOMER
-
-    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
-        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kind, place = self._tokens.parse(after) if after else ("", ())
-        kept = self._kept.get(key)
-        if kept is None:
-            return ExportPage((), "")
-        kinds = list(export.kinds_from(kind)) if kind else list(export.KINDS)
-        rows = (row for row in self._exported(kept) if row[0] in kinds and (row[0] != kind or row[1] > place))
-        return export.page(rows, limit, bytes_max, self._tokens)
-
-    def _exported(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
-        """Go through a customer's rows, with their kinds and places."""
-        yield "customer", (), export.customer_row(kept.customer(), kept.erased_us)
-        for event_id, (number, event, time_us) in kept.events.items():
-            yield "event", (number,), export.event_row(event_id, event, time_us)
-        for what, time_us in sorted(kept.latest.items()):
-            yield "last", (what,), export.latest_row(what, time_us)
-        for (number, scope, again), time_us in sorted(kept.exposures.items()):
-            yield "exposure", (number, scope, again), export.exposure_row(scope, time_us)
-        yield from self._exported_decisions(kept)
-
-    def _exported_decisions(self, kept: Kept) -> Iterator[tuple[str, Place, ExportRow]]:
-        for number, entry in kept.entries.items():
-            yield "decision", (number,), export.decision_export(entry.decision, entry.window.state)
-        for number, entry in kept.entries.items():
-            of = entry.decision.campaign, entry.decision.decision_id
-            for key, (outcome, status) in sorted(entry.received.items()):
-                yield "outcome", (number, key), export.outcome_row(*of, outcome, status)
-        for number, entry in kept.entries.items():
-            if entry.sequence:
-                settlement = self._campaigns[entry.decision.campaign].settlements[entry.sequence]
-                yield (
-                    "settlement",
-                    (number,),
-                    export.settlement_row(
-                        settlement.campaign,
-                        settlement.decision_id,
-                        settlement.sequence,
-                        settlement.reward,
-                        settlement.settled_us,
-                        clipped=settlement.clipped,
-                    ),
-                )
-        for number, entry in kept.entries.items():
-            repeats = self._campaigns[entry.decision.campaign].repeats
-            for decision_id, repeat in sorted(repeats.items()):
-                if repeat.stands_for == entry.decision.decision_id:
-                    row = export.repeat_row(repeat.campaign, decision_id, repeat.stands_for, repeat.payload)
-                    yield "repeat", (number, decision_id), row
 
     # Profiles
 
@@ -189,7 +137,7 @@ class MemoryCustomers:
         stranger = key not in self._kept
         known = not stranger and self._kept[key].erased_us is None
         kept = self._known(key, now)
-        gone = sum(1 for _ in self._exported(kept)) if known else 0
+        gone = sum(1 for _ in exported(kept, self._campaigns)) if known else 0
         self._end_open(kept)
         learned = {
             marks.exposed_campaign(scope)

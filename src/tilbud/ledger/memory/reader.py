@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Self, TypeVar
 
+from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
-from tilbud.ledger.memory.entries import Campaign
+from tilbud.ledger.memory.customer_export import export_page
+from tilbud.ledger.memory.entries import Campaign, Kept
+from tilbud.ledger.page_tokens import PageTokens
+from tilbud.ledger.ports import ExportPage
 
 Row = TypeVar("Row")
 
 
 class MemoryReader:
-    """Reads what `campaign_of` returns, within `async with`."""
+    """Reads these campaigns and customers, within `async with`; pages of exports are told by `key`."""
 
-    def __init__(self, campaign_of: Callable[[str], Campaign]) -> None:
-        self._of = campaign_of
+    def __init__(
+        self, campaigns: Mapping[str, Campaign], customers: Mapping[CustomerKey, Kept], key: bytes
+    ) -> None:
+        self._campaigns = campaigns
+        self._customers = customers
+        self._tokens = PageTokens(key)
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -54,6 +62,14 @@ class MemoryReader:
         ]
         for page in _pages(of_lineage):
             yield page
+
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
+        kept = self._customers.get(key)
+        return export_page(kept, self._campaigns, self._tokens, after, limit=limit, bytes_max=bytes_max)
+
+    def _of(self, campaign: str) -> Campaign:
+        return self._campaigns.get(campaign) or Campaign()
 
 
 def _pages(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

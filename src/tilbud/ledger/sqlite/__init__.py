@@ -16,6 +16,7 @@ pause_cache.py  who is paused, without a read
 
 Reading, elsewhere
 record_reader.py   for whoever looks into the record, in a thread of its own
+customer_export.py    all that is stored of one customer
 
 The file
 schema.py       tables and migrations            wal.py             keeps the log short

@@ -15,7 +15,7 @@ from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import ExportPage, Standing
+from tilbud.ledger.ports import Standing
 from tilbud.ledger.sqlite.reader import SqliteReading
 
 
@@ -44,10 +44,6 @@ class LoopReads:
     async def customer(self, key: CustomerKey) -> Customer:
         """Return what is known; UNKNOWN_CUSTOMER where nothing is."""
         return self._reading.customer(key)
-
-    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
-        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        return self._reading.export(key, after, limit, bytes_max)
 
     async def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
         """Return settlements with sequence > `after`, in order."""

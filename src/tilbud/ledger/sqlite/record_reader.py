@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
+from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
+from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.sqlite.condition import Condition
+from tilbud.ledger.sqlite.customer_export import export_page
 from tilbud.ledger.sqlite.reader import CAMPAIGN, SqliteReading
 from tilbud.ledger.sqlite.rows import STORED_DECISION
 
@@ -74,6 +77,10 @@ class SqliteReader:
             yield [decision for _, decision in rows]
             no = rows[-1][0]
 
+    async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
+        return await self._in_thread(self._record.export, key, after, limit, bytes_max)
+
     async def _in_thread(
         self, read: Callable[Asked, Answer], *asked: Asked.args, **options: Asked.kwargs
     ) -> Answer:
@@ -87,3 +94,8 @@ class _Record(SqliteReading):
         with self._reads() as (reading, records):
             rows = reading.execute(_DRAWN, (after_no, campaign, lineage, Limits.reader_page_rows)).fetchall()
             return [(row[0], records.decision(campaign, row[1:])) for row in rows]
+
+    def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
+        """Return a page of a customer's rows."""
+        with self._reads_one_moment() as (reading, records):
+            return export_page(reading, records, key, after, limit=limit, bytes_max=bytes_max)

@@ -25,6 +25,7 @@ from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
 from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite import (
+    customer_export,
     customers,
     customers_reader,
     decisions,
@@ -423,7 +424,7 @@ async def test_what_is_oldest_is_read_from_the_front(ledger, statement, parts):
     assert "USING INDEX" not in plan[0]
 
 
-EXPORTED = customers_reader.EXPORTED
+EXPORTED = customer_export.EXPORTED
 
 
 @pytest.mark.parametrize("statement", [each.statement for each in EXPORTED.values()], ids=EXPORTED)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from tests.builders import (
 from tests.contract import reads
 from tests.unit.ledger.sqlite.opened import CHILD, ignore_commit, make
 
-from tilbud.domain.customer.customer import Trait, channel_scope
+from tilbud.domain.customer.customer import Customer, Trait, channel_scope
 from tilbud.domain.decision.records import Repeat
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
+from tilbud.ledger import export
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
 
@@ -60,7 +62,7 @@ async def test_customers_survive_a_restart(path):
             await reads.last_sticky(ledger, CUSTOMER),
             await ledger.find(CAMPAIGN, "again"),
             await ledger.every_pause(),
-            await ledger.export(CUSTOMER, "", 100, 10**6),
+            await reads.export(ledger, CUSTOMER, "", 100, 10**6),
         )
 
     was = await everything(before)
@@ -69,6 +71,25 @@ async def test_customers_survive_a_restart(path):
     await after.start(ignore_commit)
     assert await everything(after) == was
     await after.close()
+
+
+async def test_an_export_holds_up_nobody(ledger, monkeypatch):
+    """While one page is read, however long that takes, the ledger answers on its loop."""
+    await ledger.update_customer(CUSTOMER, lambda _: profile(), at())
+    answered = threading.Event()
+    row = export.customer_row
+
+    def late_row(customer: Customer, erased_us: int | None) -> export.ExportRow:
+        assert answered.wait(10)
+        return row(customer, erased_us)
+
+    monkeypatch.setattr(export, "customer_row", late_row)
+    async with ledger.reader() as reader:
+        exporting = asyncio.create_task(reader.export(CUSTOMER, "", 100, 10**6))
+        await asyncio.sleep(0)
+        assert (await ledger.customer(CUSTOMER)).known
+        answered.set()
+        assert len((await exporting).rows) == 1
 
 
 async def test_two_processes_share_one_customer(ledger, path):
