@@ -234,10 +234,10 @@ class SqliteLedger(LoopReads):
         """Let ids stand for earlier decisions; return what each stands for."""
         if not repeats:
             return []
-        found: list[Decision | None] = await self._submit(
+        decisions: list[Decision | None] = await self._submit(
             Work(lambda statements, then: statements.repeat(repeats, then), now), len(repeats)
         )
-        return found
+        return decisions
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off."""
@@ -263,10 +263,10 @@ class SqliteLedger(LoopReads):
         """Store outcomes; return what each met."""
         if not outcomes:
             return []
-        met: list[ReceiveResult] = await self._submit(
+        results: list[ReceiveResult] = await self._submit(
             Work(lambda statements, then: statements.receive(outcomes, then), now), len(outcomes)
         )
-        return met
+        return results
 
     async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open or void windows; return what to answer."""
@@ -318,7 +318,7 @@ class SqliteLedger(LoopReads):
 
     async def purge(self, campaign: str, before_us: int, keep_after: int, limit: int, now: Now) -> int:
         """Remove up to `limit` old decisions, and as many texts that nothing uses any more."""
-        gone: int = await self._submit(
+        removed: int = await self._submit(
             Work(
                 lambda statements, then: statements.keeping.purge(
                     campaign, before_us, keep_after, limit, then
@@ -327,7 +327,7 @@ class SqliteLedger(LoopReads):
             ),
             limit,
         )
-        return gone
+        return removed
 
     async def update_customer(
         self, key: CustomerKey, change: Callable[[Customer], Profile], now: Now
@@ -342,10 +342,10 @@ class SqliteLedger(LoopReads):
         """Store events; return what each met."""
         if not events:
             return []
-        met: list[EventResult] = await self._submit(
+        results: list[EventResult] = await self._submit(
             Work(lambda statements, then: statements.customers.receive_events(events, then), now), len(events)
         )
-        return met
+        return results
 
     async def erase(self, key: CustomerKey, now: Now) -> Erased:
         """Remove every row about a customer, then empty the log, where such rows still stand.
@@ -366,7 +366,7 @@ class SqliteLedger(LoopReads):
         self, events_before_us: int, exposures_before_us: int, limit: int, now: Now
     ) -> int:
         """Remove up to `limit` old rows of customers."""
-        gone: int = await self._submit(
+        removed: int = await self._submit(
             Work(
                 lambda statements, then: statements.keeping.purge_customers(
                     events_before_us, exposures_before_us, limit, then
@@ -375,7 +375,7 @@ class SqliteLedger(LoopReads):
             ),
             limit,
         )
-        return gone
+        return removed
 
     def _submit(self, work: Recording | Work, rows: int) -> asyncio.Future[Any]:
         if self._opened is None:

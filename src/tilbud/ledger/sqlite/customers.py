@@ -133,11 +133,11 @@ class CustomerStatements:
         if resolve_consent(event.consent, customer) is not Consent.GRANTED:
             return CustomerEventStatus.NO_CONSENT
         number = customer.number or self._new(event.customer, now)
-        known = self._connection.execute(
+        row = self._connection.execute(
             "SELECT event FROM events WHERE customer_no = ? AND event_id = ?", (number, event.event_id)
         ).fetchone()
-        if known is not None:
-            same = known[0] == event.event
+        if row is not None:
+            same = row[0] == event.event
             return CustomerEventStatus.DUPLICATE if same else IdReused("event_id", event.event_id)
         if self._one_too_many(number, event.event):
             return one_event_too_many(self._limits)
@@ -151,12 +151,12 @@ class CustomerStatements:
 
     def _one_too_many(self, number: int, event: str) -> bool:
         of_events = (number, *span(EVENT))
-        [known, different] = self._connection.execute(
+        [same, different] = self._connection.execute(
             "SELECT coalesce(sum(what = ?), 0), count(*) FROM latest "
             "WHERE customer_no = ? AND what >= ? AND what < ?",
             (event_mark(event), *of_events),
         ).fetchone()
-        return not known and different >= self._limits.customer_events_max
+        return not same and different >= self._limits.customer_events_max
 
     # Erasure
 
@@ -176,15 +176,15 @@ class CustomerStatements:
             (json.dumps(sorted(learned)),),
         )
         removed = remove_decisions(self._connection, nos)
-        gone = sum(rows.values()) + removed.total() - removed["windows"]
-        gone += sum(self._remove(table, number) for table in ("exposures", "latest", "events"))
+        removed_rows = sum(rows.values()) + removed.total() - removed["windows"]
+        removed_rows += sum(self._remove(table, number) for table in ("exposures", "latest", "events"))
         self._connection.execute(
             "UPDATE customers SET version = version + 1, profile = NULL, erased_us = ?, seen_us = ? "
             "WHERE no = ?",
             (now.wall_us, now.steady_us, number),
         )
-        gone += bool(customer.number and not customer.erased)
-        return Erased(gone, tuple(sorted(learned)), stranger=not customer.number)
+        removed_rows += bool(customer.number and not customer.erased)
+        return Erased(removed_rows, tuple(sorted(learned)), stranger=not customer.number)
 
     def _empty_settlements(self, number: int) -> Counter[str]:
         """Leave nothing of a customer's settlements but their places; return how many, by campaign."""

@@ -62,9 +62,9 @@ class SqliteCustomersReading(ReadingFile):
         if text is None:
             self._profiles.pop(number, None)
             return NO_PROFILE
-        known = self._profiles.get(number)
-        if known is not None and known[0] == text:
-            return known[1]
+        cached = self._profiles.get(number)
+        if cached is not None and cached[0] == text:
+            return cached[1]
         if len(self._profiles) >= self._limits.profile_cache_entries_max:
             self._profiles.clear()
         profile = parse_profile(text)

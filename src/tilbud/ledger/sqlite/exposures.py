@@ -71,7 +71,7 @@ class _CustomerState:
     version: int = 0
     seen_us: int = 0
     erased: bool = False
-    met: bool = False  # by a decision that is stored
+    exposed: bool = False  # by a decision that is stored
 
 
 class Exposures:
@@ -92,10 +92,11 @@ class Exposures:
     ) -> tuple[list[Admission], list[int | None]]:
         """Return what becomes of each decision, and the number of its customer, whom this changes."""
         taken = self._taken(decisions, contacts, campaign_nos)
-        customers = self._customers(list(dict.fromkeys(each.customer for each in decisions if each.customer)))
+        keys = dict.fromkeys(decision.customer for decision in decisions if decision.customer)
+        customers = self._customers(list(keys))
         ids: set[tuple[str, str]] = set()
         admissions: list[Admission] = []
-        met: list[_CustomerState | None] = []
+        customers_of: list[_CustomerState | None] = []
         for place, (decision, contact) in enumerate(zip(decisions, contacts, strict=True)):
             identity = (decision.campaign, decision.decision_id)
             customer = None
@@ -110,13 +111,13 @@ class Exposures:
                     admission = Admission.STALE
                 else:
                     customer.version += contact.counted
-                    customer.met = True
+                    customer.exposed = True
             if admission is Admission.NEW:
                 ids.add(identity)
             admissions.append(admission)
-            met.append(customer)
-        self._write([customer for customer in customers.values() if customer.met], now)
-        return admissions, [None if customer is None else customer.no for customer in met]
+            customers_of.append(customer)
+        self._write([customer for customer in customers.values() if customer.exposed], now)
+        return admissions, [None if customer is None else customer.no for customer in customers_of]
 
     def store(
         self,
@@ -157,21 +158,21 @@ class Exposures:
 
     def _customers(self, keys: list[CustomerKey]) -> dict[CustomerKey, _CustomerState]:
         """Return customers, also those that are not there yet."""
-        met = {key: _CustomerState(key) for key in keys}
+        customers = {key: _CustomerState(key) for key in keys}
         for start in range(0, len(keys), _KEYS_AT_ONCE_MAX):
             some = keys[start : start + _KEYS_AT_ONCE_MAX]
             padding = (1 << (len(some) - 1).bit_length()) - len(some)
-            for key, *found in self._connection.execute(
+            for key, *row in self._connection.execute(
                 by_keys(len(some) + padding), some + padding * some[:1]
             ):
-                no, version, seen_us, erased_us = found
-                met[key] = _CustomerState(key, no, version, version, seen_us, erased_us is not None)
-        return met
+                no, version, seen_us, erased_us = row
+                customers[key] = _CustomerState(key, no, version, version, seen_us, erased_us is not None)
+        return customers
 
-    def _write(self, met: Sequence[_CustomerState], now: Now) -> None:
+    def _write(self, customers: Sequence[_CustomerState], now: Now) -> None:
         """Store customers with their new version; those that are not there yet get their number."""
-        new = [customer for customer in met if not customer.no]
-        known = [customer for customer in met if customer.no]
+        new = [customer for customer in customers if not customer.no]
+        stored = [customer for customer in customers if customer.no]
         if new:
             [last] = self._connection.execute("SELECT coalesce(max(no), 0) FROM customers").fetchone()
             for no, customer in enumerate(new, last + 1):
@@ -183,12 +184,12 @@ class Exposures:
         )
         versions = [
             (customer.no, customer.version)
-            for customer in known
+            for customer in stored
             if customer.version != customer.found_version
         ]
         if versions:
             self._connection.execute(_SET_VERSIONS, (json.dumps(versions),))
-        long_ago = [customer.no for customer in known if now.steady_us - customer.seen_us >= SEEN_EVERY_US]
+        long_ago = [customer.no for customer in stored if now.steady_us - customer.seen_us >= SEEN_EVERY_US]
         if long_ago:
             self._connection.execute(_SET_SEEN, (now.steady_us, json.dumps(long_ago)))
             self._forget(long_ago, now)
@@ -198,11 +199,11 @@ class Exposures:
 
         False, and nothing is counted, where its customer is not as they were asked of.
         """
-        met = self._connection.execute(
+        rows = self._connection.execute(
             "UPDATE customers SET version = version + ? WHERE no = ? AND version = ? AND erased_us IS NULL",
             (bool(contact.scopes), customer_no, contact.version),
         ).rowcount
-        if not met:
+        if not rows:
             return False
         self._connection.executemany(
             _AGAIN,

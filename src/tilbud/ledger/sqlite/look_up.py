@@ -164,13 +164,13 @@ def _ask(
     connection: sqlite3.Connection, statement: str, asked: Sequence[tuple[Any, ...]], *, single: bool = False
 ) -> list[Row]:
     """Return the rows of a statement for all that is asked, a few hundred values at a time."""
-    found: list[Row] = []
+    answers: list[Row] = []
     for start in range(0, len(asked), _AT_ONCE):
         some = asked[start : start + _AT_ONCE]
         width, rows = len(some[0]), 1 << (len(some) - 1).bit_length()
         values = [value for row in some for value in row] + [None] * (width * (rows - len(some)))
-        found += connection.execute(filled(statement, rows, width, single=single), values).fetchall()
-    return found
+        answers += connection.execute(filled(statement, rows, width, single=single), values).fetchall()
+    return answers
 
 
 @lru_cache(maxsize=Limits.filled_texts_cached_max)

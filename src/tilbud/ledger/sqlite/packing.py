@@ -136,19 +136,19 @@ def _unpacked(packed: bytes, count: int) -> bytes:
 
 def pack_probabilities(decision: Decision) -> bytes:
     """Return what the probabilities of the eligible offers can be made of again."""
-    known, scores = decision.probabilities, decision.scores
-    count = len(known)
+    probabilities, scores = decision.probabilities, decision.scores
+    count = len(probabilities)
     if not count:
         return b""
-    if known[0] == 1.0 / count and known.count(known[0]) == count:
+    if probabilities[0] == 1.0 / count and probabilities.count(probabilities[0]) == count:
         return _EVEN
     if scores and (packed := _as_float32(scores)) is not None:
         if count <= _PLAIN_MAX:
             return _SCORES + packed
         return _SCORES_DEFLATED + _deflate_scores(packed, count)
-    if known[decision.drawn] == 1.0 and known.count(0.0) == count - 1:
+    if probabilities[decision.drawn] == 1.0 and probabilities.count(0.0) == count - 1:
         return _CERTAIN
-    return _THEMSELVES + _floats("d", count).pack(*known)
+    return _THEMSELVES + _floats("d", count).pack(*probabilities)
 
 
 def unpack_probabilities(

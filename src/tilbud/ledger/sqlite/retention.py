@@ -90,14 +90,14 @@ class Keeping:
 
         Where they have more outcomes and repeats than a turn has room for, it is some of those alone.
         """
-        found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
-        campaign_no = found[0] if found else 0
-        gone = self._before(before_us, now, OLDEST_SETTLED, (campaign_no, keep_after, limit))
-        settled = len(gone)
+        row = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+        campaign_no = row[0] if row else 0
+        nos = self._before(before_us, now, OLDEST_SETTLED, (campaign_no, keep_after, limit))
+        settled = len(nos)
         if settled < limit:
-            gone += self._before(before_us, now, OLDEST_UNSETTLED, (campaign_no, limit - settled))
+            nos += self._before(before_us, now, OLDEST_UNSETTLED, (campaign_no, limit - settled))
         room = _ROWS_A_DECISION * limit
-        if self._remove_many(gone, room) == room:
+        if self._remove_many(nos, room) == room:
             return room
         if settled:
             self._connection.execute(
@@ -105,10 +105,10 @@ class Keeping:
                 "settlements WHERE campaign_no = ? ORDER BY sequence LIMIT ?)",
                 (campaign_no, campaign_no, settled),
             )
-        if gone:
-            remove_decisions(self._connection, gone)
+        if nos:
+            remove_decisions(self._connection, nos)
         self._purge_texts(limit, now)
-        return len(gone)
+        return len(nos)
 
     def _remove_many(self, nos: Sequence[int], limit: int) -> int:
         """Remove up to `limit` repeats and outcomes of decisions; return how many."""
@@ -119,14 +119,14 @@ class Keeping:
 
     def _before(self, before_us: int, now: Now, oldest: str, arguments: Row) -> list[int]:
         """Return the decisions at the front of a query that were decided before a time; 0: erased."""
-        gone = []
+        nos = []
         for no, decided_us, decided_service_us in self._connection.execute(oldest, arguments):
             if no and decided_us is None:
                 raise LedgerInvalid("a settlement has lost its decision: restore a backup")
             if no and not was_before(decided_us, decided_service_us, before_us, now):
                 break
-            gone.append(no)
-        return gone
+            nos.append(no)
+        return nos
 
     def _purge_texts(self, limit: int, now: Now) -> None:
         """Remove up to `limit` texts that no remaining decision can use.

@@ -158,13 +158,13 @@ class Reading:
             probabilities = struct.unpack(f"<{len(offers.ids)}d", packed)
         else:
             probabilities, scores = unpack_probabilities(packed, len(offers.ids), drawn, discovery)
-        told = NO_PAYLOAD if removed is None else self.text(removed)
+        reasons = NO_PAYLOAD if removed is None else self.text(removed)
         return Decision(
             campaign, decision_id, fingerprint, decided_us, variant, Reason(reason), offer_id,
             self.text(payload), probability, offers, probabilities, drawn,
             discovery, lineage, sequence, features, context, device, channel, journey_stage, bool(deferred),
             deadline_us, closes_service_us, due_service_us, customer,
-            told if by_fates is None else by_fates,
+            reasons if by_fates is None else by_fates,
             NO_PAYLOAD if dropped is None else self.text(dropped),
             NO_RULES if rules is None else self.text(rules),
             variant_share, BY_CUSTOMER if by_customer else BY_DECISION,
@@ -211,12 +211,12 @@ class Reading:
             self._offer_sets[digest] = whole
         if not fates:
             return whole, None
-        found = self._fates.get((digest, fates))
-        if found is None:
-            found = unpack_fates(fates, whole)
+        removal = self._fates.get((digest, fates))
+        if removal is None:
+            removal = unpack_fates(fates, whole)
             self._make_room_for_fates(len(whole.ids))
-            self._fates[digest, fates] = found
-        return found
+            self._fates[digest, fates] = removal
+        return removal
 
     def _make_room_for_fates(self, offers: int) -> None:
         """Drop the oldest fates until those of so many more offers fit: catalogues differ in size."""
@@ -226,8 +226,8 @@ class Reading:
             self._fates_offers -= len((oldest.whole or oldest).ids)
 
     def _read(self, digest: int) -> InternedText:
-        found = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
-        if found is None or (text := InternedText.of(found[0])).digest != digest:
+        row = self._connection.execute("SELECT body FROM texts WHERE digest = ?", (digest,)).fetchone()
+        if row is None or (text := InternedText.of(row[0])).digest != digest:
             raise LedgerInvalid("a recorded text is lost or damaged: restore a backup")
         return text
 

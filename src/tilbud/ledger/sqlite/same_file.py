@@ -31,7 +31,7 @@ class SameFiles:
 
     def __init__(self, path: Path, page_bytes: int, log_pages: Callable[[], int]) -> None:
         self._paths = tuple(f"{path}{suffix}" for suffix in _SUFFIXES)
-        self._identities = tuple(identity(Path(each)) for each in self._paths)
+        self._identities = tuple(identity(Path(name)) for name in self._paths)
         self._frame_bytes = page_bytes + _FRAME_HEADER_BYTES
         self._log_pages = log_pages
         self._size_bytes = 0

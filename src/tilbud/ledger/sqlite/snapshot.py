@@ -38,7 +38,7 @@ class LedgerMoment:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         rows = connection.execute("SELECT id, last_sequence, erasures FROM campaigns")
-        self.stands: Mapping[str, tuple[int, int]] = {name: (last, gone) for name, last, gone in rows}
+        self.stands: Mapping[str, tuple[int, int]] = {name: (last, erasures) for name, last, erasures in rows}
         """(last sequence, erasures) by campaign."""
 
     def copy_to(self, path: Path, progress: Progress) -> None:
