@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from tilbud.ledger import export
 from tilbud.ledger.export import ExportRow
-from tilbud.ledger.memory.entries import Campaign, Kept
+from tilbud.ledger.memory.entries import Campaign, CustomerEntry
 from tilbud.ledger.page_tokens import PageTokens, Place
 from tilbud.ledger.ports import ExportPage
 
 
 def export_page(
-    kept: Kept | None,
+    customer: CustomerEntry | None,
     campaigns: Mapping[str, Campaign],
     tokens: PageTokens,
     after: str,
@@ -26,35 +26,39 @@ def export_page(
 ) -> ExportPage:
     """Return rows about a customer from where `after` says; raises InvalidField where no page gave that."""
     kind, place = tokens.parse(after) if after else ("", ())
-    if kept is None:
+    if customer is None:
         return ExportPage((), "")
     kinds = list(export.kinds_from(kind)) if kind else list(export.KINDS)
     rows = (
-        row for row in exported(kept, campaigns) if row[0] in kinds and (row[0] != kind or row[1] > place)
+        row for row in exported(customer, campaigns) if row[0] in kinds and (row[0] != kind or row[1] > place)
     )
     return export.page(rows, limit, bytes_max, tokens)
 
 
-def exported(kept: Kept, campaigns: Mapping[str, Campaign]) -> Iterator[tuple[str, Place, ExportRow]]:
+def exported(
+    customer: CustomerEntry, campaigns: Mapping[str, Campaign]
+) -> Iterator[tuple[str, Place, ExportRow]]:
     """Go through a customer's rows, with their kinds and places."""
-    yield "customer", (), export.customer_row(kept.customer(), kept.erased_us)
-    for event_id, (number, event, time_us) in kept.events.items():
+    yield "customer", (), export.customer_row(customer.customer(), customer.erased_us)
+    for event_id, (number, event, time_us) in customer.events.items():
         yield "event", (number,), export.event_row(event_id, event, time_us)
-    for what, time_us in sorted(kept.latest.items()):
+    for what, time_us in sorted(customer.latest.items()):
         yield "last", (what,), export.latest_row(what, time_us)
-    for (number, scope, again), time_us in sorted(kept.exposures.items()):
+    for (number, scope, again), time_us in sorted(customer.exposures.items()):
         yield "exposure", (number, scope, again), export.exposure_row(scope, time_us)
-    yield from _decisions(kept, campaigns)
+    yield from _decisions(customer, campaigns)
 
 
-def _decisions(kept: Kept, campaigns: Mapping[str, Campaign]) -> Iterator[tuple[str, Place, ExportRow]]:
-    for number, entry in kept.entries.items():
+def _decisions(
+    customer: CustomerEntry, campaigns: Mapping[str, Campaign]
+) -> Iterator[tuple[str, Place, ExportRow]]:
+    for number, entry in customer.entries.items():
         yield "decision", (number,), export.decision_export(entry.decision, entry.window.state)
-    for number, entry in kept.entries.items():
+    for number, entry in customer.entries.items():
         of = entry.decision.campaign, entry.decision.decision_id
         for key, (outcome, status) in sorted(entry.received.items()):
             yield "outcome", (number, key), export.outcome_row(*of, outcome, status)
-    for number, entry in kept.entries.items():
+    for number, entry in customer.entries.items():
         if entry.sequence:
             settlement = campaigns[entry.decision.campaign].settlements[entry.sequence]
             yield (
@@ -69,7 +73,7 @@ def _decisions(kept: Kept, campaigns: Mapping[str, Campaign]) -> Iterator[tuple[
                     clipped=settlement.clipped,
                 ),
             )
-    for number, entry in kept.entries.items():
+    for number, entry in customer.entries.items():
         repeats = campaigns[entry.decision.campaign].repeats
         for decision_id, repeat in sorted(repeats.items()):
             if repeat.stands_for == entry.decision.decision_id:

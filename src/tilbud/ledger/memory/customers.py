@@ -30,7 +30,7 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger import marks
 from tilbud.ledger.marks import EVENT, OFFER, RESERVED_US
 from tilbud.ledger.memory.customer_export import exported
-from tilbud.ledger.memory.entries import OPEN, Campaign, Kept
+from tilbud.ledger.memory.entries import OPEN, Campaign, CustomerEntry
 from tilbud.ledger.ports import Erased, EventResult
 
 
@@ -41,7 +41,7 @@ class MemoryCustomers:
         self._limits = limits
         self._key = secrets.token_bytes(32)  # the ledger's draw key
         self._campaigns: dict[str, Campaign] = {}
-        self._kept: dict[CustomerKey, Kept] = {}
+        self._kept: dict[CustomerKey, CustomerEntry] = {}
         self._numbers = count(1)  # of decisions, customers and events
         self._decisions = 0
 
@@ -55,8 +55,8 @@ class MemoryCustomers:
         return self._customer(key)
 
     def _customer(self, key: CustomerKey) -> Customer:
-        kept = self._kept.get(key)
-        return kept.customer() if kept else UNKNOWN_CUSTOMER
+        customer = self._kept.get(key)
+        return customer.customer() if customer else UNKNOWN_CUSTOMER
 
     # Profiles
 
@@ -73,31 +73,31 @@ class MemoryCustomers:
         if withdrawn:
             after = without_personal(after)
         after = replace(after, updated_us=now.wall_us, changes=before.profile.changes + 1)
-        kept = self._known(key, now)
+        customer = self._known(key, now)
         if withdrawn:
-            self._end_open(kept)
-            kept.forgotten = next(self._numbers)
-            for forgotten in (kept.events, kept.latest, kept.sticky):
+            self._end_open(customer)
+            customer.forgotten = next(self._numbers)
+            for forgotten in (customer.events, customer.latest, customer.sticky):
                 forgotten.clear()
-        kept.version += 1
-        kept.profile, kept.erased_us = after, None
-        self._see(kept, now)
+        customer.version += 1
+        customer.profile, customer.erased_us = after, None
+        self._see(customer, now)
         return after
 
-    def _known(self, key: CustomerKey, now: Now) -> Kept:
+    def _known(self, key: CustomerKey, now: Now) -> CustomerEntry:
         """Return a customer, made known where they are not."""
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._kept[key] = Kept(next(self._numbers), key, now.steady_us)
-        return kept
+        customer = self._kept.get(key)
+        if customer is None:
+            customer = self._kept[key] = CustomerEntry(next(self._numbers), key, now.steady_us)
+        return customer
 
-    def _see(self, kept: Kept, now: Now) -> None:
+    def _see(self, customer: CustomerEntry, now: Now) -> None:
         """Remember that a customer was there."""
-        kept.seen(now, int(self._limits.exposures_kept_s * 1e6))
+        customer.seen(now, int(self._limits.exposures_kept_s * 1e6))
 
-    def _end_open(self, kept: Kept) -> None:
+    def _end_open(self, customer: CustomerEntry) -> None:
         """Void a customer's open decisions; what was shown goes on counting."""
-        for entry in kept.entries.values():
+        for entry in customer.entries.values():
             state = entry.window.state
             if state in OPEN:
                 campaign = self._campaigns[entry.decision.campaign]
@@ -111,22 +111,22 @@ class MemoryCustomers:
         return [self._receive_event(event, now) for event in events]
 
     def _receive_event(self, event: CustomerEvent, now: Now) -> EventResult:
-        customer = self._customer(event.customer)
-        if customer.erased:
+        before = self._customer(event.customer)
+        if before.erased:
             return CustomerErased()
-        if resolve_consent(event.consent, customer) is not Consent.GRANTED:
+        if resolve_consent(event.consent, before) is not Consent.GRANTED:
             return CustomerEventStatus.NO_CONSENT
-        kept = self._known(event.customer, now)
-        if event.event_id in kept.events:
-            same = kept.events[event.event_id][1] == event.event
+        customer = self._known(event.customer, now)
+        if event.event_id in customer.events:
+            same = customer.events[event.event_id][1] == event.event
             return CustomerEventStatus.DUPLICATE if same else IdReused("event_id", event.event_id)
         mark = marks.event_mark(event.event)
-        different = {each for each in kept.latest if each.startswith(EVENT)} | {mark}
-        if mark not in kept.latest and len(different) > self._limits.customer_events_max:
+        different = {what for what in customer.latest if what.startswith(EVENT)} | {mark}
+        if mark not in customer.latest and len(different) > self._limits.customer_events_max:
             return marks.one_event_too_many(self._limits)
-        kept.events[event.event_id] = (next(self._numbers), event.event, event.occurred_us)
-        kept.remember(mark, event.occurred_us)
-        self._see(kept, now)
+        customer.events[event.event_id] = (next(self._numbers), event.event, event.occurred_us)
+        customer.remember(mark, event.occurred_us)
+        self._see(customer, now)
         return CustomerEventStatus.ACCEPTED
 
     # Erasure
@@ -135,16 +135,16 @@ class MemoryCustomers:
         """Remove every row about a customer but a tombstone."""
         self._commit(now)
         stranger = key not in self._kept
-        known = not stranger and self._kept[key].erased_us is None
-        kept = self._known(key, now)
-        gone = sum(1 for _ in exported(kept, self._campaigns)) if known else 0
-        self._end_open(kept)
+        has_rows = not stranger and self._kept[key].erased_us is None
+        customer = self._known(key, now)
+        rows = sum(1 for _ in exported(customer, self._campaigns)) if has_rows else 0
+        self._end_open(customer)
         learned = {
             marks.exposed_campaign(scope)
-            for number, scope, _ in kept.exposures
-            if scope.startswith(OFFER) and number not in kept.entries  # purged since
+            for number, scope, _ in customer.exposures
+            if scope.startswith(OFFER) and number not in customer.entries  # purged since
         }
-        for entry in list(kept.entries.values()):
+        for entry in list(customer.entries.values()):
             campaign = self._campaigns[entry.decision.campaign]
             if entry.sequence:
                 campaign.settlements[entry.sequence] = Settlement.erased(
@@ -155,10 +155,10 @@ class MemoryCustomers:
             self._decisions -= 1
         for name in learned:
             self._campaigns[name].erasures += 1
-        self._kept[key] = Kept(
-            kept.number, key, now.steady_us, version=kept.version + 1, erased_us=now.wall_us
+        self._kept[key] = CustomerEntry(
+            customer.number, key, now.steady_us, version=customer.version + 1, erased_us=now.wall_us
         )
-        return Erased(gone, tuple(sorted(learned)), stranger=stranger)
+        return Erased(rows, tuple(sorted(learned)), stranger=stranger)
 
     # Keeping
 
@@ -168,37 +168,40 @@ class MemoryCustomers:
         """Remove old events and exposures, as they came, then customers of whom nothing is left."""
         self._commit(now)
         events = sorted(
-            (number, time_us, event_id, kept)
-            for kept in self._kept.values()
-            for event_id, (number, _, time_us) in kept.events.items()
+            (number, time_us, event_id, customer)
+            for customer in self._kept.values()
+            for event_id, (number, _, time_us) in customer.events.items()
             if time_us <= now.steady_us
         )
-        old_events = list(takewhile(lambda each: each[1] < events_before_us, events[:limit]))
-        for _, _, event_id, kept in old_events:
-            del kept.events[event_id]
+        old_events = list(takewhile(lambda event: event[1] < events_before_us, events[:limit]))
+        for _, _, event_id, customer in old_events:
+            del customer.events[event_id]
         limit -= len(old_events)
         exposures = sorted(
-            (*place, kept.age_us(place), kept)
-            for kept in self._kept.values()
-            for place, time_us in kept.exposures.items()
+            (*place, customer.age_us(place), customer)
+            for customer in self._kept.values()
+            for place, time_us in customer.exposures.items()
             if time_us <= now.steady_us or time_us == RESERVED_US
         )
-        old_exposures = list(takewhile(lambda each: each[3] < exposures_before_us, exposures[:limit]))
-        for number, scope, again, _, kept in old_exposures:
-            del kept.exposures[number, scope, again]
+        old_exposures = list(takewhile(lambda exposure: exposure[3] < exposures_before_us, exposures[:limit]))
+        for number, scope, again, _, customer in old_exposures:
+            del customer.exposures[number, scope, again]
         limit -= len(old_exposures)
-        left = sorted((each for each in self._kept.values() if _left(each)), key=lambda each: each.seen_us)
+        empty = sorted(
+            (customer for customer in self._kept.values() if _is_empty(customer)),
+            key=lambda customer: customer.seen_us,
+        )
         seen_before_us = min(events_before_us, exposures_before_us)
-        gone = [each for each in left if each.seen_us < seen_before_us][:limit]
-        for each in gone:
-            del self._kept[each.key]
-        return len(old_events) + len(old_exposures) + len(gone)
+        removed = [customer for customer in empty if customer.seen_us < seen_before_us][:limit]
+        for customer in removed:
+            del self._kept[customer.key]
+        return len(old_events) + len(old_exposures) + len(removed)
 
 
-def _left(kept: Kept) -> bool:
+def _is_empty(customer: CustomerEntry) -> bool:
     """Say whether nothing of a customer is left."""
     return (
-        kept.profile is None
-        and kept.erased_us is None
-        and not (kept.entries or kept.exposures or kept.events)
+        customer.profile is None
+        and customer.erased_us is None
+        and not (customer.entries or customer.exposures or customer.events)
     )

@@ -57,7 +57,7 @@ class Entry:
     number: int  # in the order of recording, over all campaigns
     decision: Decision
     window: Window
-    customer: Kept | None = None
+    customer: CustomerEntry | None = None
     received: dict[str, tuple[CountedOutcome, OutcomeStatus]] = field(default_factory=dict)
     sequence: int = 0  # of its settlement
 
@@ -166,9 +166,9 @@ class Campaign:
     def remove(self, decision_id: str) -> None:
         """Remove a decision with its outcomes and repeats."""
         entry = self.entries.pop(decision_id)
-        repeats = [each.decision_id for each in self.repeats.values() if each.stands_for == decision_id]
+        repeats = [repeat for repeat in self.repeats.values() if repeat.stands_for == decision_id]
         for repeat in repeats:
-            del self.repeats[repeat]
+            del self.repeats[repeat.decision_id]
         if entry.customer is not None:
             del entry.customer.entries[entry.number]
 
@@ -177,7 +177,7 @@ Exposure = tuple[int, str, int]  # decision, scope, and 0, or which time it was 
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class CustomerEntry:
     """A customer, and all that happened to them."""
 
     number: int
@@ -202,12 +202,11 @@ class Kept:
         if self.seen_us > now.steady_us - SEEN_EVERY_US:
             return
         self.seen_us = now.steady_us
-        for what in [
-            each for each, time_us in self.latest.items() if time_us < now.steady_us - latest_kept_us
-        ]:
-            del self.latest[what]
-            if what.startswith(STICKY):
-                del self.sticky[what.removeprefix(STICKY)]
+        oldest_us = now.steady_us - latest_kept_us
+        for mark in [mark for mark, time_us in self.latest.items() if time_us < oldest_us]:
+            del self.latest[mark]
+            if mark.startswith(STICKY):
+                del self.sticky[mark.removeprefix(STICKY)]
 
     def remember(self, what: str, time_us: int) -> None:
         """Keep the newest time of something."""

@@ -10,7 +10,7 @@ from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.ledger.memory.customer_export import export_page
-from tilbud.ledger.memory.entries import Campaign, Kept
+from tilbud.ledger.memory.entries import Campaign, CustomerEntry
 from tilbud.ledger.page_tokens import PageTokens
 from tilbud.ledger.ports import ExportPage
 
@@ -21,7 +21,7 @@ class MemoryReader:
     """Reads these campaigns and customers, within `async with`; pages of exports are told by `key`."""
 
     def __init__(
-        self, campaigns: Mapping[str, Campaign], customers: Mapping[CustomerKey, Kept], key: bytes
+        self, campaigns: Mapping[str, Campaign], customers: Mapping[CustomerKey, CustomerEntry], key: bytes
     ) -> None:
         self._campaigns = campaigns
         self._customers = customers
@@ -65,8 +65,8 @@ class MemoryReader:
 
     async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
-        kept = self._customers.get(key)
-        return export_page(kept, self._campaigns, self._tokens, after, limit=limit, bytes_max=bytes_max)
+        customer = self._customers.get(key)
+        return export_page(customer, self._campaigns, self._tokens, after, limit=limit, bytes_max=bytes_max)
 
     def _of(self, campaign: str) -> Campaign:
         return self._campaigns.get(campaign) or Campaign()
