@@ -134,7 +134,7 @@ class Beside:
         """Run a process to its end; return why it failed, "" where it did not."""
         if self._stopped:
             raise ModelUnavailable(_STOPPING)
-        running = asyncio.create_task(self._run(campaign, erasures, said := _Said()))
+        running = asyncio.create_task(self._run(campaign, erasures, report := _ProcessReport()))
         self._tries.add(running)
         try:
             await running
@@ -146,15 +146,15 @@ class Beside:
             raise
         finally:
             self._tries.discard(running)
-        return said.reason
+        return report.reason
 
-    async def _run(self, campaign: Campaign, erasures: int, said: _Said) -> None:
+    async def _run(self, campaign: Campaign, erasures: int, report: _ProcessReport) -> None:
         name, began_s = campaign.campaign, monotonic()
         task = Task(campaign, erasures, self._ledger_file, self._directory, self._limits)
         try:
             process = _start(self._command)
         except OSError as error:
-            said.reason = f"the process could not be started: {error.strerror or error}"
+            report.reason = f"the process could not be started: {error.strerror or error}"
             return
         self._log.info(
             "relearning_began", campaign=name, pid=process.pid, erasures=erasures,
@@ -163,11 +163,11 @@ class Beside:
         loop = asyncio.get_running_loop()
 
         def hear(word: dict[str, Any]) -> None:
-            loop.call_soon_threadsafe(said.hear, word, lambda progress: self._show(name, progress))
+            loop.call_soon_threadsafe(report.hear, word, lambda progress: self._show(name, progress))
 
         talking = asyncio.ensure_future(asyncio.to_thread(_talk, process, pickle.dumps(task), hear))
         try:
-            if await self._falls_silent(talking, said):
+            if await self._falls_silent(talking, report):
                 process.kill()
             status, last_words = await asyncio.shield(talking)
         except asyncio.CancelledError:
@@ -175,17 +175,17 @@ class Beside:
             await asyncio.wait([talking])
             self._log.info("relearning_ended_early", campaign=name)
             raise
-        if said.sequence is None and not said.reason:
-            said.reason = f"the process ended with status {status}: {last_words or 'no word'}"
-        if said.sequence is not None:
+        if report.sequence is None and not report.reason:
+            report.reason = f"the process ended with status {status}: {last_words or 'no word'}"
+        if report.sequence is not None:
             self._log.info(
                 "relearning_done",
                 campaign=name,
-                sequence=said.sequence,
+                sequence=report.sequence,
                 seconds=round(monotonic() - began_s, 3),
             )
 
-    async def _falls_silent(self, talking: asyncio.Future[tuple[int, str]], said: _Said) -> bool:
+    async def _falls_silent(self, talking: asyncio.Future[tuple[int, str]], report: _ProcessReport) -> bool:
         """Wait for the end of a process; return early, and True, where it hangs.
 
         Looks are counted and not the time, in which the service may have been frozen together with it.
@@ -195,9 +195,9 @@ class Beside:
             await asyncio.wait(
                 [talking], timeout=self._limits.relearn_silent_max_s / self._limits.relearn_silent_looks
             )
-            looks, words = (looks + 1 if said.words == words else 0), said.words
+            looks, words = (looks + 1 if report.words == words else 0), report.words
         if not talking.done():
-            said.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
+            report.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
         return not talking.done()
 
     async def left(self, campaign: Campaign, erasures: int) -> int:
@@ -230,8 +230,8 @@ class Beside:
             os.close(descriptor)
 
 
-class _Said:
-    """What a process said."""
+class _ProcessReport:
+    """What a process reported."""
 
     def __init__(self) -> None:
         self.sequence: int | None = None  # it is done, up to here

@@ -21,8 +21,8 @@ class OwnSettlements:
 
     def settled(self, campaign: str, after: int, last: int) -> None:
         """Know that this process settled the sequences above `after` up to `last`."""
-        counted, known = self._own.get(campaign, (after, after))
-        self._own[campaign] = (counted if known == after else after, last)
+        counted, settled = self._own.get(campaign, (after, after))
+        self._own[campaign] = (counted if settled == after else after, last)
 
     def uncounted(self, campaign: str) -> tuple[int, int]:
         """Return after which sequence, and up to which, this process settled what it has not counted."""

@@ -104,11 +104,11 @@ async def open_stand_in(
     name = campaign.campaign
     await _drop_useless(name, erasures, history=history, checkpoints=checkpoints, log=log)
     first, last = await history.sequences(name)
-    found = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
-    for reason in found.refused:
+    loaded = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
+    for reason in loaded.refused:
         log.warning("checkpoint_refused", campaign=name, reason=reason)
-    if found.model is not None:
-        return found.model
+    if loaded.model is not None:
+        return loaded.model
     shape = Shape(lineage_of(campaign, erasures), arguments(campaign.exploration))
     return Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures, stand_in=shape)
 
@@ -140,15 +140,15 @@ async def newest_model(
 ) -> Newest:
     """Return the model nearest to the ledger's end: one that learned nothing where no checkpoint is good."""
     first, last = await history.sequences(campaign.campaign)
-    found = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
+    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
     too_old = None
-    if found.model is not None:
-        if not first or found.model.sequence >= first - 1:
-            return Newest(found.model, found.refused, None)
-        too_old = found.model.sequence
-        found.model.close()
+    if loaded.model is not None:
+        if not first or loaded.model.sequence >= first - 1:
+            return Newest(loaded.model, loaded.refused, None)
+        too_old = loaded.model.sequence
+        loaded.model.close()
     model = Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures)
-    return Newest(model, found.refused, too_old)
+    return Newest(model, loaded.refused, too_old)
 
 
 async def settlements_left(

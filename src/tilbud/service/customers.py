@@ -158,7 +158,7 @@ class CustomerService:
         if len(keys) == 1 and not await self._is_known(today):
             self._admit_stranger()
         erased = [await self._customers.erase(key, self._clock.now()) for key in keys]
-        rows, stranger = sum(each.rows for each in erased), all(each.stranger for each in erased)
+        rows, stranger = sum(erasure.rows for erasure in erased), all(erasure.stranger for erasure in erased)
         self._metrics.erasures.labels("unknown" if stranger else "known").inc()
         if not stranger:  # nobody can have learned from a stranger
             await self._relearn()
@@ -166,7 +166,7 @@ class CustomerService:
             "customer_erased",
             known=not stranger,
             removed_rows=rows,
-            campaigns=sorted({name for each in erased for name in each.campaigns}),
+            campaigns=sorted({name for erasure in erased for name in erasure.campaigns}),
             seconds=round(perf_counter() - started, 3),
         )
         return rows

@@ -86,22 +86,22 @@ class ReportService:
         handed to the ledger happens all the same, and would not be counted.
         """
         checked = [self._checked(report) for report in reports]
-        outcomes = [each for each in checked if isinstance(each, Outcome)]
+        outcomes = [outcome for outcome in checked if isinstance(outcome, Outcome)]
         results: Sequence[OutcomeStatus | TilbudError] = ()
         if outcomes:
             receiving = self._outcomes.receive(outcomes, self._clock.now())
             received = await or_later(receiving, lambda later: self._counted_all(outcomes, later))
             results = self._counted_all(outcomes, received)
-        told = iter(results)
-        return [next(told) if isinstance(each, Outcome) else each for each in checked]
+        answers = iter(results)
+        return [next(answers) if isinstance(item, Outcome) else item for item in checked]
 
     def _counted_all(
         self, outcomes: Sequence[Outcome], received: Sequence[ReceiveResult]
     ) -> list[OutcomeStatus | TilbudError]:
-        if any(each.ends_now for each in outcomes):
+        if any(outcome.ends_now for outcome in outcomes):
             self._wake()
         return [
-            self._counted(outcome, self._told(outcome, result))
+            self._counted(outcome, self._answer(outcome, result))
             for outcome, result in zip(outcomes, received, strict=True)
         ]
 
@@ -194,7 +194,7 @@ class ReportService:
             weight=today.weight if today else None,
         )
 
-    def _told(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | Showed | TilbudError:
+    def _answer(self, outcome: Outcome, result: ReceiveResult) -> OutcomeStatus | Showed | TilbudError:
         """Return what to tell the caller of an outcome; of none that is declared, all that would be."""
         served = self._catalog.find(outcome.campaign)
         today = served.campaign.reward.outcomes if served else ()

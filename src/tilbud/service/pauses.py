@@ -64,8 +64,8 @@ class SwitchService:
     async def pauses(self, campaign: str) -> Sequence[Pause]:
         """Return what is off now: the campaign first, then offers by id."""
         now_us = self._clock.now().wall_us
-        known = await self._pauses.pauses(campaign)
-        return sorted((pause for pause in known if pause.holds(now_us)), key=lambda pause: pause.offer_id)
+        pauses = await self._pauses.pauses(campaign)
+        return sorted((pause for pause in pauses if pause.holds(now_us)), key=lambda pause: pause.offer_id)
 
     async def _pause(self, campaign: str, offer_id: str, reason: str, until_us: int | None) -> None:
         reason_max = self._limits.pause_reason_chars_max
