@@ -26,7 +26,7 @@ from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.ports import ExportPage, Ledger
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
-from tilbud.service.pauses import SwitchService
+from tilbud.service.pauses import PauseService
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
 
@@ -123,7 +123,7 @@ class Wired:
             wake=self.learner.wake,
         )
 
-        self.switches = SwitchService(
+        self.pauses = PauseService(
             catalog=self.catalog,
             pauses=self.ledger,
             clock=self.clock,

@@ -46,7 +46,7 @@ from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
-from tilbud.service.pauses import SwitchService
+from tilbud.service.pauses import PauseService
 from tilbud.telemetry.disk import Disk
 from tilbud.telemetry.log import lines_dropped, logger
 from tilbud.telemetry.metrics import Metrics
@@ -316,7 +316,7 @@ class Application:
         limits = self._limits
         decisions = DecisionHandlers(self._make_decide(base), self._make_report(base), rpc.unsent, limits)
         explain = explain_handler(base.catalog, base.reader.find, limits)
-        pauses = SwitchService(
+        pauses = PauseService(
             catalog=base.catalog,
             pauses=base.ledger,
             clock=base.clock,

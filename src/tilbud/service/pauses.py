@@ -1,4 +1,4 @@
-"""Switches: pause and resume an offer, or a campaign.
+"""Pauses: stop and resume an offer, or a campaign.
 
 What holds: what is acknowledged acts on the next decision in every process, and outlives a restart. The log
 has a line of each; the reason, which people wrote, stays in the ledger.
@@ -20,7 +20,7 @@ from tilbud.domain.text import is_clean, nfc
 from tilbud.ledger.ports import Pauses
 
 
-class SwitchService:
+class PauseService:
     """Pauses and resumes."""
 
     def __init__(

@@ -284,18 +284,18 @@ async def test_a_sticky_offer_that_may_not_be_shown_any_more_is_not(tmp_path: Pa
     second = await decided(wired, ask())
     assert second.decision_id != first.decision_id
     assert second.offer_id != first.offer_id
-    await wired.switches.pause_campaign("c", "bad news", None)
+    await wired.pauses.pause_campaign("c", "bad news", None)
     assert (await decided(wired, ask())).reason is Reason.FALLBACK_CAMPAIGN_PAUSED
 
 
 async def test_switches_act_on_the_next_decision(wired: Wired) -> None:
     """A pause counts from the next decision on, until it is resumed or its time is over."""
-    await wired.switches.pause_offer("c", "rare", "sold out", None)
+    await wired.pauses.pause_offer("c", "rare", "sold out", None)
     paused = await decided(wired, ask(""))
     assert json.loads(paused.removed.body)["rare"] == "paused"
-    await wired.switches.resume_offer("c", "rare")
+    await wired.pauses.resume_offer("c", "rare")
     assert (await decided(wired, ask(""))).offer_id == "rare"
-    await wired.switches.pause_campaign("c", "bad news", wired.clock.wall_us + 60_000_000)
+    await wired.pauses.pause_campaign("c", "bad news", wired.clock.wall_us + 60_000_000)
     off = await decided(wired, ask(""))
     assert (off.reason, off.offer_id) == (Reason.FALLBACK_CAMPAIGN_PAUSED, "none")
     assert json.loads(off.removed.body)["rare"] == "campaign_paused"

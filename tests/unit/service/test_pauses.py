@@ -27,7 +27,7 @@ async def wired(tmp_path: Path) -> Wired:
 
 
 async def _off(wired: Wired) -> list[str]:
-    return [pause.offer_id for pause in await wired.switches.pauses("c")]
+    return [pause.offer_id for pause in await wired.pauses.pauses("c")]
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "\n", "line\nbreak", "bell\x07", "{too long}"])
@@ -35,8 +35,8 @@ async def test_a_pause_needs_a_reason_that_can_be_read(wired: Wired, reason: str
     """Empty, blank, with control characters or too long: refused by its field, and nothing is paused."""
     reason = reason.replace("{too long}", "x" * (wired.limits.pause_reason_chars_max + 1))
     for pausing in (
-        wired.switches.pause_campaign("c", reason, None),
-        wired.switches.pause_offer("c", "a", reason, None),
+        wired.pauses.pause_campaign("c", reason, None),
+        wired.pauses.pause_offer("c", "a", reason, None),
     ):
         with pytest.raises(InvalidField) as refused:
             await pausing
@@ -47,8 +47,8 @@ async def test_a_pause_needs_a_reason_that_can_be_read(wired: Wired, reason: str
 async def test_the_longest_reason_is_taken_word_for_word(wired: Wired) -> None:
     """As many characters as are allowed, counted in the composed form in which they are kept."""
     length = wired.limits.pause_reason_chars_max
-    await wired.switches.pause_offer("c", "a", "e\u0301" * length, None)
-    [pause] = await wired.switches.pauses("c")
+    await wired.pauses.pause_offer("c", "a", "e\u0301" * length, None)
+    [pause] = await wired.pauses.pauses("c")
     assert pause.reason == "é" * length
 
 
@@ -56,14 +56,14 @@ async def test_the_longest_reason_is_taken_word_for_word(wired: Wired) -> None:
 async def test_a_pause_cannot_end_before_it_begins(wired: Wired, from_now_us: int) -> None:
     """An end that is past, or this very moment, is refused."""
     with pytest.raises(InvalidField) as refused:
-        await wired.switches.pause_campaign("c", "why", wired.clock.wall_us + from_now_us)
+        await wired.pauses.pause_campaign("c", "why", wired.clock.wall_us + from_now_us)
     assert refused.value.field == "end_time"
     assert await _off(wired) == []
 
 
 async def test_a_pause_ends_at_its_very_microsecond(wired: Wired) -> None:
     """It holds up to its end, and not at it."""
-    await wired.switches.pause_offer("c", "a", "why", wired.clock.wall_us + MINUTE_US)
+    await wired.pauses.pause_offer("c", "a", "why", wired.clock.wall_us + MINUTE_US)
     wired.clock.wall_us += MINUTE_US - 1
     assert await _off(wired) == ["a"]
     wired.clock.wall_us += 1
@@ -72,68 +72,68 @@ async def test_a_pause_ends_at_its_very_microsecond(wired: Wired) -> None:
 
 async def test_pauses_are_told_the_campaign_first_then_offers_by_id(wired: Wired) -> None:
     """Whatever the order in which they were made."""
-    await wired.switches.pause_offer("c", "b", "why", None)
-    await wired.switches.pause_campaign("c", "why", None)
-    await wired.switches.pause_offer("c", "a", "why", None)
+    await wired.pauses.pause_offer("c", "b", "why", None)
+    await wired.pauses.pause_campaign("c", "why", None)
+    await wired.pauses.pause_offer("c", "a", "why", None)
     assert await _off(wired) == [WHOLE_CAMPAIGN, "a", "b"]
 
 
 async def test_a_later_pause_replaces_the_earlier(wired: Wired) -> None:
     """One pause an offer: its last reason, its last end."""
-    await wired.switches.pause_offer("c", "a", "for a minute", wired.clock.wall_us + MINUTE_US)
-    await wired.switches.pause_offer("c", "a", "for good", None)
-    [pause] = await wired.switches.pauses("c")
+    await wired.pauses.pause_offer("c", "a", "for a minute", wired.clock.wall_us + MINUTE_US)
+    await wired.pauses.pause_offer("c", "a", "for good", None)
+    [pause] = await wired.pauses.pauses("c")
     assert (pause.reason, pause.until_us) == ("for good", None)
 
 
 async def test_only_what_is_served_is_paused(wired: Wired) -> None:
     """An unknown campaign or offer is refused, and so is an id that none could have."""
     with pytest.raises(UnknownCampaign):
-        await wired.switches.pause_campaign("elsewhere", "why", None)
+        await wired.pauses.pause_campaign("elsewhere", "why", None)
     with pytest.raises(UnknownCampaign):
-        await wired.switches.resume_offer("elsewhere", "a")
+        await wired.pauses.resume_offer("elsewhere", "a")
     for offer_id in ("nobody", "", "x" * 10_000):
         with pytest.raises(InvalidField) as refused:
-            await wired.switches.pause_offer("c", offer_id, "why", None)
+            await wired.pauses.pause_offer("c", offer_id, "why", None)
         assert refused.value.field == "offer_id"
         with pytest.raises(InvalidField):
-            await wired.switches.resume_offer("c", offer_id)
+            await wired.pauses.resume_offer("c", offer_id)
     assert await _off(wired) == []
 
 
 async def test_resuming_what_is_not_paused_changes_nothing(wired: Wired) -> None:
     """It succeeds, as a retry must, and the log does not tell of it."""
     with capture_logs() as logged:
-        await wired.switches.resume_campaign("c")
-        await wired.switches.resume_offer("c", "a")
+        await wired.pauses.resume_campaign("c")
+        await wired.pauses.resume_offer("c", "a")
     assert logged == []
 
 
 async def test_resuming_a_campaign_leaves_its_offers_paused(wired: Wired) -> None:
     """Each pause has its own end."""
-    await wired.switches.pause_campaign("c", "why", None)
-    await wired.switches.pause_offer("c", "a", "why", None)
-    await wired.switches.resume_campaign("c")
+    await wired.pauses.pause_campaign("c", "why", None)
+    await wired.pauses.pause_offer("c", "a", "why", None)
+    await wired.pauses.resume_campaign("c")
     assert await _off(wired) == ["a"]
 
 
 async def test_an_offer_that_a_changed_file_dropped_can_be_resumed(tmp_path: Path) -> None:
     """Once: its pause is gone then, and the campaign has no such offer."""
     before = await Wired(CAMPAIGN, tmp_path).start()
-    await before.switches.pause_offer("c", "b", "why", None)
+    await before.pauses.pause_offer("c", "b", "why", None)
     after = Wired(CAMPAIGN.replace(", {id: b}", ", {id: d}"), tmp_path, before.ledger, clock=before.clock)
     await after.serve()
-    await after.switches.resume_offer("c", "b")
+    await after.pauses.resume_offer("c", "b")
     assert await _off(after) == []
     with pytest.raises(InvalidField):
-        await after.switches.resume_offer("c", "b")
+        await after.pauses.resume_offer("c", "b")
 
 
 async def test_the_log_tells_what_was_paused_and_not_why(wired: Wired) -> None:
     """The reason is people's own words: it stays in the ledger."""
     with capture_logs() as logged:
-        await wired.switches.pause_offer("c", "a", "Anna complained", None)
-        await wired.switches.resume_offer("c", "a")
+        await wired.pauses.pause_offer("c", "a", "Anna complained", None)
+        await wired.pauses.resume_offer("c", "a")
     assert [(line["event"], line["campaign"], line["offer"]) for line in logged] == [
         ("paused", "c", "a"),
         ("resumed", "c", "a"),

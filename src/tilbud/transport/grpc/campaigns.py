@@ -15,7 +15,7 @@ from tilbud.domain.context import TIME_US_MAX
 from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
-from tilbud.service.pauses import SwitchService
+from tilbud.service.pauses import PauseService
 from tilbud.transport.grpc.converters import campaign_message, microseconds
 from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.v1 import campaigns_pb2
@@ -69,14 +69,14 @@ def _list_handler(
 def campaign_handlers(
     catalog: Catalog,
     loader: CampaignLoader,
-    switches: SwitchService,
+    pauses: PauseService,
     limits: Limits,
     reloaded: Callable[[], None],
 ) -> Mapping[str, Handle]:
     """Return the handlers by the method's name; `reloaded` hears of each ReloadCampaigns that loaded."""
 
     async def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
-        return campaign_message(served, await switches.pauses(served.id), await loader.relearning(served.id))
+        return campaign_message(served, await pauses.pauses(served.id), await loader.relearning(served.id))
 
     async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
@@ -100,19 +100,19 @@ def campaign_handlers(
 
     async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:
         until_us = _end_us(message)
-        await shield(switches.pause_offer(message.campaign, message.offer_id, message.reason, until_us))
+        await shield(pauses.pause_offer(message.campaign, message.offer_id, message.reason, until_us))
         return campaigns_pb2.PauseOfferResponse()
 
     async def resume_offer(message: campaigns_pb2.ResumeOfferRequest, _: Context) -> Message:
-        await shield(switches.resume_offer(message.campaign, message.offer_id))
+        await shield(pauses.resume_offer(message.campaign, message.offer_id))
         return campaigns_pb2.ResumeOfferResponse()
 
     async def pause_campaign(message: campaigns_pb2.PauseCampaignRequest, _: Context) -> Message:
-        await shield(switches.pause_campaign(message.campaign, message.reason, _end_us(message)))
+        await shield(pauses.pause_campaign(message.campaign, message.reason, _end_us(message)))
         return campaigns_pb2.PauseCampaignResponse()
 
     async def resume_campaign(message: campaigns_pb2.ResumeCampaignRequest, _: Context) -> Message:
-        await shield(switches.resume_campaign(message.campaign))
+        await shield(pauses.resume_campaign(message.campaign))
         return campaigns_pb2.ResumeCampaignResponse()
 
     return {
