@@ -6,8 +6,10 @@ Writing, in one thread
 writer.py       many calls to a commit           transaction.py     a batch as one transaction
 decisions.py    what a call does in it           exposures.py       what a decision means for its customer
 customers.py    profiles, events, erasure        retention.py       what is removed when it is old
-lease.py        who settles                      interned.py        texts that many decisions share
-rows.py, packing.py    decisions as rows
+settling.py     how due decisions end            lease.py           who settles
+absences.py     what time it is for a campaign
+pauses.py       what people pause                interned.py        texts that many decisions share
+windows.py      how a decision stands            rows.py, packing.py    decisions as rows
 
 Reading, on the loop
 loop_reads.py   what the ports say                    reader.py, customers_reader.py on reading_file.py

@@ -241,12 +241,12 @@ class SqliteLedger(LoopReads):
 
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off."""
-        await self._switch(Work(lambda statements, then: statements.pause(pause, then), now))
+        await self._switch(Work(lambda statements, then: statements.pauses.pause(pause, then), now))
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
         """Switch on again; return whether it was off."""
         was_off: bool = await self._switch(
-            Work(lambda statements, then: statements.resume(campaign, offer_id, then), now)
+            Work(lambda statements, then: statements.pauses.resume(campaign, offer_id, then), now)
         )
         return was_off
 
@@ -297,7 +297,7 @@ class SqliteLedger(LoopReads):
 
     async def serve(self, campaigns: Collection[str], now: Now) -> None:
         """Let the clocks of these campaigns go, and those of all others stand."""
-        await self._submit(Work(lambda statements, then: statements.serve(campaigns, then), now), 1)
+        await self._submit(Work(lambda statements, then: statements.absences.serve(campaigns, then), now), 1)
 
     async def settle(
         self, campaign: str, rules: RewardRules | None, limit: int, now: Now, token: int

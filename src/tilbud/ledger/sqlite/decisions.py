@@ -2,7 +2,8 @@
 
 What holds: every method runs inside a transaction that its caller commits. What a decision has met is
 read from the file each time, never remembered, since another process may have written it; remembered
-are only campaign numbers and which texts are stored, both of committed transactions alone.
+are only campaign numbers and which texts are stored, both of committed transactions alone. How decisions
+end is in settling.py.
 """
 
 from __future__ import annotations
@@ -10,68 +11,39 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from tilbud.domain.clock import Absence, Clocks, Now
+from tilbud.domain.clock import Now
 from tilbud.domain.decision import lifecycle
 from tilbud.domain.decision.activation import Activated, Activation
 from tilbud.domain.decision.decision_rules import DecisionRules
-from tilbud.domain.decision.lifecycle import Window
 from tilbud.domain.decision.records import Decision, ExposureEffect, Repeat, State
-from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
+from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
 from tilbud.domain.limits import Limits
-from tilbud.domain.pauses import Pause
 from tilbud.ledger.ports import ActivateResult, ReceiveResult, Settled, Showed
+from tilbud.ledger.sqlite.absences import Absences
 from tilbud.ledger.sqlite.customers import CustomerStatements
 from tilbud.ledger.sqlite.exposures import Admission, Exposures
 from tilbud.ledger.sqlite.interned import InternedTexts
 from tilbud.ledger.sqlite.lease import Leases
+from tilbud.ledger.sqlite.pauses import PauseStatements
 from tilbud.ledger.sqlite.reader import FIND
 from tilbud.ledger.sqlite.retention import Keeping
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, insert_decisions, recorded_decision
+from tilbud.ledger.sqlite.settling import Settling
+from tilbud.ledger.sqlite.windows import StoredWindow, find_window
 
 T = TypeVar("T")
 
-_WINDOW = (
-    "SELECT d.no, w.state, d.deferred, w.deadline_us, w.closes_service_us, w.due_service_us, d.offer_id, "
-    "d.customer_no, d.rules"
-)
-FIND_WINDOW = (
-    f"{_WINDOW} FROM decisions d JOIN windows w ON w.decision_no = d.no "
-    "WHERE d.campaign_no = ? AND d.decision_id = ?"
-)
 _BY_NO = f"SELECT {STORED_DECISION} FROM decisions d WHERE d.no = ?"  # noqa: S608 - only constants
-FIND_REPEATED = (
-    f"{_WINDOW} FROM repeats r JOIN decisions d ON d.no = r.decision_no "
-    "JOIN windows w ON w.decision_no = d.no WHERE r.campaign_no = ? AND r.decision_id = ?"
-)
-DUE = (
-    "SELECT decision_no, state, due_service_us FROM windows "
-    "WHERE campaign_no = ? AND due_service_us IS NOT NULL AND due_service_us <= ? "
-    "ORDER BY due_service_us, decision_no LIMIT ?"
-)
-_DUE_WITH_RULES = (
-    f"SELECT due.*, d.rules FROM ({DUE}) due LEFT JOIN decisions d ON d.no = due.decision_no "  # noqa: S608
-    "ORDER BY due.due_service_us, due.decision_no"
-)
-DUE_OUTCOMES = (
-    "SELECT o.decision_no, o.outcome, o.value, o.time_us, o.key, o.weight "  # noqa: S608 - only constants
-    f"FROM ({DUE}) due JOIN outcomes o ON o.decision_no = due.decision_no "
-    f"WHERE due.state = {State.ACTIVE} AND o.status = {OutcomeStatus.ACCEPTED}"
-)
 _RECEIVE = (
     "INSERT INTO outcomes (decision_no, key, outcome, value, time_us, status, weight) "
     "SELECT ?, ?, ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM outcomes WHERE decision_no = ?) < ? "
     "ON CONFLICT DO NOTHING"
 )
-END_DUE = (
-    f"UPDATE windows SET state = CASE state WHEN {State.ACTIVE} THEN {State.SETTLED} "  # noqa: S608
-    f"ELSE {State.EXPIRED} END, due_service_us = NULL WHERE decision_no IN (SELECT decision_no FROM ({DUE}))"
-)
-_VOID = f"UPDATE windows SET state = {State.VOID} WHERE decision_no IN (SELECT value FROM json_each(?))"  # noqa: S608
 _STANDING_US = "iif(c.away_since_us IS NULL, 0, min(max(? - c.away_since_us, 0), ?))"
 _BEHIND_US = f"(c.absences_us + (NOT d.deferred) * {_STANDING_US})"  # as domain.clock.Absence has it
 _OPEN_WINDOWS = (
@@ -79,17 +51,6 @@ _OPEN_WINDOWS = (
     f"d.closes_service_us - {_BEHIND_US}, d.due_service_us - {_BEHIND_US} "
     "FROM decisions d CROSS JOIN campaigns c ON c.no = d.campaign_no WHERE d.no >= ?"
 )
-_WAITING_DUE = (
-    "SELECT decision_no FROM windows WHERE campaign_no = ? AND state = 0 AND due_service_us <= ? "
-    "ORDER BY due_service_us, decision_no LIMIT ?"
-)
-_EXPIRE = (
-    f"UPDATE windows SET state = {State.EXPIRED}, due_service_us = NULL "  # noqa: S608 - only constants
-    "WHERE decision_no IN (SELECT value FROM json_each(?))"
-)
-_ABSENCES = "SELECT no, id, absences_us, away_since_us FROM campaigns"
-_ABSENCE = "SELECT absences_us, away_since_us FROM campaigns WHERE no = ?"
-_SERVE = "UPDATE campaigns SET absences_us = ?, away_since_us = ? WHERE no = ?"
 _REPEATED = (
     "SELECT campaign_no, decision_id FROM json_each(?) JOIN repeats ON "
     "campaign_no = json_extract(value, '$[0]') AND decision_id = json_extract(value, '$[1]')"
@@ -100,28 +61,20 @@ LAST_NO = (
 )
 
 
-class _Found(NamedTuple):
-    """A decision that something happened to."""
-
-    no: int
-    window: Window
-    offer_id: str  # that it drew
-    customer_no: int | None
-    rules: DecisionRules | None
-
-
 class Statements:
     """The calls of the ledger on one connection; for one thread."""
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
-        self._away_max_us = int(limits.campaign_away_max_s * 1e6)
+        self.absences = Absences(connection, limits)
         self._reading = Reading(connection, limits)
         self._exposures = Exposures(connection, limits)
         self.customers = CustomerStatements(connection, self._exposures, limits)
         self.keeping = Keeping(connection)
         self.leases = Leases(connection)
+        self.pauses = PauseStatements(connection)
+        self._settling = Settling(connection, self._reading, self._exposures)
         self._campaigns: dict[str, int] = {}
         self._texts = InternedTexts(connection, limits)
         self._opened: Counter[int] = Counter()  # open decisions, by campaign, more or fewer than before
@@ -212,7 +165,7 @@ class Statements:
         ]
         free = numbered, decisions, customers
         stored = insert_decisions(self._connection, *(self._free(*free) if repeats else free))
-        self._connection.execute(_OPEN_WINDOWS, (*2 * (now.service_us, self._away_max_us), first))
+        self._connection.execute(_OPEN_WINDOWS, (*2 * (now.service_us, self.absences.away_max_us), first))
         if stored == len(numbered):
             for row in numbered:
                 self._opened[row[1]] += 1
@@ -289,22 +242,6 @@ class Statements:
             ),
         )
 
-    def pause(self, pause: Pause, now: Now) -> None:
-        """Switch something off; replaces an earlier pause. Those that are over go."""
-        self._connection.execute("DELETE FROM switches WHERE until_us <= ?", (now.wall_us,))
-        self._connection.execute(
-            "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?, ?)",
-            (pause.campaign, pause.offer_id, pause.reason, pause.since_us, pause.until_us),
-        )
-
-    def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
-        gone = self._connection.execute(
-            "DELETE FROM switches WHERE campaign = ? AND offer_id = ? RETURNING until_us",
-            (campaign, offer_id),
-        ).fetchall()
-        return any(until_us is None or now.wall_us < until_us for (until_us,) in gone)
-
     def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""
         return [self._receive(outcome, now) for outcome in outcomes]
@@ -314,7 +251,7 @@ class Statements:
         if found is None or (found.rules is None and outcome.weight is None):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
         no, window, offer_id, customer_no, rules = found
-        clocks = self._clocks(self._campaign(outcome.campaign), now)
+        clocks = self.absences.clocks(self._campaign(outcome.campaign), now)
         if rules is not None:
             agreed = rules.agreed(outcome)
             if isinstance(agreed, UndeclaredOutcome):
@@ -390,7 +327,7 @@ class Statements:
         ).fetchall()
         names = [name for (name,) in held]
         activation = replace(activation, rules=rules)
-        clocks = self._clocks(self._campaign(activation.campaign), now)
+        clocks = self.absences.clocks(self._campaign(activation.campaign), now)
         after, answer = lifecycle.on_activation(window, offer_id, names, activation, clocks)
         if after is window:
             return answer
@@ -424,86 +361,11 @@ class Statements:
         """End up to `limit` due decisions, in order; the active ones get their reward and sequence."""
         self.leases.check(token)
         campaign_no = self._campaign(campaign)
-        clocks = self._clocks(campaign_no, now)
-        settled = self._settle(campaign_no, rules, limit, clocks.shown)
-        left = limit - settled.settled - settled.expired
-        if settled.more or clocks.waiting == clocks.shown:
-            return settled
-        expired, more = self._expire(campaign_no, left, clocks.waiting)
-        return Settled(settled.settled, settled.expired + expired, more)
-
-    def _expire(self, campaign_no: int, limit: int, now: Now) -> tuple[int, bool]:
-        """Expire decisions that wait too long for their activation; return how many, and whether all."""
-        found = self._connection.execute(_WAITING_DUE, (campaign_no, now.service_us, limit + 1)).fetchall()
-        nos = [no for (no,) in found[:limit]]
-        self._connection.execute(_EXPIRE, (json.dumps(nos),))
-        self._exposures.release(nos)
-        self._opened[campaign_no] -= len(nos)
-        return len(nos), len(found) > limit
-
-    def _settle(self, campaign_no: int, rules: RewardRules | None, limit: int, now: Now) -> Settled:
-        due = self._connection.execute(_DUE_WITH_RULES, (campaign_no, now.service_us, limit + 1)).fetchall()
-        more = len(due) > limit
-        due = due[:limit]
-        if not due:
-            return Settled(0, 0, more)
-        these = (campaign_no, now.service_us, limit)
-        outcomes: dict[int, list[CountedOutcome]] = {}
-        for no, *counted in self._connection.execute(DUE_OUTCOMES, these):
-            outcomes.setdefault(no, []).append(CountedOutcome(*counted))
-        self._connection.execute(END_DUE, these)
-        self._exposures.release([no for no, state, *_ in due if state == State.PENDING])
-        active = self._with_rules(due, rules)
-        [last] = self._connection.execute(
-            "SELECT last_sequence FROM campaigns WHERE no = ?", (campaign_no,)
-        ).fetchone()
-        settlements = []
-        for sequence, (no, due_service_us, agreed) in enumerate(active, last + 1):
-            reward = agreed.reward(outcomes.get(no, ()))
-            settlements.append(
-                (campaign_no, sequence, no, reward.value, int(reward.clipped), due_service_us, now.wall_us)
-            )
-        self._connection.executemany("INSERT INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?)", settlements)
-        self._connection.execute(
-            "UPDATE campaigns SET last_sequence = ? WHERE no = ?", (last + len(active), campaign_no)
-        )
-        self._opened[campaign_no] -= len(due)
-        return Settled(len(active), len(due) - len(active), more)
-
-    def _with_rules(
-        self, due: Sequence[Row], served: RewardRules | None
-    ) -> list[tuple[int, int, RewardRules]]:
-        """Return what settles, with what it is worth by; what nobody has rules for any more is void."""
-        active = []
-        without = []
-        for no, state, due_service_us, digest in due:
-            if state != State.ACTIVE:
-                continue
-            own = self._reading.rules(digest)
-            rules = own.rewards if own else served
-            if rules is None:
-                without.append(no)
-            else:
-                active.append((no, due_service_us, rules))
-        if without:
-            self._connection.execute(_VOID, (json.dumps(without),))
-        return active
-
-    def serve(self, campaigns: Collection[str], now: Now) -> None:
-        """Let the clocks of these go, and those of all others stand."""
-        found = self._connection.execute(_ABSENCES).fetchall()
-        for no, campaign, over_us, since_us in found:
-            before = Absence(over_us, since_us)
-            after = before.after(now, self._away_max_us, served=campaign in campaigns)
-            if after != before:
-                self._connection.execute(_SERVE, (after.over_us, after.since_us, no))
+        settled = self._settling.settle(campaign_no, rules, limit, self.absences.clocks(campaign_no, now))
+        self._opened[campaign_no] -= settled.settled + settled.expired
+        return settled
 
     # What they share
-
-    def _clocks(self, campaign_no: int, now: Now) -> Clocks:
-        """Return the clocks of a campaign."""
-        found = self._connection.execute(_ABSENCE, (campaign_no,)).fetchone()
-        return Absence(*(found or ())).clocks(now, self._away_max_us)
 
     def _campaign(self, campaign: str) -> int:
         """Return the campaign's number; 0, which no row has, where nothing of it was recorded."""
@@ -521,15 +383,6 @@ class Statements:
             self._connection.execute("INSERT INTO campaigns (id) VALUES (?)", (campaign,))
         return self._campaign(campaign)
 
-    def _window(self, campaign: str, decision_id: str) -> _Found | None:
-        """Return what is known of a decision; of a repeat that of the decision it stands for."""
-        asked = (self._campaign(campaign), decision_id)
-        found = self._connection.execute(FIND_WINDOW, asked).fetchone()
-        if found is None:
-            found = self._connection.execute(FIND_REPEATED, asked).fetchone()
-        if found is None:
-            return None
-        no, state, deferred, deadline_us, closes_service_us, due_service_us, offer_id, *rest = found
-        window = Window(State(state), bool(deferred), deadline_us, closes_service_us, due_service_us or 0)
-        customer_no, digest = rest
-        return _Found(no, window, offer_id, customer_no, self._reading.rules(digest))
+    def _window(self, campaign: str, decision_id: str) -> StoredWindow | None:
+        """Return what stands of a decision; of a repeat that of the decision it stands for."""
+        return find_window(self._connection, self._reading, self._campaign(campaign), decision_id)

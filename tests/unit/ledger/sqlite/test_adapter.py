@@ -33,6 +33,8 @@ from tilbud.ledger.sqlite import (
     look_up,
     reader,
     retention,
+    settling,
+    windows,
 )
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
@@ -361,11 +363,11 @@ def explained(connection: sqlite3.Connection, statement: str) -> str:
 
 STATEMENTS = {
     "find": reader.FIND,
-    "find window": decisions.FIND_WINDOW,
-    "find repeated window": decisions.FIND_REPEATED,
-    "due": decisions.DUE,
-    "due outcomes": decisions.DUE_OUTCOMES,
-    "end due": decisions.END_DUE,
+    "find window": windows.FIND_WINDOW,
+    "find repeated window": windows.FIND_REPEATED,
+    "due": settling.DUE,
+    "due outcomes": settling.DUE_OUTCOMES,
+    "end due": settling.END_DUE,
     "last number": decisions.LAST_NO,
     "oldest settled": retention.OLDEST_SETTLED,
     "oldest unsettled": retention.OLDEST_UNSETTLED,
