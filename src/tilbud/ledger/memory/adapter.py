@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from tilbud.domain.clock import Clocks, Now
-from tilbud.domain.customer.customer import NOTHING_HAPPENED, CustomerKey
+from tilbud.domain.clock import Now
+from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision import lifecycle
 from tilbud.domain.decision.activation import Activated, Activation
-from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.lifecycle import Window, check_decision, is_old
 from tilbud.domain.decision.records import (
     NO_RULES,
@@ -23,7 +22,6 @@ from tilbud.domain.decision.records import (
     ExposureEffect,
     InternedText,
     Repeat,
-    Settlement,
     State,
 )
 from tilbud.domain.decision.rewards import CountedOutcome, Outcome, OutcomeStatus, RewardRules
@@ -38,13 +36,13 @@ from tilbud.domain.errors import (
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.ledger.marks import RESERVED_US, outcome_mark, sticky_mark
-from tilbud.ledger.memory.customers import MemoryCustomers
-from tilbud.ledger.memory.entries import OPEN, Campaign, Entry, Lease
+from tilbud.ledger.memory.entries import OPEN, Campaign, Entry
 from tilbud.ledger.memory.reader import MemoryReader
-from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed, Standing
+from tilbud.ledger.memory.reads import MemoryReads
+from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed
 
 
-class MemoryLedger(MemoryCustomers):
+class MemoryLedger(MemoryReads):
     """The Ledger without a file."""
 
     def __init__(
@@ -56,9 +54,6 @@ class MemoryLedger(MemoryCustomers):
     ) -> None:
         super().__init__(limits=limits)
         self._decisions_max = decisions_max
-        self._away_max_us = int(limits.campaign_away_max_s * 1e6)
-        self._pauses: dict[tuple[str, str], Pause] = {}
-        self._lease = Lease()
         self._info = LedgerInfo(self._key, 0)
         self._monotonic_us = monotonic_us
         self._behind_us = 0  # what the service clock is behind the machine's
@@ -132,27 +127,6 @@ class MemoryLedger(MemoryCustomers):
         if contact.sticky and decision.drawn >= 0:
             kept.sticky[decision.campaign] = entry
             kept.remember(sticky_mark(decision.campaign), now.steady_us)
-
-    async def look_up(self, looks: Sequence[LookUp]) -> list[Facts]:
-        """Return what decisions need to know."""
-        return [self._look_up(look) for look in looks]
-
-    def _look_up(self, look: LookUp) -> Facts:
-        earlier = self._of(look.campaign).find(look.decision_id) if look.decision_id else None
-        facts = Facts(self._paused(look.campaign), earlier)
-        if not look.keys:
-            return facts
-        key = next((key for key in look.keys if key in self._kept), look.keys[0])
-        facts = facts._replace(key=key)
-        kept = self._kept.get(key)
-        if kept is None:
-            return facts
-        return facts._replace(
-            customer=kept.customer(),
-            happened=kept.happened(look.campaign) if look.history else NOTHING_HAPPENED,
-            exposures=kept.times(look.scopes.names, look.exposed_after_us) if look.scopes.names else {},
-            sticky=kept.last_sticky(look.campaign, pending=look.pending) if look.sticky else None,
-        )
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what each stands for."""
@@ -370,61 +344,6 @@ class MemoryLedger(MemoryCustomers):
         campaign.remove(decision_id)
         self._decisions -= 1
 
-    async def find(self, campaign: str, decision_id: str) -> Decision | None:
-        """Return the recorded decision, or the earlier one that a repeat stands for."""
-        return self._of(campaign).find(decision_id)
-
-    async def settlements(self, campaign: str, after: int, limit: int) -> list[Settlement]:
-        """Return settlements with sequence > `after`, in order."""
-        first, last = self._of(campaign).sequences()
-        settlements = self._of(campaign).settlements
-        return [settlements[each] for each in islice(range(max(first, after + 1), last + 1), limit)]
-
-    async def sequences(self, campaign: str) -> tuple[int, int]:
-        """Return the first and the last retained sequence."""
-        return self._of(campaign).sequences()
-
-    async def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off."""
-        return self._paused(campaign)
-
-    def _paused(self, campaign: str) -> tuple[Pause, ...]:
-        return tuple(pause for (name, _), pause in sorted(self._pauses.items()) if name == campaign)
-
-    async def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off."""
-        return tuple(self._pauses[each] for each in sorted(self._pauses))
-
-    async def erasures(self, campaign: str) -> int:
-        """Return how many erasures removed settlements of the campaign."""
-        return self._of(campaign).erasures
-
-    async def campaigns(self) -> list[str]:
-        """Return every campaign the ledger has rows of."""
-        return sorted(self._campaigns)
-
-    async def clocks(self, campaign: str, now: Now) -> Clocks:
-        """Return the campaign's clocks."""
-        return self._clocks(self._of(campaign), now)
-
-    def _clocks(self, campaign: Campaign, now: Now) -> Clocks:
-        return campaign.absence.clocks(now, self._away_max_us)
-
-    async def pending(self, campaign: str) -> int:
-        """Return how many decisions wait for activation or settlement."""
-        return self._of(campaign).open
-
-    async def oldest_due_service_us(self, campaign: str) -> int | None:
-        """Return when the next decision settles or expires."""
-        return _due_service_us(self._of(campaign))
-
-    async def standings(self) -> dict[str, Standing]:
-        """Return where every campaign stands."""
-        return {
-            name: Standing(of.last_sequence, of.erasures, of.open, _due_service_us(of))
-            for name, of in self._campaigns.items()
-        }
-
     def reader(self) -> MemoryReader:
         """Return a reader of what is here."""
         return MemoryReader(self._campaigns, self._kept, self._key)
@@ -433,20 +352,8 @@ class MemoryLedger(MemoryCustomers):
         """Return the service clock, which goes on from the last commit before the start."""
         return max(self._info.served_service_us, self._monotonic_us() - self._behind_us)
 
-    async def leased_until_us(self) -> int:
-        """Return when the lease to settle runs out."""
-        return self._lease.until_us
-
-    def _of(self, campaign: str) -> Campaign:
-        return self._campaigns.get(campaign) or Campaign()
-
     def _commit(self, now: Now) -> None:
         if not self._opened:
             raise LedgerUnavailable("the ledger is not open")
         served_service_us = max(self._info.served_service_us, now.service_us)
         self._info = replace(self._info, served_service_us=served_service_us)
-
-
-def _due_service_us(campaign: Campaign) -> int | None:
-    entry = campaign.next_due()
-    return entry.window.due_service_us if entry else None
