@@ -129,7 +129,7 @@ class Limits:
     http_pause_s: ClassVar[float] = 0.1  # where a connection cannot be had
     http_head_bytes_max: ClassVar[int] = 16 * 1024
     http_scrapes_max: ClassVar[int] = 4  # being made, also those that hang
-    http_problems_told_max: ClassVar[int] = 10  # of campaign files
+    http_problems_reported_max: ClassVar[int] = 10  # of campaign files
 
     # Log
     log_lines_waiting_max: ClassVar[int] = 4_096  # for whoever reads standard error
@@ -183,7 +183,7 @@ class Limits:
     relearn_again_s: float = 1.0  # after a try that failed, then twice as long each time
     relearn_silent_max_s: float = 120.0  # of a process that tells twice a second how far it is
     relearn_silent_looks: int = 60  # in which it says nothing, of that time
-    relearn_told_every_s: ClassVar[float] = 0.5
+    relearn_reported_every_s: ClassVar[float] = 0.5
     relearn_look_every_s: float = 0.1  # whether another process of the service is done with it
     relearn_batch_rows: ClassVar[int] = 256
     relearn_last_words_lines: ClassVar[int] = 20
@@ -203,7 +203,7 @@ class Limits:
     explained_factors_named_max: ClassVar[int] = 3
     backup_tries_max: ClassVar[int] = 5
     backup_step_pages: ClassVar[int] = 1_024  # of 4 KiB
-    backup_told_every_s: ClassVar[float] = 0.2
+    backup_poll_every_s: ClassVar[float] = 0.2  # while a copy is checked, for signals
 
     # Workers
     worker_beat_every_s: float = 0.5  # a message to the supervisor

@@ -88,15 +88,15 @@ async def relearn(task: Task, *, reader: Reader, checkpoints: Checkpoints, tell:
     )
     model = newest.model
     left, before, learned = await _left(model, reader), sys.maxsize, 0
-    told_s = saved_s = time.monotonic()
+    reported_s = saved_s = time.monotonic()
     tell(0, left)
     while Limits.relearn_batch_rows < left <= before // 2:
         before, last = left, model.sequence + left
         async for rows in reader.settlements(name, model.sequence):
             learned += _learn_some(model, name, rows)
             now_s = time.monotonic()
-            if now_s >= told_s + Limits.relearn_told_every_s:
-                told_s = now_s
+            if now_s >= reported_s + Limits.relearn_reported_every_s:
+                reported_s = now_s
                 tell(learned, await _left(model, reader))
             if now_s >= saved_s + limits.checkpoint_every_s:
                 saved_s = now_s

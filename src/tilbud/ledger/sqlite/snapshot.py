@@ -72,7 +72,7 @@ def check_copy(path: Path) -> Copied:
             try:
                 checking = thread.submit(_check, copy)
                 # One that comes just before a wait would be heard when that ends: so it ends now and then.
-                while not wait([checking], Limits.backup_told_every_s).done:
+                while not wait([checking], Limits.backup_poll_every_s).done:
                     pass
                 return checking.result()
             finally:

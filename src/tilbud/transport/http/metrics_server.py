@@ -240,9 +240,9 @@ def _written(head: bytes, response: _Response) -> bytes:
 
 
 def _missing_lines(missing: Sequence[str]) -> list[str]:
-    lines = [f"not served: {problem}" for problem in missing[: Limits.http_problems_told_max]]
-    return lines + [f"and {len(missing) - Limits.http_problems_told_max} more"] * (
-        len(missing) > Limits.http_problems_told_max
+    lines = [f"not served: {problem}" for problem in missing[: Limits.http_problems_reported_max]]
+    return lines + [f"and {len(missing) - Limits.http_problems_reported_max} more"] * (
+        len(missing) > Limits.http_problems_reported_max
     )
 
 
