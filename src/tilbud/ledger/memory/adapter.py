@@ -117,16 +117,16 @@ class MemoryLedger(MemoryReads):
     def _expose(self, entry: Entry, contact: ExposureEffect, now: Now) -> None:
         """Remember what a decision means for its customer."""
         decision = entry.decision
-        customer = self._customer(decision.customer)
-        kept = entry.customer = self._known(decision.customer, now)
-        kept.version = customer.version + contact.counted
-        self._see(kept, now)
-        kept.entries[entry.number] = entry
+        version = self._customer(decision.customer).version
+        customer = entry.customer = self._customer_entry(decision.customer, now)
+        customer.version = version + contact.counted
+        self._see(customer, now)
+        customer.entries[entry.number] = entry
         time_us = RESERVED_US if decision.deferred else now.steady_us
-        kept.exposures |= {(entry.number, scope, 0): time_us for scope in contact.scopes}
+        customer.exposures |= {(entry.number, scope, 0): time_us for scope in contact.scopes}
         if contact.sticky and decision.drawn >= 0:
-            kept.sticky[decision.campaign] = entry
-            kept.remember(sticky_mark(decision.campaign), now.steady_us)
+            customer.sticky[decision.campaign] = entry
+            customer.remember(sticky_mark(decision.campaign), now.steady_us)
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Let ids stand for earlier decisions; return what each stands for."""
@@ -135,18 +135,18 @@ class MemoryLedger(MemoryReads):
 
     def _repeat(self, repeat: Repeat, now: Now) -> Decision | None:
         campaign = self._of(repeat.campaign)
-        if repeat.decision_id and (known := campaign.find(repeat.decision_id)) is not None:
-            return known
+        if repeat.decision_id and (answered := campaign.find(repeat.decision_id)) is not None:
+            return answered
         entry = campaign.entry(repeat.stands_for)
         if entry is None or entry.window.state in (State.VOID, State.EXPIRED):
             return None
-        kept, contact = entry.customer, repeat.contact
+        customer, contact = entry.customer, repeat.contact
         if contact is not None:
-            if kept is None or kept.erased_us is not None or kept.version != contact.version:
+            if customer is None or customer.erased_us is not None or customer.version != contact.version:
                 return None
-            kept.version += bool(contact.scopes)
+            customer.version += bool(contact.scopes)
             for scope in contact.scopes:
-                kept.again(entry, scope, now)
+                customer.again(entry, scope, now)
         if repeat.decision_id:
             stands_for = entry.decision.decision_id
             campaign.repeats[repeat.decision_id] = replace(repeat, stands_for=stands_for)
@@ -155,14 +155,14 @@ class MemoryLedger(MemoryReads):
     async def pause(self, pause: Pause, now: Now) -> None:
         """Switch an offer, or a campaign, off; those that are over go."""
         self._commit(now)
-        self._pauses = {what: each for what, each in self._pauses.items() if each.holds(now.wall_us)}
+        self._pauses = {what: earlier for what, earlier in self._pauses.items() if earlier.holds(now.wall_us)}
         self._pauses[pause.campaign, pause.offer_id] = pause
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
         """Switch on again; return whether it was off."""
         self._commit(now)
-        gone = self._pauses.pop((campaign, offer_id), None)
-        return gone is not None and gone.holds(now.wall_us)
+        pause = self._pauses.pop((campaign, offer_id), None)
+        return pause is not None and pause.holds(now.wall_us)
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:
         """Store outcomes; return what each met."""
@@ -180,8 +180,8 @@ class MemoryLedger(MemoryReads):
                 return agreed
             outcome = agreed
         if outcome.key in entry.received:
-            known, _ = entry.received[outcome.key]
-            same = outcome.same_as(known.outcome, known.value)
+            earlier, _ = entry.received[outcome.key]
+            same = outcome.same_as(earlier.outcome, earlier.value)
             return OutcomeStatus.DUPLICATE if same else IdReused("event_id", outcome.event_id)
         if len(entry.received) >= self._limits.outcomes_max:
             return TooManyOutcomes(self._limits.outcomes_max)
@@ -212,15 +212,15 @@ class MemoryLedger(MemoryReads):
 
     def _remember(self, entry: Entry, outcome: Outcome, now: Now) -> None:
         """Keep when an outcome last happened, unless consent was taken back after its decision."""
-        kept = entry.customer
-        if kept is not None and entry.number > kept.forgotten:
+        customer = entry.customer
+        if customer is not None and entry.number > customer.forgotten:
             occurred_us = (
                 now.steady_us if outcome.occurred_us is None else min(outcome.occurred_us, now.steady_us)
             )
-            kept.remember(
+            customer.remember(
                 outcome_mark(outcome.campaign, entry.decision.offer_id, outcome.outcome), occurred_us
             )
-            self._see(kept, now)
+            self._see(customer, now)
 
     async def activate(self, activations: Sequence[Activation], now: Now) -> list[ActivateResult]:
         """Open or void windows; return what to answer."""
@@ -322,7 +322,7 @@ class MemoryLedger(MemoryReads):
         """Remove the oldest ended decisions: settled ones in order of sequence, others as recorded."""
         self._commit(now)
         of = self._of(campaign)
-        gone = 0
+        removed = 0
         for sequence, settlement in list(islice(of.settlements.items(), limit)):
             erased = not settlement.decision_id
             old = erased or is_old(of.entries[settlement.decision_id].decision, before_us, now)
@@ -331,14 +331,16 @@ class MemoryLedger(MemoryReads):
             del of.settlements[sequence]
             if not erased:
                 self._remove(of, settlement.decision_id)
-            gone += 1
-        unsettled = [each for each in of.entries.values() if each.window.state in (State.VOID, State.EXPIRED)]
-        for entry in unsettled[: limit - gone]:
+            removed += 1
+        unsettled = [
+            entry for entry in of.entries.values() if entry.window.state in (State.VOID, State.EXPIRED)
+        ]
+        for entry in unsettled[: limit - removed]:
             if not is_old(entry.decision, before_us, now):
                 break
             self._remove(of, entry.decision.decision_id)
-            gone += 1
-        return gone
+            removed += 1
+        return removed
 
     def _remove(self, campaign: Campaign, decision_id: str) -> None:
         campaign.remove(decision_id)
@@ -346,7 +348,7 @@ class MemoryLedger(MemoryReads):
 
     def reader(self) -> MemoryReader:
         """Return a reader of what is here."""
-        return MemoryReader(self._campaigns, self._kept, self._key)
+        return MemoryReader(self._campaigns, self._customers, self._key)
 
     def service_us(self) -> int:
         """Return the service clock, which goes on from the last commit before the start."""

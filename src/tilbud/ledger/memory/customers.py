@@ -41,7 +41,7 @@ class MemoryCustomers:
         self._limits = limits
         self._key = secrets.token_bytes(32)  # the ledger's draw key
         self._campaigns: dict[str, Campaign] = {}
-        self._kept: dict[CustomerKey, CustomerEntry] = {}
+        self._customers: dict[CustomerKey, CustomerEntry] = {}
         self._numbers = count(1)  # of decisions, customers and events
         self._decisions = 0
 
@@ -55,7 +55,7 @@ class MemoryCustomers:
         return self._customer(key)
 
     def _customer(self, key: CustomerKey) -> Customer:
-        customer = self._kept.get(key)
+        customer = self._customers.get(key)
         return customer.customer() if customer else UNKNOWN_CUSTOMER
 
     # Profiles
@@ -73,7 +73,7 @@ class MemoryCustomers:
         if withdrawn:
             after = without_personal(after)
         after = replace(after, updated_us=now.wall_us, changes=before.profile.changes + 1)
-        customer = self._known(key, now)
+        customer = self._customer_entry(key, now)
         if withdrawn:
             self._end_open(customer)
             customer.forgotten = next(self._numbers)
@@ -84,11 +84,11 @@ class MemoryCustomers:
         self._see(customer, now)
         return after
 
-    def _known(self, key: CustomerKey, now: Now) -> CustomerEntry:
+    def _customer_entry(self, key: CustomerKey, now: Now) -> CustomerEntry:
         """Return a customer, made known where they are not."""
-        customer = self._kept.get(key)
+        customer = self._customers.get(key)
         if customer is None:
-            customer = self._kept[key] = CustomerEntry(next(self._numbers), key, now.steady_us)
+            customer = self._customers[key] = CustomerEntry(next(self._numbers), key, now.steady_us)
         return customer
 
     def _see(self, customer: CustomerEntry, now: Now) -> None:
@@ -116,7 +116,7 @@ class MemoryCustomers:
             return CustomerErased()
         if resolve_consent(event.consent, before) is not Consent.GRANTED:
             return CustomerEventStatus.NO_CONSENT
-        customer = self._known(event.customer, now)
+        customer = self._customer_entry(event.customer, now)
         if event.event_id in customer.events:
             same = customer.events[event.event_id][1] == event.event
             return CustomerEventStatus.DUPLICATE if same else IdReused("event_id", event.event_id)
@@ -134,9 +134,9 @@ class MemoryCustomers:
     async def erase(self, key: CustomerKey, now: Now) -> Erased:
         """Remove every row about a customer but a tombstone."""
         self._commit(now)
-        stranger = key not in self._kept
-        has_rows = not stranger and self._kept[key].erased_us is None
-        customer = self._known(key, now)
+        stranger = key not in self._customers
+        has_rows = not stranger and self._customers[key].erased_us is None
+        customer = self._customer_entry(key, now)
         rows = sum(1 for _ in exported(customer, self._campaigns)) if has_rows else 0
         self._end_open(customer)
         learned = {
@@ -155,7 +155,7 @@ class MemoryCustomers:
             self._decisions -= 1
         for name in learned:
             self._campaigns[name].erasures += 1
-        self._kept[key] = CustomerEntry(
+        self._customers[key] = CustomerEntry(
             customer.number, key, now.steady_us, version=customer.version + 1, erased_us=now.wall_us
         )
         return Erased(rows, tuple(sorted(learned)), stranger=stranger)
@@ -169,7 +169,7 @@ class MemoryCustomers:
         self._commit(now)
         events = sorted(
             (number, time_us, event_id, customer)
-            for customer in self._kept.values()
+            for customer in self._customers.values()
             for event_id, (number, _, time_us) in customer.events.items()
             if time_us <= now.steady_us
         )
@@ -179,7 +179,7 @@ class MemoryCustomers:
         limit -= len(old_events)
         exposures = sorted(
             (*place, customer.age_us(place), customer)
-            for customer in self._kept.values()
+            for customer in self._customers.values()
             for place, time_us in customer.exposures.items()
             if time_us <= now.steady_us or time_us == RESERVED_US
         )
@@ -188,13 +188,13 @@ class MemoryCustomers:
             del customer.exposures[number, scope, again]
         limit -= len(old_exposures)
         empty = sorted(
-            (customer for customer in self._kept.values() if _is_empty(customer)),
+            (customer for customer in self._customers.values() if _is_empty(customer)),
             key=lambda customer: customer.seen_us,
         )
         seen_before_us = min(events_before_us, exposures_before_us)
         removed = [customer for customer in empty if customer.seen_us < seen_before_us][:limit]
         for customer in removed:
-            del self._kept[customer.key]
+            del self._customers[customer.key]
         return len(old_events) + len(old_exposures) + len(removed)
 
 

@@ -38,16 +38,16 @@ class MemoryReads(MemoryCustomers):
         facts = Facts(self._paused(look.campaign), earlier)
         if not look.keys:
             return facts
-        key = next((key for key in look.keys if key in self._kept), look.keys[0])
+        key = next((key for key in look.keys if key in self._customers), look.keys[0])
         facts = facts._replace(key=key)
-        kept = self._kept.get(key)
-        if kept is None:
+        customer = self._customers.get(key)
+        if customer is None:
             return facts
         return facts._replace(
-            customer=kept.customer(),
-            happened=kept.happened(look.campaign) if look.history else NOTHING_HAPPENED,
-            exposures=kept.times(look.scopes.names, look.exposed_after_us) if look.scopes.names else {},
-            sticky=kept.last_sticky(look.campaign, pending=look.pending) if look.sticky else None,
+            customer=customer.customer(),
+            happened=customer.happened(look.campaign) if look.history else NOTHING_HAPPENED,
+            exposures=customer.times(look.scopes.names, look.exposed_after_us) if look.scopes.names else {},
+            sticky=customer.last_sticky(look.campaign, pending=look.pending) if look.sticky else None,
         )
 
     async def find(self, campaign: str, decision_id: str) -> Decision | None:

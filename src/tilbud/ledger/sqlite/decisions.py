@@ -124,9 +124,11 @@ class Statements:
         campaign_nos = [self._campaign(decision.campaign) for decision in decisions]
         admissions, customers = self._exposures.admit(decisions, contacts, campaign_nos, now)
 
-        def admitted(said: Sequence[T]) -> list[T]:
+        def admitted(values: Sequence[T]) -> list[T]:
             return [
-                each for each, admission in zip(said, admissions, strict=True) if admission is Admission.NEW
+                value
+                for value, admission in zip(values, admissions, strict=True)
+                if admission is Admission.NEW
             ]
 
         first, repeats = self._next_no()
@@ -185,34 +187,34 @@ class Statements:
 
     def _stored(self, decision: Decision, no: int, campaign_no: int) -> Decision:
         """Return the decision if it was stored as `no`, or the one that its id stood for before."""
-        found = self._connection.execute(
+        row = self._connection.execute(
             f"SELECT d.no, {STORED_DECISION} FROM decisions d WHERE d.campaign_no = ? AND d.decision_id = ?",  # noqa: S608
             (campaign_no, decision.decision_id),
         ).fetchone()
-        if found is None:
+        if row is None:
             earlier = self._find(decision.campaign, decision.decision_id)
             assert earlier is not None, "an id that is neither free nor taken"
             return earlier
-        if found[0] != no:
-            return self._reading.decision(decision.campaign, found[1:])
+        if row[0] != no:
+            return self._reading.decision(decision.campaign, row[1:])
         self._opened[campaign_no] += 1
         return decision
 
     def _find(self, campaign: str, decision_id: str) -> Decision | None:
-        found = self._connection.execute(FIND, 2 * (campaign, decision_id)).fetchone()
-        return recorded_decision(self._reading, campaign, found) if found else None
+        row = self._connection.execute(FIND, 2 * (campaign, decision_id)).fetchone()
+        return recorded_decision(self._reading, campaign, row) if row else None
 
     def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
         """Answer with earlier decisions again; return what each question is answered with."""
         return [self._repeat(repeat, now) for repeat in repeats]
 
     def _repeat(self, repeat: Repeat, now: Now) -> Decision | None:
-        if repeat.decision_id and (known := self._find(repeat.campaign, repeat.decision_id)) is not None:
-            return known
-        found = self._window(repeat.campaign, repeat.stands_for)
-        if found is None:
+        if repeat.decision_id and (answered := self._find(repeat.campaign, repeat.decision_id)) is not None:
+            return answered
+        record = self._window(repeat.campaign, repeat.stands_for)
+        if record is None:
             return None
-        no, window, _, customer_no, _ = found
+        no, window, _, customer_no, _ = record
         if window.state in (State.VOID, State.EXPIRED):
             return None
         contact = repeat.contact
@@ -247,10 +249,10 @@ class Statements:
         return [self._receive(outcome, now) for outcome in outcomes]
 
     def _receive(self, outcome: Outcome, now: Now) -> ReceiveResult:
-        found = self._window(outcome.campaign, outcome.decision_id)
-        if found is None or (found.rules is None and outcome.weight is None):
+        record = self._window(outcome.campaign, outcome.decision_id)
+        if record is None or (record.rules is None and outcome.weight is None):
             return UnknownDecision(outcome.campaign, outcome.decision_id)
-        no, window, offer_id, customer_no, rules = found
+        no, window, offer_id, customer_no, rules = record
         clocks = self.absences.clocks(self._campaign(outcome.campaign), now)
         if rules is not None:
             agreed = rules.agreed(outcome)
@@ -286,23 +288,23 @@ class Statements:
 
     def _not_stored(self, decision_no: int, outcome: Outcome) -> ReceiveResult:
         """Return what an outcome met whose key is taken, or for which there is no room."""
-        known = self._connection.execute(
+        row = self._connection.execute(
             "SELECT outcome, value FROM outcomes WHERE decision_no = ? AND key = ?",
             (decision_no, outcome.key),
         ).fetchone()
-        if known is None:
+        if row is None:
             return TooManyOutcomes(self._limits.outcomes_max)
-        return OutcomeStatus.DUPLICATE if outcome.same_as(*known) else IdReused("event_id", outcome.event_id)
+        return OutcomeStatus.DUPLICATE if outcome.same_as(*row) else IdReused("event_id", outcome.event_id)
 
     def _show(self, decision_no: int, outcome: Outcome, rules: DecisionRules, now: Now) -> Showed | None:
         """Activate a decision that waits, by an outcome that tells so and will be stored; None: neither."""
         if outcome.outcome not in rules.shows:
             return None
-        count, known = self._connection.execute(
+        count, taken = self._connection.execute(
             "SELECT count(*), coalesce(max(key = ?), 0) FROM outcomes WHERE decision_no = ?",
             (outcome.key, decision_no),
         ).fetchone()
-        if known or count >= self._limits.outcomes_max:
+        if taken or count >= self._limits.outcomes_max:
             return None
         activated = self._activate(Activation(outcome.campaign, outcome.decision_id, "", rules), now)
         if not isinstance(activated, Activated):
@@ -316,11 +318,11 @@ class Statements:
         return [self._activate(activation, now) for activation in activations]
 
     def _activate(self, activation: Activation, now: Now) -> ActivateResult:
-        found = self._window(activation.campaign, activation.decision_id)
-        rules = (found and found.rules) or activation.rules
-        if found is None or rules is None:
+        record = self._window(activation.campaign, activation.decision_id)
+        rules = (record and record.rules) or activation.rules
+        if record is None or rules is None:
             return UnknownDecision(activation.campaign, activation.decision_id)
-        no, window, offer_id, customer_no, _ = found
+        no, window, offer_id, customer_no, _ = record
         waiting = (no, int(OutcomeStatus.HELD))
         held = self._connection.execute(
             "SELECT outcome FROM outcomes WHERE decision_no = ? AND status = ?", waiting
@@ -371,10 +373,10 @@ class Statements:
         """Return the campaign's number; 0, which no row has, where nothing of it was recorded."""
         no = self._campaigns.get(campaign)
         if no is None:
-            found = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
-            if found is None:
+            row = self._connection.execute("SELECT no FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+            if row is None:
                 return 0
-            no = self._campaigns[campaign] = int(found[0])
+            no = self._campaigns[campaign] = int(row[0])
         return no
 
     def _new_campaign(self, campaign: str) -> int:

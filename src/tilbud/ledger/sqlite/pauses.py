@@ -28,8 +28,8 @@ class PauseStatements:
 
     def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
         """Switch on again; return whether it was off."""
-        gone = self._connection.execute(
+        rows = self._connection.execute(
             "DELETE FROM switches WHERE campaign = ? AND offer_id = ? RETURNING until_us",
             (campaign, offer_id),
         ).fetchall()
-        return any(until_us is None or now.wall_us < until_us for (until_us,) in gone)
+        return any(until_us is None or now.wall_us < until_us for (until_us,) in rows)
