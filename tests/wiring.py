@@ -15,7 +15,7 @@ from tilbud.bandit.model import Model
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.campaigns.source import CampaignFile, parse_campaign
 from tilbud.deciding.pipeline import DecideService
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.limits import Limits
@@ -159,22 +159,24 @@ class Wired:
     async def serve(self) -> None:
         """Serve the campaign with a model opened anew, as a start does."""
         file = CampaignFile(self.campaign, "test.yaml", "sha")
-        served = ServedCampaign(file, await self.open(), self.limits)
-        self.learner.opened(served)
-        self.catalog.replace([served])
+        models = {policy: await self.open(policy) for policy in self.campaign.policies}
+        for model in models.values():
+            self.learner.opened(model)
+        self.catalog.replace([ServedCampaign(file, models, self.limits)])
 
     def serve_also(self, yaml: str) -> ServedCampaign:
         """Serve another campaign beside."""
         campaign = parse_campaign(yaml.encode(), "other.yaml")
-        model = Model(campaign, limits=self.limits)
-        other = ServedCampaign(CampaignFile(campaign, "other.yaml", "sha"), model, self.limits)
+        models = {PERSONALIZED: Model(campaign, limits=self.limits)}
+        other = ServedCampaign(CampaignFile(campaign, "other.yaml", "sha"), models, self.limits)
         self.catalog.replace([*self.catalog.all(), other])
         return other
 
-    async def open(self) -> Model:
-        """Open the campaign's model."""
+    async def open(self, policy: str = PERSONALIZED) -> Model:
+        """Open the model of a policy of the campaign."""
         return await open_model(
             self.campaign,
+            policy,
             history=self.ledger,
             checkpoints=self.checkpoints,
             limits=self.limits,

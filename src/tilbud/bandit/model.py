@@ -1,4 +1,4 @@
-"""One campaign's model: predicts scores for offers, learns settlements in sequence.
+"""The model of one policy of a campaign: predicts scores for offers, learns settlements in sequence.
 
 What always holds:
  * One thread owns a model. VW is neither thread-safe nor does it release the GIL.
@@ -6,7 +6,7 @@ What always holds:
  * A settlement is applied once, in its turn. What is not sound — its propensity, reward, index or
    encoding — or was erased takes its turn and teaches nothing. No label but a cost in [0, 1] with weight 1
    reaches VW.
- * A stand-in answers as it is, until the campaign's own model is there, and learns nothing.
+ * A stand-in answers as it is, until the policy's own model is there, and learns nothing.
  * The same settlements in the same order give the same predictions, also through save and load.
  * Parsed offers are kept for predictions only. Learning parses what it learns from, each time.
 
@@ -31,7 +31,7 @@ from pathlib import Path
 from tilbud.bandit import presets
 from tilbud.bandit.features import ENCODER, is_encoding
 from tilbud.bandit.vw import VW_VERSION, Example, Workspace
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.decision.records import OfferSet, Settlement
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import ModelUnavailable
@@ -43,15 +43,16 @@ _LINEAGE_BYTES = 6
 _NOWHERE = "|t 0"  # a context to warm up with
 
 
-def lineage_of(campaign: Campaign, erasures: int = 0) -> str:
-    """Return 12 hex digits for all that shapes the campaign's model: another lineage, another model.
+def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED) -> str:
+    """Return 12 hex digits for all that shapes the model of a policy: another lineage, another model.
 
-    Those are the VW arguments and version, the encoder, the declared features, the range of rewards, and
-    how many `erasures` took settlements out of what is learned; not offers, rules, payloads or
-    outcomes' weights. ValueError where the arguments are not allowed.
+    Those are the VW arguments and version, the encoder, the declared features, the range of rewards,
+    how many `erasures` took settlements out of what is learned, and the policy's name, so that no two of a
+    campaign share one; not offers, rules, payloads or outcomes' weights. ValueError where the arguments are
+    not allowed.
     """
     shaping: list[object] = [
-        presets.arguments(campaign.exploration),
+        presets.arguments(campaign.policies[policy]),
         VW_VERSION,
         ENCODER,
         campaign.feature_schema(),
@@ -59,16 +60,23 @@ def lineage_of(campaign: Campaign, erasures: int = 0) -> str:
     ]
     if erasures:
         shaping.append(erasures)
+    if policy != PERSONALIZED:  # whose lineages are those from before a campaign could have others
+        shaping.append(policy)
     text = json.dumps(shaping, separators=(",", ":")).encode()
     return hashlib.blake2b(text, digest_size=_LINEAGE_BYTES).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a saved model was made as, by its manifest."""
+    """What a model is made as; of a saved one, by its manifest."""
 
     lineage: str
     arguments: str
+
+
+def shape_of(campaign: Campaign, erasures: int, policy: str) -> Shape:
+    """Return what the model of a policy is made as."""
+    return Shape(lineage_of(campaign, erasures, policy), presets.arguments(campaign.policies[policy]))
 
 
 class Model:
@@ -79,6 +87,7 @@ class Model:
         campaign: Campaign,
         *,
         limits: Limits,
+        policy: str = PERSONALIZED,
         sequence: int = 0,
         saved: Path | None = None,
         erasures: int = 0,
@@ -87,11 +96,12 @@ class Model:
         """Start empty, or from a `saved` model, as of `sequence`; ModelUnavailable where VW refuses.
 
         `erasures` is the ledger's count when learning began: what was erased until then is not learned. A
-        `stand_in` answers for the campaign's own model, and may be of another lineage.
+        `stand_in` answers for the policy's own model, and may be of another lineage.
         """
         self.campaign = campaign.campaign
+        self.policy = policy
         self.stand_in = stand_in is not None
-        shape = stand_in or Shape(lineage_of(campaign, erasures), presets.arguments(campaign.exploration))
+        shape = stand_in or shape_of(campaign, erasures, policy)
         self.arguments = shape.arguments
         self.lineage = shape.lineage
         self.erasures = erasures

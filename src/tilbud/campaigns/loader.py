@@ -1,15 +1,15 @@
 """Loading campaigns, at the start, on ReloadCampaigns and on SIGHUP; learning them anew after an erasure.
 
-What holds: all files load, with their models up to date, before anything is replaced; otherwise the
-running campaigns stay exactly as they are. At a start, where nothing runs that could stay, the good files are
-served and the others logged, unless it is to be strict. A changed file keeps its model as long as the lineage
-is the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure
-the old model answers until the new one has learned all but what was erased; so it does where a model fell so
-far back that what it has to learn next was purged. What could not be finished — a failure, a cancelled
-call, a crash — is begun again, by `run` or at the next start. A reload is the loader's own task: it outlives
-whoever asked for it, and whoever asks meanwhile joins the next one. While one waits for a model that is
-relearned, and files were changed since, it begins anew with those when it is asked for: so what was a mistake
-can be taken back.
+What holds: all files load, with their models up to date, before anything is replaced; otherwise the running
+campaigns stay exactly as they are. At a start, where nothing runs that could stay, the good files are served
+and the others logged, unless it is to be strict. A changed file keeps the model of each policy whose lineage
+is the same; a new lineage learns from all the ledger still has before it answers anyone. After an erasure the
+old model answers until the new one has learned all but what was erased; so it does where a model fell so far
+back that what it has to learn next was purged. What could not be finished — a failure, a cancelled call, a
+crash — is begun again, by `run` or at the next start. A reload is the loader's own task: it outlives whoever
+asked for it, and whoever asks meanwhile joins the next one. While one waits for a model that is relearned,
+and files were changed since, it begins anew with those when it is asked for: so what was a mistake can be
+taken back.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from tilbud.learning.replica import catch_up
 from tilbud.ledger.ports import Coordination, SettlementLog
 from tilbud.telemetry.metrics import Metrics
 
+OpenModel = Callable[[Campaign, str, int], Awaitable[Model]]
+"""Opens the model of a campaign's policy, at so many erasures."""
+
 
 class _OtherFiles(Exception):
     """The files say something else by now than what is being loaded."""
@@ -52,8 +55,8 @@ class CampaignLoader:
         coordination: Coordination,
         clock: Clock,
         learner: Learner,
-        open_model: Callable[[Campaign, int], Awaitable[Model]],
-        open_stand_in: Callable[[Campaign, int], Awaitable[Model]] | None = None,
+        open_model: OpenModel,
+        open_stand_in: OpenModel | None = None,
         beside: Relearning | None = None,
         metrics: Metrics,
         limits: Limits,
@@ -125,8 +128,10 @@ class CampaignLoader:
             return None
         progress = self._beside.progress(campaign)
         served = self._catalog.get(campaign)
-        if progress is None and served.model.stand_in:
-            return Progress(await self._left(served.file, await self._settlements.erasures(campaign)))
+        if progress is None and served.stand_in:
+            erasures = await self._settlements.erasures(campaign)
+            stood_in_for = [policy for policy, model in served.models.items() if model.stand_in]
+            return Progress(sum([await self._left(served.file, policy, erasures) for policy in stood_in_for]))
         return progress
 
     async def _relearning_left(self) -> dict[str, int]:
@@ -207,42 +212,45 @@ class CampaignLoader:
     async def _relearn_all(self) -> tuple[str, ...]:
         failed: TilbudError | OSError | None = None
         behind = await self._learner.behind()
-        for name in behind:
+        for name, policy in behind:
             try:
-                await self._relearn(name)
+                await self._relearn(name, policy)
             except UnknownCampaign:
                 continue  # a reload took it away meanwhile
             except (TilbudError, OSError) as error:
-                self._log.error("relearning_failed", campaign=name, error=str(error))
+                self._log.error("relearning_failed", campaign=name, policy=policy, error=str(error))
                 failed = error
         async with self._learner.between_turns():
             await self._learner.drop_erased()
         if failed is not None:
             raise failed
-        return behind
+        return tuple(dict.fromkeys(name for name, _ in behind))
 
-    async def _relearn(self, name: str) -> None:
+    async def _relearn(self, name: str, policy: str) -> None:
         erasures = await self._settlements.erasures(name)  # more may come meanwhile: the next time is theirs
-        await self._learn_beside(self._catalog.get(name).file, erasures)
+        await self._learn_beside(self._catalog.get(name).file, policy, erasures)
         async with self._one_at_a_time:
             before = self._catalog.get(name)
-            if name not in await self._learner.behind():
+            if (name, policy) not in await self._learner.behind():
                 return  # a reload has seen to it
-            await self._learn_beside(before.file, erasures)  # where a reload brought another
-            after = await self._opened(before.file, erasures)
+            await self._learn_beside(before.file, policy, erasures)  # where a reload brought another
+            model = await self._opened(before.file, policy, erasures)
+            after = ServedCampaign(before.file, {**before.models, policy: model}, self._limits)
+            after.warm()
             async with self._learner.between_turns():
                 await self._bring_up_to_date({before.id: before}, [after])
                 self._catalog.replace(
                     [*(served for served in self._catalog.all() if served.id != name), after]
                 )
-                self._learner.replaced(before)
+                self._learner.replaced(before.models[policy])
                 await self._learner.checkpoint(after)
-        self._metrics.learning.stand_in.labels(name).set(0)
+        self._metrics.learning.stand_in.labels(name).set(after.stand_in)
         self._log.info(
             "model_learned_anew",
             campaign=after.id,
-            erasures=after.model.erasures,
-            lineage=after.model.lineage,
+            policy=policy,
+            erasures=model.erasures,
+            lineage=model.lineage,
         )
 
     async def _reload(self, *, strict: bool = True) -> None:
@@ -280,7 +288,8 @@ class CampaignLoader:
         names = []
         for served in after:
             earlier = before.get(served.id)
-            if earlier is None or not served.model.sequence:
+            settled = max(model.sequence for model in served.models.values())
+            if earlier is None or not settled:
                 continue
             keys = served.campaign.reward.in_other_units(earlier.campaign.reward)
             if keys:
@@ -289,7 +298,7 @@ class CampaignLoader:
                     "rewards_not_converted",
                     campaign=served.id,
                     changed=keys[: self._limits.files_told_max],
-                    settled=served.model.sequence,
+                    settled=settled,
                     remedy="a change of unit wants a new campaign id",
                 )
         return tuple(sorted(names))
@@ -331,75 +340,86 @@ class CampaignLoader:
     ) -> ServedCampaign:
         """Return the campaign of one of the `files` that are loaded together, ready to be served."""
         erasures = await self._settlements.erasures(file.campaign.campaign)
-        left = await self._left(file, erasures)
+        models = {
+            policy: await self._model(file, policy, erasures, before, files)
+            for policy in file.campaign.policies
+        }
+        kept = before is not None and before.models == models
+        if before is not None and kept and is_same(before.file, file):
+            return before
+        served = ServedCampaign(file, models, self._limits)
+        if not kept:
+            served.warm()
+        return served
+
+    async def _model(
+        self,
+        file: CampaignFile,
+        policy: str,
+        erasures: int,
+        before: ServedCampaign | None,
+        files: Sequence[CampaignFile],
+    ) -> Model:
+        """Return the model of a policy: the one it has, one that stands in, or one opened anew."""
+        left = await self._left(file, policy, erasures)
         if before is None:
             if self._open_stand_in is not None and left > self._start_rows:
-                return await self._stood_in_for(file, erasures, left)
+                return await self._stood_in_for(self._open_stand_in, file, policy, erasures, left)
             if not self._catalog.all():
                 self._start_rows -= left
-        elif self._keeps_model(before, file, erasures, left):
-            same = is_same(before.file, file)
-            return before if same else ServedCampaign(file, before.model, self._limits)
-        await self._learn_unless_changed(file, erasures, files)
+        elif (model := before.models.get(policy)) and self._keeps_model(model, file, erasures, left):
+            return model
+        await self._learn_unless_changed(file, policy, erasures, files)
         try:
-            return await self._opened(file, erasures)
+            return await self._opened(file, policy, erasures)
         except ModelUnavailable as error:
             problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
             raise CampaignInvalid((problem,)) from error
 
-    async def _left(self, file: CampaignFile, erasures: int) -> int:
-        return 0 if self._beside is None else await self._beside.left(file.campaign, erasures)
+    async def _left(self, file: CampaignFile, policy: str, erasures: int) -> int:
+        return 0 if self._beside is None else await self._beside.left(file.campaign, policy, erasures)
 
-    def _keeps_model(self, before: ServedCampaign, file: CampaignFile, erasures: int, left: int) -> bool:
-        """Whether a campaign goes on with its model: it is the file's own, or is relearned anyway."""
-        model = before.model
-        if not model.stand_in and model.lineage == lineage_of(file.campaign, erasures):
+    def _keeps_model(self, model: Model, file: CampaignFile, erasures: int, left: int) -> bool:
+        """Whether a policy goes on with its model: it is the file's own, or is relearned anyway."""
+        if not model.stand_in and model.lineage == lineage_of(file.campaign, erasures, model.policy):
             return True
-        relearned = model.stand_in or model.lineage == lineage_of(file.campaign, model.erasures)
+        relearned = model.stand_in or model.lineage == lineage_of(file.campaign, model.erasures, model.policy)
         return relearned and left > self._limits.relearn_beside_rows
 
-    async def _stood_in_for(self, file: CampaignFile, erasures: int, left: int) -> ServedCampaign:
-        """Return a campaign with a model that answers at once; `run` has its own learned."""
-        assert self._open_stand_in is not None, "who asks has looked"
+    async def _stood_in_for(
+        self, open_stand_in: OpenModel, file: CampaignFile, policy: str, erasures: int, left: int
+    ) -> Model:
+        """Return a model that answers at once; `run` has the policy's own learned."""
         async with self._learner.between_turns():  # it may drop checkpoints
-            model = await self._open_stand_in(file.campaign, erasures)
-        served = ServedCampaign(file, model, self._limits)
-        self._learner.opened(served)
-        served.warm()
+            model = await open_stand_in(file.campaign, policy, erasures)
+        self._learner.opened(model)
         self._log.warning(
-            "model_stood_in_for", campaign=served.id, lineage=model.lineage, sequence=model.sequence,
-            settlements_left=left,
+            "model_stood_in_for", campaign=model.campaign, policy=policy, lineage=model.lineage,
+            sequence=model.sequence, settlements_left=left,
         )  # fmt: skip
-        return served
+        return model
 
-    async def _opened(self, file: CampaignFile, erasures: int) -> ServedCampaign:
-        """Return a campaign with a model opened anew that has learned all there is; nobody sees it yet."""
+    async def _opened(self, file: CampaignFile, policy: str, erasures: int) -> Model:
+        """Return a model opened anew that has learned all there is; nobody sees it yet."""
         async with self._learner.between_turns():  # it may drop checkpoints
-            model = await self._open_model(file.campaign, erasures)
-        served = ServedCampaign(file, model, self._limits)
-        self._learner.opened(served)
-        served.warm()
+            model = await self._open_model(file.campaign, policy, erasures)
+        self._learner.opened(model)
         serves = bool(self._catalog.all())
         await catch_up(
-            served.id,
-            served.model,
-            history=self._settlements,
-            limits=self._limits,
-            unhurried=serves,
-            hurry=not serves,
+            model, history=self._settlements, limits=self._limits, unhurried=serves, hurry=not serves
         )
-        return served
+        return model
 
-    async def _learn_beside(self, file: CampaignFile, erasures: int) -> None:
+    async def _learn_beside(self, file: CampaignFile, policy: str, erasures: int) -> None:
         """Have a model that is far behind learned in a process of its own; it leaves a checkpoint."""
         if self._beside is not None and self._catalog.all():  # else nobody is held up
-            await self._beside.learn(file.campaign, erasures)
+            await self._beside.learn(file.campaign, policy, erasures)
 
     async def _learn_unless_changed(
-        self, file: CampaignFile, erasures: int, files: Sequence[CampaignFile]
+        self, file: CampaignFile, policy: str, erasures: int, files: Sequence[CampaignFile]
     ) -> None:
         """Learn beside; give up, and raise _OtherFiles, when a reload is asked for that would find others."""
-        learning = asyncio.create_task(self._learn_beside(file, erasures))
+        learning = asyncio.create_task(self._learn_beside(file, policy, erasures))
         try:
             while not learning.done():
                 asked = asyncio.create_task(self._asked_again.wait())
@@ -436,16 +456,16 @@ class CampaignLoader:
                 await self._learner.learn(served)
             except TilbudError as error:
                 self._log.error("old_model_left_behind", campaign=served.id, error=str(error))
-        old = {id(served.model) for served in before.values()}
-        for served in after:
-            if id(served.model) not in old and not served.model.stand_in:
-                await catch_up(served.id, served.model, history=self._settlements, limits=self._limits)
+        old = {id(model) for served in before.values() for model in served.models.values()}
+        for model in [model for served in after for model in served.models.values()]:
+            if id(model) not in old and not model.stand_in:
+                await catch_up(model, history=self._settlements, limits=self._limits)
 
     def _retire(self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]) -> None:
-        models = {id(served.model) for served in after}
-        for served in before.values():
-            if id(served.model) not in models:
-                self._learner.replaced(served)
+        serving = {id(model) for served in after for model in served.models.values()}
+        for model in [model for served in before.values() for model in served.models.values()]:
+            if id(model) not in serving:
+                self._learner.replaced(model)
 
     async def _drop_erased(self) -> None:
         """Remove what a crash may have left; files that stay are no reason to refuse campaigns."""
@@ -459,7 +479,7 @@ class CampaignLoader:
             self._metrics.forget(name)
         news = {*changes.added, *changes.changed}
         for served in self._catalog.all():
-            self._metrics.learning.stand_in.labels(served.id).set(served.model.stand_in)
+            self._metrics.learning.stand_in.labels(served.id).set(served.stand_in)
             if served.id in news:
                 self._metrics.served(served.campaign, self._limits.context_series_max)
                 await asyncio.sleep(0)  # a large one makes thousands of series

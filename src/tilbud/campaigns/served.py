@@ -1,8 +1,8 @@
-"""The campaigns being served: each with its compiled rules, encoded offers and its model.
+"""The campaigns being served: each with its compiled rules, encoded offers and its models.
 
 What holds: a `ServedCampaign` is complete before anyone sees it, and is replaced whole; a decision
-that began with one ends with it. Caches are bounded. Loading files is `source.py`, bringing a
-model up to date is `learning/`, swapping is `loader.py`.
+that began with one ends with it. Caches are bounded. Loading files is `source.py`, bringing
+models up to date is `learning/`, swapping is `loader.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from tilbud.bandit.features import encode_context, encode_offer
 from tilbud.bandit.model import Model
 from tilbud.campaigns.source import CampaignFile
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.campaign.languages import in_language
 from tilbud.domain.context import Context
 from tilbud.domain.decision.decision_rules import DecisionRules
@@ -45,14 +45,18 @@ class EncodedContext:
 
 
 class ServedCampaign:
-    """One campaign, ready to decide. `model` belongs to the thread that decides and learns."""
+    """One campaign, ready to decide.
 
-    def __init__(self, loaded: CampaignFile, model: Model, limits: Limits) -> None:
+    `models` has one for each policy that learns; they belong to the thread that decides and learns.
+    """
+
+    def __init__(self, loaded: CampaignFile, models: Mapping[str, Model], limits: Limits) -> None:
         campaign = loaded.campaign
         self.campaign: Campaign = campaign
         self.id: str = campaign.campaign
         self.file = loaded
-        self.model = model
+        self.models = models
+        self._policies = campaign.policies
         self.situations = Situations(campaign, loaded.contact)
         self.rules = Rules(campaign)
         self.caps = Caps(campaign, loaded.contact)
@@ -69,6 +73,24 @@ class ServedCampaign:
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}
         self._contexts: dict[tuple[object, ...], EncodedContext] = {}
         self._notes: dict[tuple[tuple[str, str], ...], InternedText] = {}
+
+    @property
+    def model(self) -> Model:
+        """The model of the policy that answers those who are in no other variant."""
+        return self.models[PERSONALIZED]
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether a model answers that only stands in for a policy's own."""
+        return any(model.stand_in for model in self.models.values())
+
+    def model_of(self, variant: str) -> Model:
+        """Return the model that a decision of a variant names: control, which asks none, names the first."""
+        return self.models.get(variant) or self.model
+
+    def discovery_of(self, variant: str) -> float:
+        """Return the share of probability that a variant spreads evenly over the eligible offers."""
+        return self._policies.get(variant, self.campaign.exploration).discovery
 
     @property
     def reward_rules(self) -> RewardRules:
@@ -126,9 +148,10 @@ class ServedCampaign:
         return text
 
     def warm(self) -> None:
-        """Let the model read every offer, so that the first decision need not."""
-        with contextlib.suppress(ModelUnavailable):
-            self.model.warm(self.offers)
+        """Let the models read every offer, so that the first decision need not."""
+        for model in self.models.values():
+            with contextlib.suppress(ModelUnavailable):
+                model.warm(self.offers)
 
     def encode(self, context: Context) -> EncodedContext:
         """Return the context encoded for the model and for the record."""

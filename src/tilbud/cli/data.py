@@ -70,12 +70,14 @@ async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
             return [
                 await learning.rebuild(
                     file.campaign,
+                    policy,
                     reader=reader,
                     checkpoints=checkpoints,
                     limits=limits,
                     progress=_shown(bar, file.campaign.campaign),
                 )
                 for file in files
+                for policy in file.campaign.policies
             ]
 
 

@@ -95,14 +95,14 @@ class DecisionBuilder:
     ) -> Decision:
         served, context, now = self._served, self._situation.context, self._now
         deferred = self._request.defer_activation
-        reward = served.campaign.reward
+        reward, model = served.campaign.reward, served.model_of(side.variant)
         window_us = reward.activation_window_us if deferred else reward.window_us
         closes_service_us = now.service_us + window_us
         return Decision(  # in order: so many names would cost as much as the prediction
             served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us,
             side.variant, reason, offer_id, payload,
             choice.probability, offers, choice.probabilities, choice.drawn,
-            served.campaign.exploration.discovery, served.model.lineage, served.model.sequence,
+            served.discovery_of(side.variant), model.lineage, model.sequence,
             self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,
             deferred, now.wall_us + window_us, closes_service_us,
             closes_service_us if deferred else closes_service_us + reward.grace_us,

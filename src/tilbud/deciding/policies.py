@@ -39,7 +39,7 @@ class Policy(Protocol):
 
 
 class Bandit(NamedTuple):
-    """What the campaign's model has learned."""
+    """What a model of the campaign has learned."""
 
     model: Model
     discovery: float
@@ -120,7 +120,7 @@ class Chooser:
         if side.variant == CONTROL:
             return _control(control_policy(served.campaign), builder, side, offers, u)
         return _personalized(
-            Bandit(served.model, served.campaign.exploration.discovery), builder, side, offers, u
+            Bandit(served.models[side.variant], served.discovery_of(side.variant)), builder, side, offers, u
         )
 
 

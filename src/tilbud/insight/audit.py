@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
+from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.decision.draw import mixed, rounded
 from tilbud.domain.decision.records import Decision, Settlement
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
@@ -60,13 +60,14 @@ class Rebuilt:
 
 async def rebuild(
     campaign: Campaign,
+    policy: str,
     *,
     reader: Reader,
     checkpoints: Checkpoints,
     limits: Limits,
     progress: Progress = lambda _done, _all: None,
 ) -> Rebuilt:
-    """Learn all retained settlements anew and compare, decision by decision.
+    """Learn all retained settlements anew, as a policy does, and compare decision by decision.
 
     Begins with the first settlement if the ledger still has it, else with the oldest checkpoint.
     Raises CheckpointInvalid where neither is there, and where a customer is erased meanwhile.
@@ -74,12 +75,12 @@ async def rebuild(
     name = campaign.campaign
     erasures = await reader.erasures(name)
     first, last = await reader.sequences(name)
-    model = _oldest(campaign, checkpoints, limits, first, erasures)
+    model = _oldest(campaign, policy, checkpoints, limits=limits, first=first, erasures=erasures)
     begin = model.sequence
-    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
+    loaded = checkpoints.load_newest(campaign, policy, limits=limits, up_to=last, erasures=erasures)
     newest = loaded.model
     checkpoint_sequence = newest.sequence if newest is not None else None
-    audit = _Audit()
+    audit = _Audit(policy)
     probes: list[Decision] = []
     lessons = _Lessons(reader, model)
     async for decisions in _in_order(reader, name, model.lineage):
@@ -121,15 +122,16 @@ async def rebuild(
 class _Audit:
     """Holds decisions against the model as it was when they were drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
         self.checked = 0
         self.passed_over = 0
         self.equal = 0
         self.difference_max = 0.0
 
     def check(self, model: Model, decision: Decision) -> None:
-        """Compare what the decision was drawn with to what `model` says now; control says nothing."""
-        if decision.variant != PERSONALIZED:
+        """Compare what the decision was drawn with to what `model` says now; nothing of other variants."""
+        if decision.variant != self._policy:
             return
         scores = _scores(model, decision)
         # Those of many offers were not rounded once.
@@ -163,10 +165,12 @@ async def _in_order(reader: Reader, campaign: str, lineage: str) -> AsyncIterato
     yield [heapq.heappop(waiting)[2] for _ in range(len(waiting))]
 
 
-def _oldest(campaign: Campaign, checkpoints: Checkpoints, limits: Limits, first: int, erasures: int) -> Model:
+def _oldest(
+    campaign: Campaign, policy: str, checkpoints: Checkpoints, *, limits: Limits, first: int, erasures: int
+) -> Model:
     if first <= 1:
-        return Model(campaign, limits=limits, erasures=erasures)
-    model = checkpoints.load_oldest(campaign, limits=limits, erasures=erasures).model
+        return Model(campaign, limits=limits, policy=policy, erasures=erasures)
+    model = checkpoints.load_oldest(campaign, policy, limits=limits, erasures=erasures).model
     if model is None or model.sequence < first - 1:
         raise CheckpointInvalid(
             f"campaign {campaign.campaign!r}: the ledger begins at settlement {first} and no good checkpoint "

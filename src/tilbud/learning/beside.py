@@ -42,15 +42,15 @@ _STOPPING = "the service is stopping"
 class Relearning(Protocol):
     """Learns beside the service."""
 
-    async def learn(self, campaign: Campaign, erasures: int) -> None:
-        """Return when a model of the campaign, at so many erasures, would be opened near the ledger's end.
+    async def learn(self, campaign: Campaign, policy: str, erasures: int) -> None:
+        """Return when a model of the policy, at so many erasures, would be opened near the ledger's end.
 
         Raises ModelUnavailable where that cannot be.
         """
         ...
 
-    async def left(self, campaign: Campaign, erasures: int) -> int:
-        """Return how many settlements a model of the campaign would have to learn that is opened now."""
+    async def left(self, campaign: Campaign, policy: str, erasures: int) -> int:
+        """Return how many settlements a model of the policy would have to learn that is opened now."""
         ...
 
     def progress(self, campaign: str) -> Progress | None:
@@ -95,15 +95,15 @@ class Beside:
         """Return how far a campaign is, None where it is not being relearned."""
         return self._progress.get(campaign)
 
-    async def learn(self, campaign: Campaign, erasures: int) -> None:
-        """Learn a campaign's model nearly up to date, unless another process just did; see `Relearning`."""
+    async def learn(self, campaign: Campaign, policy: str, erasures: int) -> None:
+        """Learn a policy's model nearly up to date, unless another process just did; see `Relearning`."""
         name = campaign.campaign
-        if (left := await self.left(campaign, erasures)) <= self._limits.relearn_beside_rows:
+        if (left := await self.left(campaign, policy, erasures)) <= self._limits.relearn_beside_rows:
             return
         self._show(name, Progress(left))
         try:
             async with self._one_at_a_time, self._alone():
-                await self._learn(campaign, erasures)
+                await self._learn(campaign, policy, erasures)
         finally:
             self._show(name, None)
 
@@ -115,26 +115,28 @@ class Beside:
         if self._tries:
             await asyncio.wait(self._tries)
 
-    async def _learn(self, campaign: Campaign, erasures: int) -> None:
+    async def _learn(self, campaign: Campaign, policy: str, erasures: int) -> None:
         name, tries = campaign.campaign, 0
         pause_s = self._limits.relearn_again_s
-        while await self.left(campaign, erasures) > self._limits.relearn_beside_rows:
+        while await self.left(campaign, policy, erasures) > self._limits.relearn_beside_rows:
             tries += 1
-            if not (reason := await self._try(campaign, erasures)):
+            if not (reason := await self._try(campaign, policy, erasures)):
                 return
             self._metrics.relearning_failures.labels(name).inc()
             again = tries < self._limits.relearn_tries_max
-            self._log.error("relearning_process_failed", campaign=name, reason=reason, again=again)
+            self._log.error(
+                "relearning_process_failed", campaign=name, policy=policy, reason=reason, again=again
+            )
             if not again:
                 raise ModelUnavailable(f"campaign {name!r} could not be relearned: {reason}")
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
-    async def _try(self, campaign: Campaign, erasures: int) -> str:
+    async def _try(self, campaign: Campaign, policy: str, erasures: int) -> str:
         """Run a process to its end; return why it failed, "" where it did not."""
         if self._stopped:
             raise ModelUnavailable(_STOPPING)
-        running = asyncio.create_task(self._run(campaign, erasures, report := _ProcessReport()))
+        running = asyncio.create_task(self._run(campaign, policy, erasures, report := _ProcessReport()))
         self._tries.add(running)
         try:
             await running
@@ -148,17 +150,17 @@ class Beside:
             self._tries.discard(running)
         return report.reason
 
-    async def _run(self, campaign: Campaign, erasures: int, report: _ProcessReport) -> None:
+    async def _run(self, campaign: Campaign, policy: str, erasures: int, report: _ProcessReport) -> None:
         name, began_s = campaign.campaign, monotonic()
-        task = Task(campaign, erasures, self._ledger_file, self._directory, self._limits)
+        task = Task(campaign, policy, erasures, self._ledger_file, self._directory, self._limits)
         try:
             process = _start(self._command)
         except OSError as error:
             report.reason = f"the process could not be started: {error.strerror or error}"
             return
         self._log.info(
-            "relearning_began", campaign=name, pid=process.pid, erasures=erasures,
-            settlements_left=await self.left(campaign, erasures),
+            "relearning_began", campaign=name, policy=policy, pid=process.pid, erasures=erasures,
+            settlements_left=await self.left(campaign, policy, erasures),
         )  # fmt: skip
         loop = asyncio.get_running_loop()
 
@@ -200,10 +202,10 @@ class Beside:
             report.reason = f"it has said nothing for {self._limits.relearn_silent_max_s:g} s"
         return not talking.done()
 
-    async def left(self, campaign: Campaign, erasures: int) -> int:
-        """Return how many settlements a model of the campaign would have to learn that is opened now."""
+    async def left(self, campaign: Campaign, policy: str, erasures: int) -> int:
+        """Return how many settlements a model of the policy would have to learn that is opened now."""
         return await settlements_left(
-            campaign, history=self._history, checkpoints=self._checkpoints, erasures=erasures
+            campaign, policy, history=self._history, checkpoints=self._checkpoints, erasures=erasures
         )
 
     def _show(self, campaign: str, progress: Progress | None) -> None:

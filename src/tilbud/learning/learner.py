@@ -1,12 +1,13 @@
 """The learner: settles what is due, lets the models learn it, writes checkpoints, forgets the old.
 
-One task for the whole process. What holds: of all processes on a ledger only the holder of the lease settles,
-writes checkpoints and purges, while every one learns; who loses it goes on as a replica. A failing turn is
-logged and tried again, never fatal, and never hides the next campaign's turn; a failed checkpoint keeps the
-last good one; what was settled and not yet learned at the end is learned at the next start; a model that
-learned what was erased since, or only stands in, is never checkpointed. It decides nothing about rewards:
-those are `domain/decision/rewards.py`, in the ledger's own transaction; nor does it learn anew after an
-erasure, or where what comes next was purged, which takes longer than a turn may: it says who is `behind`.
+One task for the whole process, and a model for each policy of a campaign that learns. What holds: of all
+processes on a ledger only the holder of the lease settles, writes checkpoints and purges, while every one
+learns; who loses it goes on as a replica. A failing turn is logged and tried again, never fatal, and never
+hides the next campaign's turn; a failed checkpoint keeps the last good one; what was settled and not yet
+learned at the end is learned at the next start; a model that learned what was erased since, or only stands
+in, is never checkpointed. It decides nothing about rewards: those are `domain/decision/rewards.py`, in the
+ledger's own transaction; nor does it learn anew after an erasure, or where what comes next was purged, which
+takes longer than a turn may: it says who is `behind`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from time import monotonic
 import structlog
 
 from tilbud.bandit.checkpoints.store import Checkpoints
+from tilbud.bandit.model import Model
 from tilbud.domain.clock import Clock
 from tilbud.domain.errors import LeaseLost, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
@@ -85,14 +87,14 @@ class Learner:
         self._due = asyncio.Event()
         self._turn = asyncio.Lock()
         self._stopping = False
-        self._saved: dict[tuple[str, str], tuple[int, float]] = {}
+        self._saved: dict[tuple[str, str], tuple[int, float]] = {}  # by campaign and lineage, as those below
         self._unsaved: set[tuple[str, str]] = set()  # whose last checkpoint failed: not at every turn again
         self._dropped: dict[str, int] = {}  # at which erasures old checkpoints were last dropped
         self._failing: set[str] = set()
         self._waiting: set[str] = set()  # campaigns that are not served, with open decisions
         self._lags_us: dict[str, int] = {}  # by which the oldest due decision was overdue at the last turn
         self._agenda = Agenda()
-        self._shown: dict[str, tuple[str, int]] = {}  # lineage and sequence that the metrics show
+        self._shown: dict[tuple[str, str], int] = {}  # sequences that the metrics show
         self._pending: dict[str, int] = {}  # open decisions that the metrics show
         self._went_on_at = monotonic()
         self._heartbeat_at = 0.0
@@ -157,8 +159,9 @@ class Learner:
             with self._trying(campaign.id):
                 more |= await self.settle(campaign)
                 await self.learn(campaign)
-                if self._checkpoint_due(campaign):
-                    await self._checkpoint_by_holder(campaign)
+                for model in campaign.models.values():
+                    if self._checkpoint_due(model):
+                        await self._checkpoint_by_holder(campaign, model)
             self._went_on_at = monotonic()
             await asyncio.sleep(0)
         if monotonic() >= self._heartbeat_at:
@@ -191,7 +194,7 @@ class Learner:
         for campaign in self._agenda.look_at(standings, now_us):
             if self._needs_turn(campaign, standings.get(campaign.id, _NOTHING), now_us):
                 to_visit.append(campaign)
-            elif campaign.model.sequence <= self._saved_sequence(campaign):
+            elif all(model.sequence <= self._saved_sequence(model) for model in campaign.models.values()):
                 self._agenda.done(campaign.id)
         return to_visit
 
@@ -200,15 +203,17 @@ class Learner:
 
         The campaign's own clocks are never ahead of the service's.
         """
-        name, model = campaign.id, campaign.model
         return (
             (standing.due_service_us is not None and standing.due_service_us <= now_us)
-            or standing.last_sequence > model.sequence
-            or self._lags_us.get(name) != 0
-            or self._shown.get(name) != (model.lineage, model.sequence)
-            or model.stand_in
-            or name in self._failing
-            or self._checkpoint_due(campaign)
+            or self._lags_us.get(campaign.id) != 0
+            or campaign.id in self._failing
+            or any(
+                standing.last_sequence > model.sequence
+                or self._shown.get(_key(model)) != model.sequence
+                or model.stand_in
+                or self._checkpoint_due(model)
+                for model in campaign.models.values()
+            )
         )
 
     async def _heartbeat(self, served: Collection[str]) -> None:
@@ -254,28 +259,30 @@ class Learner:
             with self._trying(_LEASE):
                 await self._lease.ask()
 
-    async def _checkpoint_by_holder(self, campaign: Learned) -> None:
+    async def _checkpoint_by_holder(self, campaign: Learned, model: Model) -> None:
         """Write a checkpoint that is due, or leave it to the process that holds the lease, which does so now.
 
         So that who takes the lease over begins with settling, and not with a checkpoint of every campaign, it
         counts on what is on disk, and no more: one that was due when the holder was killed is written.
         """
         if self._lease.token:
-            await self.checkpoint(campaign)
+            await self._checkpoint(campaign, model)
         else:
-            lineage = campaign.model.lineage
-            saved = self._checkpoints.newest_sequence(campaign.id, lineage) or 0
-            self._saved[campaign.id, lineage] = (saved, monotonic())
+            saved = self._checkpoints.newest_sequence(campaign.id, model.lineage) or 0
+            self._saved[_key(model)] = (saved, monotonic())
 
     async def checkpoint(self, campaign: Learned) -> None:
-        """Write a checkpoint if something was learned since the last; a failure is logged, not raised.
+        """Write what each policy learned since its last checkpoint; a failure is logged, not raised.
 
         None of a model that is behind: it may have learned what was erased; and none where another process
         holds the lease, or nobody. Only within a turn, or between turns.
         """
-        if not self._lease.token:
-            return
-        key, sequence = (campaign.id, campaign.model.lineage), campaign.model.sequence
+        if self._lease.token:
+            for model in campaign.models.values():
+                await self._checkpoint(campaign, model)
+
+    async def _checkpoint(self, campaign: Learned, model: Model) -> None:
+        key, sequence = _key(model), model.sequence
         known = self._saved.get(key)
         if sequence == (known[0] if known else 0):
             return
@@ -283,13 +290,14 @@ class Learner:
         self._saved[key] = (known[0] if known else 0, monotonic())
         self._unsaved.add(key)
         try:
-            if await self._is_behind(campaign, await self._settlements.standings()):
+            if await self._is_behind(model, await self._settlements.standings()):
                 return
-            prepared = self._checkpoints.prepare(campaign.model)
-            await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us)
+            prepared = self._checkpoints.prepare(model)
+            beside = [other.lineage for other in campaign.models.values()]
+            await asyncio.to_thread(self._checkpoints.commit, prepared, saved_us, beside)
         except (OSError, TilbudError) as error:
             self._metrics.checkpoint_errors.labels(campaign.id).inc()
-            self._log.error("checkpoint_failed", campaign=campaign.id, error=str(error))
+            self._log.error("checkpoint_failed", campaign=campaign.id, policy=model.policy, error=str(error))
             return
         self._saved[key] = (sequence, monotonic())
         self._unsaved.discard(key)
@@ -308,42 +316,46 @@ class Learner:
             with self._trying(_LEASE):
                 await self._lease.release()
 
-    def opened(self, campaign: Learned) -> None:
+    def opened(self, model: Model) -> None:
         """Remember where a model stands that was just opened: checkpoints count, and age, from there."""
-        lineage = campaign.model.lineage
-        self._saved[campaign.id, lineage] = (campaign.model.sequence, monotonic())
+        self._saved[_key(model)] = (model.sequence, monotonic())
         saved_us = [
-            each.saved_us for _, each in self._checkpoints.manifests(campaign.id) if each.lineage == lineage
+            manifest.saved_us
+            for _, manifest in self._checkpoints.manifests(model.campaign)
+            if manifest.lineage == model.lineage
         ]
         if saved_us:
-            self._metrics.checkpoint_time.labels(campaign.id).set(max(saved_us) / 1e6)
+            self._metrics.checkpoint_time.labels(model.campaign).set(max(saved_us) / 1e6)
 
-    def replaced(self, campaign: Learned) -> None:
+    def replaced(self, model: Model) -> None:
         """Forget where a model stood that another has replaced, and show it no more."""
-        key = (campaign.id, campaign.model.lineage)
+        key = _key(model)
         self._saved.pop(key, None)
         self._unsaved.discard(key)
-        self._shown.pop(campaign.id, None)
-        self._pending.pop(campaign.id, None)
+        self._shown.pop(key, None)
+        self._pending.pop(model.campaign, None)
         self._metrics.model_sequence.remove(*key)
 
-    async def behind(self) -> tuple[str, ...]:
-        """Return the served campaigns whose model must be opened anew.
+    async def behind(self) -> tuple[tuple[str, str], ...]:
+        """Return the (campaign, policy) of those served whose model must be opened anew.
 
         It only stands in for another, it learned what was erased since, or what it has to learn next was
         purged while it could not.
         """
         standings = await self._settlements.standings()
-        behind = [served.id for served in self._campaigns() if await self._is_behind(served, standings)]
+        models = [model for served in self._campaigns() for model in served.models.values()]
+        behind = [
+            (model.campaign, model.policy) for model in models if await self._is_behind(model, standings)
+        ]
         return tuple(behind)
 
-    async def _is_behind(self, campaign: Learned, standings: Mapping[str, Standing]) -> bool:
-        model, standing = campaign.model, standings.get(campaign.id, _NOTHING)
+    async def _is_behind(self, model: Model, standings: Mapping[str, Standing]) -> bool:
+        standing = standings.get(model.campaign, _NOTHING)
         if model.stand_in or model.erasures < standing.erasures:
             return True
         if model.sequence >= standing.last_sequence:
             return False
-        first, _ = await self._settlements.sequences(campaign.id)
+        first, _ = await self._settlements.sequences(model.campaign)
         return model.sequence + 1 < first
 
     async def drop_erased(self) -> None:
@@ -427,49 +439,54 @@ class Learner:
             await asyncio.sleep(0)
 
     async def learn(self, campaign: Learned) -> None:
-        """Learn what settled since, counting what this process settled.
+        """Let each policy learn what settled since, counting once what this process settled.
 
-        A stand-in learns nothing, and what settles is counted all the same. Only within a turn, or between
-        turns.
+        A stand-in learns nothing, and what settles is counted all the same. One that fails keeps no other
+        from learning. Only within a turn, or between turns.
         """
-        if campaign.model.stand_in:
-            await self._count(campaign)
-            return
+        failed: TilbudError | None = None
+        for model in campaign.models.values():
+            try:
+                await (self._count(model) if model.stand_in else self._learn(model))
+            except TilbudError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _learn(self, model: Model) -> None:
         await catch_up(
-            campaign.id,
-            campaign.model,
+            model,
             history=self._settlements,
             limits=self._limits,
             on_learned=self._own.learned,
-            on_slice=lambda seconds: self._metrics.learned(campaign.id, seconds),
-            hurry=self._lags_us.get(campaign.id, 0) >= self._limits.learn_hurry_lag_s * 1e6,
+            on_slice=lambda seconds: self._metrics.learned(model.campaign, seconds),
+            hurry=self._lags_us.get(model.campaign, 0) >= self._limits.learn_hurry_lag_s * 1e6,
         )
-        self._show(campaign)
+        self._show(model)
 
-    async def _count(self, campaign: Learned) -> None:
+    async def _count(self, model: Model) -> None:
         """Count what this process settled, though the model does not learn it."""
         while True:
-            after, last = self._own.uncounted(campaign.id)
-            rows = await self._settlements.settlements(campaign.id, after, _ROWS) if after < last else []
+            after, last = self._own.uncounted(model.campaign)
+            rows = await self._settlements.settlements(model.campaign, after, _ROWS) if after < last else []
             if not rows:
                 break
             for row in rows:
-                self._own.learned(row, campaign.model.teaches(row))
+                self._own.learned(row, model.teaches(row))
             await asyncio.sleep(0)
-        self._show(campaign)
+        self._show(model)
 
-    def _show(self, campaign: Learned) -> None:
-        model = campaign.model
-        self._metrics.model_sequence.labels(campaign.id, model.lineage).set(model.sequence)
-        self._shown[campaign.id] = model.lineage, model.sequence
+    def _show(self, model: Model) -> None:
+        self._metrics.model_sequence.labels(*_key(model)).set(model.sequence)
+        self._shown[_key(model)] = model.sequence
 
-    def _saved_sequence(self, campaign: Learned) -> int:
-        return self._saved.get((campaign.id, campaign.model.lineage), (0, 0.0))[0]
+    def _saved_sequence(self, model: Model) -> int:
+        return self._saved.get(_key(model), (0, 0.0))[0]
 
-    def _checkpoint_due(self, campaign: Learned) -> bool:
-        key = (campaign.id, campaign.model.lineage)
+    def _checkpoint_due(self, model: Model) -> bool:
+        key = _key(model)
         sequence, at = self._saved.get(key, (0, 0.0))
-        behind = campaign.model.sequence - sequence
+        behind = model.sequence - sequence
         if behind > 0 and monotonic() - at >= self._limits.checkpoint_every_s:
             return True
         return behind >= self._limits.checkpoint_every_settlements and key not in self._unsaved
@@ -482,12 +499,12 @@ class Learner:
         now = self._clock.now()
         before_us = now.steady_us - int(self._limits.retention_s * 1e6)
         standings = await self._settlements.standings()
-        keep_after = {
-            campaign.id: 0
-            if await self._is_behind(campaign, standings)
-            else self._checkpoints.oldest_sequence(campaign.id, campaign.model.lineage) or 0
-            for campaign in campaigns
-        }
+        keep_after: dict[str, int] = {}
+        for model in [model for campaign in campaigns for model in campaign.models.values()]:
+            needed = 0
+            if not await self._is_behind(model, standings):
+                needed = self._checkpoints.oldest_sequence(*_key(model)) or 0
+            keep_after[model.campaign] = min(needed, keep_after.get(model.campaign, needed))
         for name in await self._settlements.campaigns():
             keep = keep_after.get(name, _SERVED_NO_MORE)
             rows = self._limits.purge_batch_rows_max
@@ -509,3 +526,8 @@ class Learner:
         while self._lease.token and await purge():
             await asyncio.sleep(0)
             await self._renew()
+
+
+def _key(model: Model) -> tuple[str, str]:
+    """Return the campaign and the lineage, which is that of one policy alone."""
+    return model.campaign, model.lineage

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilbud.bandit.checkpoints.store import Checkpoints
-from tilbud.bandit.model import Model
+from tilbud.bandit.model import Model, lineage_of
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.decision.records import Settlement
 from tilbud.domain.errors import LedgerInvalid, TilbudError
@@ -45,6 +45,7 @@ class Task:
     """What to learn, at so many erasures, and where from and to."""
 
     campaign: Campaign
+    policy: str
     erasures: int
     ledger: Path
     checkpoints: Path
@@ -83,8 +84,14 @@ async def relearn(task: Task, *, reader: Reader, checkpoints: Checkpoints, tell:
     Raises LedgerInvalid where what is next was purged, and OSError where the model cannot be saved.
     """
     name, limits = task.campaign.campaign, task.limits
+    beside = [lineage_of(task.campaign, task.erasures, policy) for policy in task.campaign.policies]
     newest = await newest_model(
-        task.campaign, history=reader, checkpoints=checkpoints, limits=limits, erasures=task.erasures
+        task.campaign,
+        task.policy,
+        history=reader,
+        checkpoints=checkpoints,
+        limits=limits,
+        erasures=task.erasures,
     )
     model = newest.model
     left, before, learned = await _left(model, reader), sys.maxsize, 0
@@ -100,13 +107,13 @@ async def relearn(task: Task, *, reader: Reader, checkpoints: Checkpoints, tell:
                 tell(learned, await _left(model, reader))
             if now_s >= saved_s + limits.checkpoint_every_s:
                 saved_s = now_s
-                checkpoints.save(model, _wall_us())
+                checkpoints.save(model, _wall_us(), beside)
             if model.sequence >= last:
                 break
         if model.sequence < last:
             raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {name!r} is purged already")
         left = await _left(model, reader)
-    checkpoints.save(model, _wall_us())
+    checkpoints.save(model, _wall_us(), beside)
     return model.sequence
 
 

@@ -9,15 +9,14 @@ business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from tilbud.bandit.checkpoints.store import Checkpoints
-from tilbud.bandit.model import Model, Shape, lineage_of
-from tilbud.bandit.presets import arguments
+from tilbud.bandit.model import Model, lineage_of, shape_of
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.decision.records import Settlement
 from tilbud.domain.decision.rewards import RewardRules
@@ -46,8 +45,8 @@ class Learned(Protocol):
         ...
 
     @property
-    def model(self) -> Model:
-        """Its model."""
+    def models(self) -> Mapping[str, Model]:
+        """The model of each policy that learns, by its name."""
         ...
 
     @property
@@ -58,6 +57,7 @@ class Learned(Protocol):
 
 async def open_model(
     campaign: Campaign,
+    policy: str,
     *,
     history: SettlementHistory,
     checkpoints: Checkpoints,
@@ -66,7 +66,7 @@ async def open_model(
     on_bad_checkpoint: Callable[[], None] = lambda: None,
     erasures: int | None = None,
 ) -> Model:
-    """Return the campaign's model from its newest good checkpoint, or one that learned nothing.
+    """Return the model of a policy from its newest good checkpoint, or one that learned nothing.
 
     It knows of so many `erasures`, None: of all there are by now. A model without a checkpoint starts before
     the first settlement the ledger still has, so that a changed algorithm learns from all that happened, and
@@ -77,18 +77,19 @@ async def open_model(
     erasures = await history.erasures(campaign.campaign) if erasures is None else erasures
     await _drop_useless(campaign.campaign, erasures, history=history, checkpoints=checkpoints, log=log)
     newest = await newest_model(
-        campaign, history=history, checkpoints=checkpoints, limits=limits, erasures=erasures
+        campaign, policy, history=history, checkpoints=checkpoints, limits=limits, erasures=erasures
     )
     for reason in newest.refused:
         on_bad_checkpoint()
-        log.warning("checkpoint_refused", campaign=campaign.campaign, reason=reason)
+        log.warning("checkpoint_refused", campaign=campaign.campaign, policy=policy, reason=reason)
     if newest.too_old is not None:
-        log.warning("checkpoint_too_old", campaign=campaign.campaign, sequence=newest.too_old)
+        log.warning("checkpoint_too_old", campaign=campaign.campaign, policy=policy, sequence=newest.too_old)
     return newest.model
 
 
 async def open_stand_in(
     campaign: Campaign,
+    policy: str,
     erasures: int,
     *,
     history: SettlementHistory,
@@ -96,21 +97,28 @@ async def open_stand_in(
     limits: Limits,
     log: structlog.typing.FilteringBoundLogger,
 ) -> Model:
-    """Return a model that answers until the campaign's own has learned what it is far behind with.
+    """Return a model that answers until the policy's own has learned what it is far behind with.
 
-    It is of the checkpoint that has learned most, be it of another lineage; where none is good it has learned
-    nothing, and finds all offers equal. To be called where `open_model` may be, and drops what that drops.
+    It is of the policy's checkpoint that has learned most, be it of another lineage; where none is good it
+    has learned nothing, and finds all offers equal. To be called where `open_model` may be, and drops what
+    that drops.
     """
     name = campaign.campaign
     await _drop_useless(name, erasures, history=history, checkpoints=checkpoints, log=log)
     first, last = await history.sequences(name)
-    loaded = checkpoints.load_stand_in(campaign, limits=limits, up_to=last, erasures=erasures)
+    loaded = checkpoints.load_stand_in(campaign, policy, limits=limits, up_to=last, erasures=erasures)
     for reason in loaded.refused:
-        log.warning("checkpoint_refused", campaign=name, reason=reason)
+        log.warning("checkpoint_refused", campaign=name, policy=policy, reason=reason)
     if loaded.model is not None:
         return loaded.model
-    shape = Shape(lineage_of(campaign, erasures), arguments(campaign.exploration))
-    return Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures, stand_in=shape)
+    return Model(
+        campaign,
+        limits=limits,
+        policy=policy,
+        sequence=max(first - 1, 0),
+        erasures=erasures,
+        stand_in=shape_of(campaign, erasures, policy),
+    )
 
 
 async def _drop_useless(
@@ -136,33 +144,38 @@ async def _drop_useless(
 
 
 async def newest_model(
-    campaign: Campaign, *, history: SettlementBounds, checkpoints: Checkpoints, limits: Limits, erasures: int
+    campaign: Campaign,
+    policy: str,
+    *,
+    history: SettlementBounds,
+    checkpoints: Checkpoints,
+    limits: Limits,
+    erasures: int,
 ) -> Newest:
     """Return the model nearest to the ledger's end: one that learned nothing where no checkpoint is good."""
     first, last = await history.sequences(campaign.campaign)
-    loaded = checkpoints.load_newest(campaign, limits=limits, up_to=last, erasures=erasures)
+    loaded = checkpoints.load_newest(campaign, policy, limits=limits, up_to=last, erasures=erasures)
     too_old = None
     if loaded.model is not None:
         if not first or loaded.model.sequence >= first - 1:
             return Newest(loaded.model, loaded.refused, None)
         too_old = loaded.model.sequence
         loaded.model.close()
-    model = Model(campaign, limits=limits, sequence=max(first - 1, 0), erasures=erasures)
+    model = Model(campaign, limits=limits, policy=policy, sequence=max(first - 1, 0), erasures=erasures)
     return Newest(model, loaded.refused, too_old)
 
 
 async def settlements_left(
-    campaign: Campaign, *, history: SettlementBounds, checkpoints: Checkpoints, erasures: int
+    campaign: Campaign, policy: str, *, history: SettlementBounds, checkpoints: Checkpoints, erasures: int
 ) -> int:
-    """Return how many settlements a model of the campaign would have to learn that is opened now."""
+    """Return how many settlements a model of the policy would have to learn that is opened now."""
     first, last = await history.sequences(campaign.campaign)
-    saved = checkpoints.newest_sequence(campaign.campaign, lineage_of(campaign, erasures)) or 0
+    saved = checkpoints.newest_sequence(campaign.campaign, lineage_of(campaign, erasures, policy)) or 0
     begin = saved if first - 1 <= saved <= last else max(first - 1, 0)
     return last - begin
 
 
 async def catch_up(
-    campaign: str,
     model: Model,
     *,
     history: SettlementHistory,
@@ -179,7 +192,7 @@ async def catch_up(
     `hurry` says that it is one, `unhurried` that nothing is. Raises LedgerInvalid where the ledger has
     forgotten the next settlement: such a model has to be opened anew.
     """
-    learned = 0
+    learned, campaign = 0, model.campaign
     while rows := await history.settlements(campaign, model.sequence, limits.learn_batch_rows):
         if rows[0].sequence != model.sequence + 1:
             raise LedgerInvalid(f"settlement {model.sequence + 1} of campaign {campaign!r} is purged already")

@@ -227,9 +227,10 @@ class Application:
     def _make_loader(self, base: _Foundation, learner: Learner) -> CampaignLoader:
         log = self._logger("learning")
 
-        async def open_own_model(campaign: Campaign, erasures: int) -> Model:
+        async def open_own_model(campaign: Campaign, policy: str, erasures: int) -> Model:
             return await open_model(
                 campaign,
+                policy,
                 history=base.ledger,
                 checkpoints=base.checkpoints,
                 limits=self._limits,
@@ -238,9 +239,10 @@ class Application:
                 erasures=erasures,
             )
 
-        async def open_standing_in(campaign: Campaign, erasures: int) -> Model:
+        async def open_standing_in(campaign: Campaign, policy: str, erasures: int) -> Model:
             return await open_stand_in(
                 campaign,
+                policy,
                 erasures,
                 history=base.ledger,
                 checkpoints=base.checkpoints,

@@ -32,7 +32,7 @@ ASKED = DecideRequest(
 def change(wired: Wired, yaml: str) -> None:
     """Serve the campaign as another file says it."""
     file = CampaignFile(parse_campaign(yaml.encode(), "c.yaml"), "c.yaml", "other")
-    wired.catalog.replace([ServedCampaign(file, wired.served.model, wired.limits)])
+    wired.catalog.replace([ServedCampaign(file, wired.served.models, wired.limits)])
 
 
 @pytest.mark.parametrize("consent", [Consent.UNSPECIFIED, Consent.GRANTED, Consent.DENIED])

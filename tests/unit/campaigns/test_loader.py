@@ -17,9 +17,9 @@ from tests.wiring import DRAW_KEY, Wired
 from tilbud.bandit import presets
 from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.campaigns.loader import CampaignLoader
+from tilbud.campaigns.loader import CampaignLoader, OpenModel
 from tilbud.campaigns.source import CampaignFile, load_campaigns
-from tilbud.domain.campaign.campaign import Campaign, Exploration
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign, Exploration
 from tilbud.domain.context import Consent
 from tilbud.domain.customer.customer import customer_key
 from tilbud.domain.decision.records import DecideRequest, Reason, Settlement
@@ -66,9 +66,6 @@ def files(tmp_path: Path) -> Path:
     return directory
 
 
-OpenModel = Callable[[Campaign, int], Awaitable[Model]]
-
-
 def loader_of(
     wired: Wired,
     files: Path,
@@ -79,9 +76,10 @@ def loader_of(
 ) -> CampaignLoader:
     """Return a loader of these files, over the wired service; `opening` goes around opening a model."""
 
-    async def opened(campaign: Campaign, erasures: int) -> Model:
+    async def opened(campaign: Campaign, policy: str, erasures: int) -> Model:
         return await open_model(
             campaign,
+            policy,
             erasures=erasures,
             history=wired.ledger,
             checkpoints=wired.checkpoints,
@@ -119,14 +117,14 @@ class HandRelearning:
         self.begun: list[Campaign] = []
         self.ended: dict[str, asyncio.Future[None]] = {}
 
-    async def learn(self, campaign: Campaign, _erasures: int) -> None:
+    async def learn(self, campaign: Campaign, _policy: str, _erasures: int) -> None:
         if campaign.campaign != "c":
             return
         self.begun.append(campaign)
         self.ended[campaign.campaign] = asyncio.get_running_loop().create_future()
         await self.ended[campaign.campaign]
 
-    async def left(self, campaign: Campaign, _erasures: int) -> int:
+    async def left(self, campaign: Campaign, _policy: str, _erasures: int) -> int:
         return 10_000 if campaign.campaign == "c" else self._left_of_others
 
     def progress(self, campaign: str) -> Progress | None:
@@ -161,7 +159,7 @@ async def test_many_campaigns_that_have_to_be_relearned_make_no_long_start(wired
         (files / f"{name}.yaml").write_text(CAMPAIGN.replace("campaign: c", f"campaign: {name}"))
     stood_in: list[str] = []
 
-    async def open_stand_in(campaign: Campaign, erasures: int) -> Model:
+    async def open_stand_in(campaign: Campaign, _policy: str, erasures: int) -> Model:
         stood_in.append(campaign.campaign)
         return Model(campaign, limits=wired.limits, erasures=erasures)
 
@@ -505,7 +503,7 @@ async def test_an_erasure_that_comes_while_another_is_relearned_is_not_lost(
     monkeypatch.setattr(wired.ledger, "settlements", meanwhile)
     await asyncio.gather(loader.relearn(), *erasing)
     assert wired.served.model.erasures == 1
-    assert await wired.learner.behind() == ("c",)
+    assert await wired.learner.behind() == (("c", PERSONALIZED),)
     assert _saved_at(wired) == []
     await loader.relearn()
     assert wired.served.model.erasures == 2
@@ -566,7 +564,7 @@ async def test_a_model_that_cannot_be_relearned_holds_no_other_up_and_is_tried_a
         patch.setattr(wired.ledger, "settlements", damaged)
         with pytest.raises(LedgerInvalid):
             await loader.relearn()
-    assert await wired.learner.behind() == ("a",)
+    assert await wired.learner.behind() == (("a", PERSONALIZED),)
     await _running_until(loader, _up_to_date(wired))
     assert wired.catalog.get("a").model.erasures == 1
 
@@ -582,7 +580,7 @@ async def test_a_cancelled_relearning_is_begun_again(wired: Wired, slow_loader: 
     relearning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await relearning
-    assert await wired.learner.behind() == ("c",)
+    assert await wired.learner.behind() == (("c", PERSONALIZED),)
     await wired.decide.decide(DecideRequest("c", decision_id="meanwhile"))
     await _running_until(slow_loader, _up_to_date(wired))
     assert await _alike(wired, others)
@@ -617,12 +615,12 @@ async def test_running_outlives_any_surprise(wired: Wired, files: Path) -> None:
     surprises = 0
 
     def surprising(opened: OpenModel) -> OpenModel:
-        async def surprise(campaign: Campaign, erasures: int) -> Model:
+        async def surprise(campaign: Campaign, policy: str, erasures: int) -> Model:
             nonlocal surprises
             surprises += 1
             if surprises < 3:
                 raise AssertionError("for the test")
-            return await opened(campaign, erasures)
+            return await opened(campaign, policy, erasures)
 
         return surprise
 
@@ -666,7 +664,7 @@ async def test_a_model_that_fell_behind_what_was_purged_is_opened_anew(directory
     with capture_logs() as logged:
         await replica.learner.turn()
     assert [each["event"] for each in logged] == ["learning_failed"]
-    assert await replica.learner.behind() == ("c",)
+    assert await replica.learner.behind() == (("c", PERSONALIZED),)
     await _running_until(loader, _up_to_date(replica))
     await replica.learner.turn()
     assert replica.served.model.sequence == 60
@@ -736,7 +734,7 @@ async def test_rebuild_agrees_after_an_erasure(wired: Wired, loader: CampaignLoa
     await wired.learner.checkpoint_all()
     async with wired.ledger.reader() as reader:
         found = await rebuild(
-            wired.campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
+            wired.campaign, PERSONALIZED, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
         )
     assert (found.erasures, found.lineage) == (1, wired.served.model.lineage)
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (0, 150, 60)
@@ -762,7 +760,7 @@ async def test_rebuild_agrees_after_an_erasure_when_the_beginning_was_purged(
     await _live(wired, 60, first=180)
     async with wired.ledger.reader() as reader:
         found = await rebuild(
-            wired.campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
+            wired.campaign, PERSONALIZED, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
         )
     assert (found.from_sequence, found.sequence, found.decisions_checked) == (180, 240, 60)
     assert found.agrees
@@ -781,6 +779,7 @@ async def test_rebuild_does_not_judge_what_was_erased_meanwhile(wired: Wired, lo
         async with wired.ledger.reader() as reader:
             return await rebuild(
                 wired.campaign,
+                PERSONALIZED,
                 reader=reader,
                 checkpoints=wired.checkpoints,
                 limits=wired.limits,

@@ -10,6 +10,7 @@ from tests.unit.campaigns.test_loader import CAMPAIGN, loader_of
 from tests.wiring import Wired
 
 from tilbud.campaigns.loader import CampaignLoader
+from tilbud.domain.campaign.campaign import PERSONALIZED
 from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import InvalidField, UnknownCampaign, UnknownDecision
@@ -187,7 +188,9 @@ async def test_a_ledger_of_before_settles_and_is_rebuilt(tmp_path: Path) -> None
     await _rewards(after)
     await after.learner.checkpoint_all()
     async with ledger.reader() as reader:
-        found = await rebuild(after.campaign, reader=reader, checkpoints=after.checkpoints, limits=Limits())
+        found = await rebuild(
+            after.campaign, PERSONALIZED, reader=reader, checkpoints=after.checkpoints, limits=Limits()
+        )
     assert (found.sequence, found.decisions_checked) == (40, 40)
     assert found.agrees
     await ledger.close()

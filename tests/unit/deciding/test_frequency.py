@@ -33,7 +33,7 @@ async def _capped(tmp_path: Path, channels: dict[str, int], more: str = "") -> W
         {"channels": {name: {"caps": [{"times": times, "per": "1d"}]} for name, times in channels.items()}}
     )
     file = replace(wired.served.file, contact=policy)
-    wired.catalog.replace([ServedCampaign(file, wired.served.model, wired.limits)])
+    wired.catalog.replace([ServedCampaign(file, wired.served.models, wired.limits)])
     return wired
 
 

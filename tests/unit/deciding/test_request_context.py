@@ -326,7 +326,7 @@ async def test_a_repeat_is_a_contact_where_the_channel_has_caps(tmp_path: Path) 
     wired = await sticky(tmp_path)
     policy = ContactPolicy.model_validate({"channels": {"push": {"caps": [{"times": 2, "per": "1d"}]}}})
     file = replace(wired.served.file, contact=policy)
-    wired.catalog.replace([ServedCampaign(file, wired.served.model, wired.limits)])
+    wired.catalog.replace([ServedCampaign(file, wired.served.models, wired.limits)])
     answers = [await decided(wired, ask(context=PUSH)) for _ in range(4)]
     assert [each.reason for each in answers] == [
         Reason.PERSONALIZED, Reason.PERSONALIZED,

@@ -14,7 +14,7 @@ class _Served:
     """A campaign of which nothing but the name is asked."""
 
     id: str
-    model: Any = None
+    models: Any = None
     reward_rules: Any = None
 
 

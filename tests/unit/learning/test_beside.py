@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.wiring import Wired
 
+from tilbud.domain.campaign.campaign import PERSONALIZED
 from tilbud.domain.decision.records import DecideRequest, Settlement
 from tilbud.domain.errors import LedgerInvalid, ModelUnavailable
 from tilbud.learning.beside import COMMAND, Beside
@@ -84,7 +85,7 @@ async def test_it_says_how_far_it_is_and_when_it_is_due(wired: Wired) -> None:
         f"while not os.path.exists({str(enough)!r}): time.sleep(0.01)\nsay(done=600)"
     )
     beside = _beside(wired, program)
-    learning = asyncio.create_task(beside.learn(wired.campaign, 1))
+    learning = asyncio.create_task(beside.learn(wired.campaign, PERSONALIZED, 1))
     await _heard(beside, 100)
     progress = beside.progress("c")
     assert progress is not None
@@ -101,7 +102,7 @@ async def test_little_is_left_to_the_service(wired: Wired) -> None:
     """No process begins where a checkpoint is near enough."""
     await wired.learner.turn()
     await wired.learner.checkpoint_all()
-    await _beside(wired, "raise SystemExit(1)").learn(wired.campaign, 0)
+    await _beside(wired, "raise SystemExit(1)").learn(wired.campaign, PERSONALIZED, 0)
     assert wired.metric("relearning_failures_total") == 0
 
 
@@ -116,7 +117,7 @@ async def test_little_is_left_to_the_service(wired: Wired) -> None:
 async def test_what_fails_is_begun_again_a_few_times(wired: Wired, program: str, reason: str) -> None:
     """Each failure is logged with its reason, and counted; then whoever waits hears of it."""
     with capture_logs() as logged, pytest.raises(ModelUnavailable, match=reason):
-        await _beside(wired, program).learn(wired.campaign, 1)
+        await _beside(wired, program).learn(wired.campaign, PERSONALIZED, 1)
     failures = [each for each in logged if each["event"] == "relearning_process_failed"]
     assert [each["again"] for each in failures] == [True, True, False]
     assert all(reason in each["reason"] for each in failures)
@@ -126,7 +127,7 @@ async def test_what_fails_is_begun_again_a_few_times(wired: Wired, program: str,
 async def test_a_machine_that_has_no_process_to_give_is_asked_again(wired: Wired) -> None:
     """As for a process that fails: a few times, told and counted, then whoever waits hears of it."""
     with pytest.raises(ModelUnavailable, match="could not be started: No such file"):
-        await _beside(wired, "/no/such/interpreter", "-c").learn(wired.campaign, 1)
+        await _beside(wired, "/no/such/interpreter", "-c").learn(wired.campaign, PERSONALIZED, 1)
     assert wired.metric("relearning_failures_total", campaign="c") == 3
 
 
@@ -135,7 +136,7 @@ async def test_a_process_that_hangs_is_replaced(wired: Wired) -> None:
     program = f"{HEARD}{SAY}say(learned=0, left=77); import os; os.kill(os.getpid(), 19)"
     beside = _beside(wired, program, relearn_silent_max_s=2.0, relearn_tries_max=1)
     with capture_logs() as logged, pytest.raises(ModelUnavailable, match="has said nothing for 2 s"):
-        await beside.learn(wired.campaign, 1)
+        await beside.learn(wired.campaign, PERSONALIZED, 1)
     [pid] = [each["pid"] for each in logged if each["event"] == "relearning_began"]
     assert _gone(pid)
     assert wired.metric("relearning_failures_total", campaign="c") == 1
@@ -146,7 +147,7 @@ async def test_what_is_cut_short_leaves_no_process(wired: Wired, by: str) -> Non
     """Neither where nobody waits any more nor where the service stops; what stopped begins nothing more."""
     beside = _beside(wired, f"{HEARD}{SAY}say(learned=0, left=77); time.sleep(600)")
     with capture_logs() as logged:
-        learning = asyncio.create_task(beside.learn(wired.campaign, 1))
+        learning = asyncio.create_task(beside.learn(wired.campaign, PERSONALIZED, 1))
         await _heard(beside, 77)
         if by == "who waits":
             learning.cancel()
@@ -159,7 +160,7 @@ async def test_what_is_cut_short_leaves_no_process(wired: Wired, by: str) -> Non
     assert wired.metric("relearning_failures_total", campaign="c") == 0
     if by == "the service":
         with pytest.raises(ModelUnavailable, match="stopping"):
-            await beside.learn(wired.campaign, 1)
+            await beside.learn(wired.campaign, PERSONALIZED, 1)
 
 
 async def test_one_process_of_all_that_serve_relearns(wired: Wired) -> None:
@@ -167,7 +168,7 @@ async def test_one_process_of_all_that_serve_relearns(wired: Wired) -> None:
     beside = _beside(wired, "raise SystemExit(1)")
     lock = os.open(wired.directory / ".relearning", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    learning = asyncio.create_task(beside.learn(wired.campaign, 0))
+    learning = asyncio.create_task(beside.learn(wired.campaign, PERSONALIZED, 0))
     await asyncio.sleep(0.01)
     progress = beside.progress("c")
     assert progress is not None
@@ -185,7 +186,7 @@ async def test_a_process_ends_with_the_one_that_started_it(wired: Wired) -> None
     assert process.stdin is not None
     fifo = wired.directory / "fifo"
     os.mkfifo(fifo)  # to open it as a ledger hangs
-    process.stdin.write(pickle.dumps(Task(wired.campaign, 0, fifo, fifo, wired.limits)))
+    process.stdin.write(pickle.dumps(Task(wired.campaign, PERSONALIZED, 0, fifo, fifo, wired.limits)))
     process.stdin.close()
     async with asyncio.timeout(60):
         assert await process.wait() == ORPHANED
@@ -193,7 +194,9 @@ async def test_a_process_ends_with_the_one_that_started_it(wired: Wired) -> None
 
 async def _relearn(wired: Wired, tell: Callable[[int, int], None]) -> int:
     """Learn in this process what another would; it is saved after each page."""
-    task = Task(wired.campaign, 0, Path(), Path(), replace(wired.limits, checkpoint_every_s=0.0))
+    task = Task(
+        wired.campaign, PERSONALIZED, 0, Path(), Path(), replace(wired.limits, checkpoint_every_s=0.0)
+    )
     async with wired.ledger.reader() as reader:
         return await relearn(task, reader=reader, checkpoints=wired.checkpoints, tell=tell)
 
@@ -204,7 +207,9 @@ async def test_what_is_relearned_is_what_the_service_learned(wired: Wired) -> No
     sequence = await _relearn(wired, lambda learned, left: told.append((learned, left)))
     assert told[0] == (0, SETTLED)
     assert sequence == SETTLED
-    loaded = wired.checkpoints.load_newest(wired.campaign, limits=wired.limits, up_to=SETTLED, erasures=0)
+    loaded = wired.checkpoints.load_newest(
+        wired.campaign, PERSONALIZED, limits=wired.limits, up_to=SETTLED, erasures=0
+    )
     assert loaded.model is not None
     assert loaded.model.sequence == SETTLED
     decision = await wired.ledger.find("c", "d0")

@@ -13,7 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.wiring import Wired
 
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.campaigns.served import ServedCampaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.records import DecideRequest, Settlement
 from tilbud.domain.decision.rewards import OutcomeStatus
@@ -237,7 +238,9 @@ async def test_a_decision_that_was_recorded_late_is_checked_too(wired: Wired) ->
 
 async def _rebuild(wired: Wired, campaign: Campaign) -> Rebuilt:
     async with wired.ledger.reader() as reader:
-        return await rebuild(campaign, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits)
+        return await rebuild(
+            campaign, PERSONALIZED, reader=reader, checkpoints=wired.checkpoints, limits=wired.limits
+        )
 
 
 async def test_one_failing_turn_is_not_the_last(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,11 +549,9 @@ async def test_a_model_is_not_behind_where_only_what_it_learned_was_purged(wired
     assert await wired.ledger.purge("c", now.steady_us, 1, 1, now) == 1
     assert await wired.ledger.sequences("c") == (2, 3)
     assert await wired.learner.behind() == ()
-    newest = wired.served.model
-    try:
-        for sequence, behind in ((0, ("c",)), (1, ())):
-            late.sequence = sequence
-            wired.served.model = late
-            assert await wired.learner.behind() == behind
-    finally:
-        wired.served.model = newest
+    served = wired.served
+    wired.catalog.replace([ServedCampaign(served.file, {PERSONALIZED: late}, wired.limits)])
+    for sequence, behind in ((0, (("c", PERSONALIZED),)), (1, ())):
+        late.sequence = sequence
+        assert await wired.learner.behind() == behind
+    wired.catalog.replace([served])

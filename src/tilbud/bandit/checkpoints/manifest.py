@@ -1,8 +1,9 @@
 """The manifest of a checkpoint: what it says, its file names, and whether a model is the one it means.
 
 What holds: a manifest that is not whole is none; a model is the right one only if its length and sha256 are
-the manifest's, and the manifest's campaign, lineage, VW arguments, VW version, encoder, sequence and erasures
-are the caller's. VW itself would load a truncated file without a word. Pure: it gets bytes and names.
+the manifest's, and the manifest's campaign, policy, lineage, VW arguments, VW version, encoder, sequence and
+erasures are the caller's. VW itself would load a truncated file without a word. Pure: it gets bytes and
+names.
 
 What it does not do: open, write or remove a file (`files.py`).
 """
@@ -14,6 +15,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 
+from tilbud.domain.campaign.campaign import PERSONALIZED
 from tilbud.domain.errors import CheckpointInvalid
 
 _NAME = re.compile(r"([0-9a-f]+)-([0-9]{15})\.json")
@@ -25,6 +27,7 @@ class Identity:
     """What a caller expects of a checkpoint."""
 
     campaign: str
+    policy: str
     lineage: str
     arguments: str
     erasures: int
@@ -47,6 +50,7 @@ class Manifest:
     length: int  # bytes
     saved_us: int
     erasures: int = 0  # those the model knows of; versions before erasures wrote none
+    policy: str = PERSONALIZED  # whose model it is; not written of this one, which older versions read too
 
     @property
     def model_name(self) -> str:
@@ -60,12 +64,15 @@ class Manifest:
 
     def text(self) -> str:
         """What that file holds."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        says = asdict(self)
+        if self.policy == PERSONALIZED:
+            del says["policy"]
+        return json.dumps(says, indent=1) + "\n"
 
 
 _KINDS = {
     "campaign": str, "lineage": str, "sequence": int, "arguments": str, "vw_version": str, "encoder": str,
-    "sha256": str, "length": int, "saved_us": int, "erasures": int,
+    "sha256": str, "length": int, "saved_us": int, "erasures": int, "policy": str,
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Which checkpoints of a campaign stay, and which go. Pure: it judges a listing.
 
 What holds: the newest `generations` of the lineage saved last stay, of those beside it that are in use, and
-of one lineage before them, so that a campaign file can be taken back. None stays that knows of fewer erasures
-than the one saved last.
+of as many lineages before them as are in use, so that a campaign file can be taken back. None stays that
+knows of fewer erasures than the one saved last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def names_to_keep(
 ) -> set[str]:
     """Return the files that stay when `newest` was saved: manifests, and the models they name.
 
-    `beside` are the lineages of the campaign's other models that are in use.
+    `beside` are the lineages of the campaign's other policies; naming that of `newest` too is no harm.
     """
     saved_us: dict[str, int] = {}
     by_lineage: dict[str, list[Listed]] = {}
@@ -43,7 +43,7 @@ def names_to_keep(
     in_use = {newest.lineage, *beside}
     others = sorted(set(saved_us) - in_use, key=lambda lineage: saved_us[lineage])
     names = {newest.name, newest.model_name}
-    for lineage in (*in_use, *others[-1:]):
+    for lineage in (*in_use, *others[-len(in_use) :]):
         in_order = sorted(by_lineage.get(lineage, ()), key=lambda listed: listed.sequence)
         for listed in in_order[-generations:]:
             names.add(listed.path.name)

@@ -1,5 +1,7 @@
 """Checkpoints: a model on disk with the last settlement it learned, loaded again only if unharmed.
 
+Each policy of a campaign that learns has a model, and its checkpoints are those of the model's lineage.
+
     DIRECTORY/CAMPAIGN/LINEAGE-SEQUENCE-SHA.model     what VW wrote
     DIRECTORY/CAMPAIGN/LINEAGE-SEQUENCE.json          the manifest
 
@@ -25,7 +27,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilbud.bandit import presets
 from tilbud.bandit.checkpoints import pruning
 from tilbud.bandit.checkpoints.files import (
     CheckpointFiles,
@@ -40,7 +41,7 @@ from tilbud.bandit.checkpoints.files import (
 )
 from tilbud.bandit.checkpoints.manifest import Identity, Manifest, verify
 from tilbud.bandit.features import ENCODER
-from tilbud.bandit.model import Model, Shape, lineage_of
+from tilbud.bandit.model import Model, Shape, lineage_of, shape_of
 from tilbud.bandit.vw import VW_VERSION
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.errors import CheckpointInvalid, ModelUnavailable
@@ -52,6 +53,7 @@ class Prepared:
     """A model that VW wrote to a temporary file; `Checkpoints.commit` makes a checkpoint of it."""
 
     campaign: str
+    policy: str
     lineage: str
     sequence: int
     arguments: str
@@ -71,6 +73,7 @@ class Prepared:
             length=len(model),
             saved_us=saved_us,
             erasures=self.erasures,
+            policy=self.policy,
         )
 
 
@@ -103,13 +106,19 @@ class Checkpoints:
             self.files.release(temporary)
             raise
         return Prepared(
-            model.campaign, model.lineage, model.sequence, model.arguments, model.erasures, temporary
+            campaign=model.campaign,
+            policy=model.policy,
+            lineage=model.lineage,
+            sequence=model.sequence,
+            arguments=model.arguments,
+            erasures=model.erasures,
+            temporary=temporary,
         )
 
     def commit(self, prepared: Prepared, saved_us: int, beside: Collection[str] = ()) -> Manifest:
         """Make a prepared model a checkpoint, then remove what is too old; on any thread.
 
-        `beside` are the lineages of the campaign's other models that are in use: theirs stay.
+        `beside` are the lineages of the campaign's other policies: theirs stay.
         """
         temporary = prepared.temporary
         try:
@@ -126,30 +135,34 @@ class Checkpoints:
             self.files.release(temporary)
         return manifest
 
-    def load_newest(self, campaign: Campaign, *, limits: Limits, up_to: int, erasures: int) -> Loaded:
-        """Load the newest checkpoint of the campaign's lineage at so many erasures that is unharmed.
+    def load_newest(
+        self, campaign: Campaign, policy: str, *, limits: Limits, up_to: int, erasures: int
+    ) -> Loaded:
+        """Load the newest checkpoint of the policy's lineage at so many erasures that is unharmed.
 
         Those beyond sequence `up_to` are left alone: the ledger they learned from is not the one at hand.
         """
-        in_order = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures))
+        in_order = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures, policy))
         usable = [(sequence, path) for sequence, path in reversed(in_order) if sequence <= up_to]
-        return _first_unharmed(usable, campaign, limits, erasures)
+        return _first_unharmed(usable, campaign, policy, limits, erasures)
 
-    def load_oldest(self, campaign: Campaign, *, limits: Limits, erasures: int) -> Loaded:
+    def load_oldest(self, campaign: Campaign, policy: str, *, limits: Limits, erasures: int) -> Loaded:
         """Load the oldest such checkpoint that is unharmed, to rebuild from."""
-        in_order = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures))
-        return _first_unharmed(in_order, campaign, limits, erasures)
+        in_order = self._of_lineage(campaign.campaign, lineage_of(campaign, erasures, policy))
+        return _first_unharmed(in_order, campaign, policy, limits, erasures)
 
-    def load_stand_in(self, campaign: Campaign, *, limits: Limits, up_to: int, erasures: int) -> Loaded:
-        """Load, to answer and not to learn, the unharmed checkpoint that has learned most, of any lineage.
+    def load_stand_in(
+        self, campaign: Campaign, policy: str, *, limits: Limits, up_to: int, erasures: int
+    ) -> Loaded:
+        """Load, to answer and not to learn, the policy's unharmed checkpoint that has learned most.
 
-        So of another schema, range or algorithm than the campaign's by now, but not of another encoder, nor
-        one that has learned what was erased since.
+        It may be of any lineage, so of another schema, range or algorithm than the policy's by now, but not
+        of another encoder, nor one that has learned what was erased since.
         """
         usable = {
             path: manifest
             for path, manifest in self.manifests(campaign.campaign)
-            if manifest.sequence <= up_to
+            if (manifest.policy == policy and manifest.sequence <= up_to)
             and (manifest.erasures, manifest.vw_version, manifest.encoder) == (erasures, VW_VERSION, ENCODER)
         }
 
@@ -159,10 +172,11 @@ class Checkpoints:
         def load(path: Path) -> Model:
             manifest = usable[path]
             shape = Shape(manifest.lineage, manifest.arguments)
-            verify(manifest, _identity(campaign, shape, erasures, manifest.sequence))
+            verify(manifest, _identity(campaign, policy, shape, erasures, manifest.sequence))
             return Model(
                 campaign,
                 limits=limits,
+                policy=policy,
                 sequence=manifest.sequence,
                 saved=verified_model(path, manifest),
                 erasures=erasures,
@@ -245,9 +259,10 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
 
-def _identity(campaign: Campaign, shape: Shape, erasures: int, sequence: int) -> Identity:
+def _identity(campaign: Campaign, policy: str, shape: Shape, erasures: int, sequence: int) -> Identity:
     return Identity(
         campaign=campaign.campaign,
+        policy=policy,
         lineage=shape.lineage,
         arguments=shape.arguments,
         erasures=erasures,
@@ -258,17 +273,19 @@ def _identity(campaign: Campaign, shape: Shape, erasures: int, sequence: int) ->
 
 
 def _first_unharmed(
-    checkpoints: Iterable[tuple[int, Path]], campaign: Campaign, limits: Limits, erasures: int
+    checkpoints: Iterable[tuple[int, Path]], campaign: Campaign, policy: str, limits: Limits, erasures: int
 ) -> Loaded:
-    """Return the first of these (sequence, manifest) of the campaign's own lineage that loads."""
+    """Return the first of these (sequence, manifest) of the policy's own lineage that loads."""
     sequences = {path: sequence for sequence, path in checkpoints}
-    shape = Shape(lineage_of(campaign, erasures), presets.arguments(campaign.exploration))
+    shape = shape_of(campaign, erasures, policy)
 
     def load(path: Path) -> Model:
         manifest, sequence = read_manifest(path), sequences[path]
-        verify(manifest, _identity(campaign, shape, erasures, sequence))
+        verify(manifest, _identity(campaign, policy, shape, erasures, sequence))
         saved = verified_model(path, manifest)
-        return Model(campaign, limits=limits, sequence=sequence, saved=saved, erasures=erasures)
+        return Model(
+            campaign, limits=limits, policy=policy, sequence=sequence, saved=saved, erasures=erasures
+        )
 
     return _first_that_loads(sequences, load)
 

@@ -223,6 +223,11 @@ class Campaign(Section):
             time_zone=self.time_zone,
         )
 
+    @property
+    def policies(self) -> Mapping[str, Exploration]:
+        """The exploration of each policy that learns, by its name: that of the variant it answers."""
+        return {PERSONALIZED: self.exploration}
+
     def feature_schema(self) -> list[tuple[str, str]]:
         """Return (name, kind) of all that a model may see beside the built-in features, by name."""
         kinds = _kinds(self.context, self.segments)

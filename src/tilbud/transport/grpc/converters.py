@@ -216,7 +216,7 @@ def campaign_message(
             for pause in pauses
         ],
         relearning=_relearning_message(relearning),
-        stand_in=served.model.stand_in,
+        stand_in=served.stand_in,
     )
 
 

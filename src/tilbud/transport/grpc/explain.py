@@ -43,7 +43,7 @@ def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
             if time_slice.expired():
                 await time_slice.yield_to_loop()
 
-        campaign, model = (served.campaign, served.model) if served else (None, None)
+        campaign, model = (served.campaign, served.models.get(decision.variant)) if served else (None, None)
         explained = await explain(decision, campaign, model, language, give_way)
         return explain_response(decision, explained)
 

@@ -10,6 +10,7 @@ from tests.unit.bandit.samples import LIMITS, campaign, encoded, model, offer_se
 from tilbud.bandit.checkpoints.copies import copy_checkpoints
 from tilbud.bandit.checkpoints.manifest import Manifest
 from tilbud.bandit.checkpoints.store import Checkpoints
+from tilbud.domain.campaign.campaign import PERSONALIZED
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_copy_is_loaded_as_the_checkpoint_was(saved: Checkpoints, tmp_path: Pa
     """Every generation is there, and predicts alike."""
     assert copied(saved, tmp_path / "copy") == [100, 200, 300]
     loaded = [
-        each.load_newest(campaign(), limits=LIMITS, up_to=300, erasures=0).model
+        each.load_newest(campaign(), PERSONALIZED, limits=LIMITS, up_to=300, erasures=0).model
         for each in (saved, Checkpoints(tmp_path / "copy", 3))
     ]
     ours, theirs = (each.predict(encoded(), offer_set()) for each in loaded if each is not None)

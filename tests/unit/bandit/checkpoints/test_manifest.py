@@ -23,8 +23,9 @@ MANIFEST = Manifest(
     length=len(MODEL),
     saved_us=5,
     erasures=2,
+    policy="bold",
 )
-EXPECTED = Identity("shop", "0a1b", "--cb_explore_adf", 2, 100, "9", "1")
+EXPECTED = Identity("shop", "bold", "0a1b", "--cb_explore_adf", 2, 100, "9", "1")
 
 
 def test_a_manifest_reads_back_as_it_was_written():
@@ -33,6 +34,13 @@ def test_a_manifest_reads_back_as_it_was_written():
     assert parse_name(MANIFEST.name) == ("0a1b", 100)
     assert parse_name(MANIFEST.model_name) is None
     assert parse_name("0a1b-100.json") is None
+
+
+def test_the_first_policy_of_a_campaign_goes_without_saying():
+    """What was written before there could be others is its, and what is written reads as before."""
+    manifest = replace(MANIFEST, policy="personalized")
+    assert "policy" not in json.loads(manifest.text())
+    assert parse(manifest.text().encode()) == manifest
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tilbud.bandit.checkpoints.files import list_names, process_key
 from tilbud.bandit.checkpoints.store import Checkpoints, Loaded
 from tilbud.bandit.model import Model
 from tilbud.bandit.vw import Workspace
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.limits import Limits
 
 NOBODY = 999_999_999  # the number of no process, since Linux gives none above 2^22
@@ -49,8 +49,8 @@ def newest(
     """What loads for the campaign."""
     sample = sample or campaign()
     if oldest:
-        return checkpoints.load_oldest(sample, limits=LIMITS, erasures=erasures)
-    return checkpoints.load_newest(sample, limits=LIMITS, up_to=1_000_000, erasures=erasures)
+        return checkpoints.load_oldest(sample, PERSONALIZED, limits=LIMITS, erasures=erasures)
+    return checkpoints.load_newest(sample, PERSONALIZED, limits=LIMITS, up_to=1_000_000, erasures=erasures)
 
 
 def saved_twice(checkpoints: Checkpoints) -> Model:

@@ -14,7 +14,7 @@ from tilbud.bandit.features import encode_context
 from tilbud.bandit.model import Model
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.deciding.pipeline import Answer
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.decision.records import Decision, InternedText
 from tilbud.domain.errors import InvalidField, UnknownCampaign, UnknownDecision
 from tilbud.domain.text import UNCLEAN
@@ -47,6 +47,11 @@ class Served:
     campaign: Campaign
     model: Model
     id: str = "shop"
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The model of each policy."""
+        return {PERSONALIZED: self.model}
 
 
 @pytest.fixture(name="served")
