@@ -237,6 +237,18 @@ def test_one_lineage_back_stays(checkpoints):
     assert found == [False, True, True]
 
 
+def test_a_file_with_several_policies_can_be_taken_back(checkpoints):
+    """As many lineages before those in use stay as are in use: those of the file before this one."""
+    presets = ("balanced", "cautious", "adventurous", "epsilon_greedy")
+    models = [model(campaign(exploration={"preset": preset})) for preset in presets]
+    for in_use in (models[:2], models[2:]):
+        for taught in in_use:
+            teach(taught, 10)
+            checkpoints.save(taught, taught.sequence, {other.lineage for other in in_use})
+    saved = {manifest.lineage for _, manifest in checkpoints.manifests(models[0].campaign)}
+    assert saved == {taught.lineage for taught in models}
+
+
 def test_every_lineage_in_use_stays(checkpoints):
     """However many models a campaign has; once they are in use no more, the newest of them stays."""
     presets = ("balanced", "cautious", "adventurous")
