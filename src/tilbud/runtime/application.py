@@ -16,6 +16,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -33,16 +34,15 @@ from tilbud.learning.beside import Beside
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model, open_stand_in
 from tilbud.learning.settling_lease import SettlingLease
-from tilbud.ledger.open import ledger_at
 from tilbud.ledger.ports import Reader
-from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
-from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
+from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.runtime.clock import SystemClock, monotonic_us
 from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
+from tilbud.runtime.serving_ledger import serving_ledger
 from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
@@ -158,11 +158,14 @@ class Application:
         self.http_port = http.port
 
     async def _open_ledger(self, metrics: Metrics) -> _Foundation:
-        self._ledger = ledger = ledger_at(
-            self._data.ledger_address,
-            limits=self._limits,
-            durability=self._settings.durability,
-            serving=self._serving(metrics),
+        self._ledger = ledger = serving_ledger(
+            self._settings,
+            self._data,
+            slot=self._slot,
+            monotonic_us=self._monotonic_us,
+            lost_commits=metrics.process.lost_commits,
+            observe_outage=partial(self._observe_outage, metrics),
+            log=self._logger("ledger"),
         )
         info = await ledger.start(metrics.process.committed)
         self._undo.push_async_callback(ledger.close)
@@ -176,29 +179,13 @@ class Application:
             checkpoints=Checkpoints(self._data.checkpoints, self._limits.checkpoint_generations),
         )
 
-    def _serving(self, metrics: Metrics) -> Serving:
+    def _observe_outage(self, metrics: Metrics, seconds: float) -> None:
         log = self._logger("ledger")
-
-        def tell(event: str, values: dict[str, object]) -> None:
-            log.error(event, **values)
-            if event == ACKNOWLEDGED_LOST:
-                metrics.process.lost_commits(int(str(values["commits"])))
-
-        def outage(seconds: float) -> None:
-            if self._ready:
-                metrics.process.outage(seconds)
-                log.warning("service_clock_set_back", away_s=round(seconds, 3))
-            else:  # whoever starts slowly was not there to fail anybody
-                log.info("service_clock_stood_still", away_s=round(seconds, 3))
-
-        return Serving(
-            monotonic_us=self._monotonic_us,
-            place=self._slot.number if self._slot else 0,
-            joins=self._slot.ledger if self._slot else None,
-            accept_loss=self._settings.accept_loss,
-            tell=tell,
-            observe_outage=outage,
-        )
+        if self._ready:
+            metrics.process.outage(seconds)
+            log.warning("service_clock_set_back", away_s=round(seconds, 3))
+        else:  # whoever starts slowly was not there to fail anybody
+            log.info("service_clock_stood_still", away_s=round(seconds, 3))
 
     def _make_learner(self, base: _Foundation) -> Learner:
         log = self._logger("learning")

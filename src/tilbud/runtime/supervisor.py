@@ -29,14 +29,12 @@ from time import monotonic
 
 from tilbud.campaigns.source import load_campaigns, load_good
 from tilbud.domain.errors import TilbudError
-from tilbud.ledger.open import ledger_at
-from tilbud.ledger.sqlite.adapter import Serving as ServingLedger
-from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 from tilbud.ledger.sqlite.same_file import Identity
 from tilbud.runtime.clock import monotonic_us
 from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
+from tilbud.runtime.serving_ledger import serving_ledger
 from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
@@ -205,18 +203,8 @@ class Supervisor:
     async def _open_ledger(self, data: DataDirectory) -> tuple[Identity, int]:
         """Check, make or migrate the ledger, and begin its clock; return what its file is, and lacks."""
         lost: list[int] = []
-
-        def tell(event: str, values: dict[str, object]) -> None:
-            self._log.error(event, **values)
-            if event == ACKNOWLEDGED_LOST:
-                lost.append(int(str(values["commits"])))
-
-        serving = ServingLedger(monotonic_us=monotonic_us, accept_loss=self._settings.accept_loss, tell=tell)
-        ledger = ledger_at(
-            data.ledger_address,
-            limits=self._settings.limits,
-            durability=self._settings.durability,
-            serving=serving,
+        ledger = serving_ledger(
+            self._settings, data, monotonic_us=monotonic_us, lost_commits=lost.append, log=self._log
         )
         await ledger.start(lambda _seconds, _rows: None)
         await ledger.close()
