@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -38,6 +37,7 @@ from tilbud.ledger.ports import Reader
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.runtime.clock import SystemClock, monotonic_us
 from tilbud.runtime.data_directory import DataDirectory
+from tilbud.runtime.garbage import freeze_objects
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import start_or_undo
@@ -286,7 +286,7 @@ class Application:
         base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
         listen = self._slot.listen if self._slot else self._reserved()
         server = GrpcServer(listen=listen, rpc=rpc, handlers=self._handlers(base, rpc), limits=self._limits)
-        self._freeze_objects()
+        freeze_objects(self._limits)
         await server.start()
         self.grpc_port = split_address(listen)[1]
         self._watch(base.metrics, rpc)  # before the drain, to end after it: who drains does not hang
@@ -351,16 +351,6 @@ class Application:
             relearn=self._loader.relearn,
             log=self._logger("customers"),
         )
-
-    def _freeze_objects(self) -> None:
-        """Leave what was loaded by now, which stays, out of the collections of garbage.
-
-        A full collection walks every object there is: without those it is short, where it would stall every
-        call.
-        """
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(self._limits.young_objects_max)
 
     def _watch(self, metrics: Metrics, rpc: Rpc) -> None:
         self._watching = [
