@@ -32,7 +32,8 @@ from tilbud.domain.decision.records import (
 from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.durations import Hours
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import Ledger, Settled
+from tilbud.ledger.answers import Settled
+from tilbud.ledger.ports import Ledger
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

@@ -22,8 +22,9 @@ from tilbud.domain.limits import Limits
 from tilbud.learning.learner import Learner
 from tilbud.learning.replica import open_model
 from tilbud.learning.settling_lease import SettlingLease
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.memory.adapter import MemoryLedger
-from tilbud.ledger.ports import ExportPage, Ledger
+from tilbud.ledger.ports import Ledger
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import PauseService

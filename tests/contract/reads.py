@@ -10,7 +10,8 @@ from tilbud.domain.customer.customer import CustomerKey, Happened
 from tilbud.domain.decision.facts import LookUp, Scopes
 from tilbud.domain.decision.records import Decision
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Decisions, ExportPage, Ledger
+from tilbud.ledger.answers import ExportPage
+from tilbud.ledger.ports import Decisions, Ledger
 
 LIMITS = Limits()
 

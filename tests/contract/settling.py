@@ -12,7 +12,8 @@ from tests.builders import (
     settle_due,
 )
 
-from tilbud.ledger.ports import Ledger, Settled
+from tilbud.ledger.answers import Settled
+from tilbud.ledger.ports import Ledger
 
 CLOSED_S = WINDOW_US / 1e6
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

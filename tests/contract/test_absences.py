@@ -25,7 +25,8 @@ from tilbud.domain.customer.customer import channel_scope
 from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import DecisionExpired
-from tilbud.ledger.ports import Ledger, Settled
+from tilbud.ledger.answers import Settled
+from tilbud.ledger.ports import Ledger
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 CLOSED_S = WINDOW_US / 1e6

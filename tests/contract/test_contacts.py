@@ -34,7 +34,7 @@ from tilbud.domain.customer.customer import UNKNOWN_CUSTOMER, Happened, channel_
 from tilbud.domain.decision.records import ExposureEffect, Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Settled
+from tilbud.ledger.answers import Settled
 
 AGES_S = 400 * DAY_US / 1e6
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

@@ -41,7 +41,7 @@ from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import ConsentMissing, CustomerErased, IdReused, InvalidField
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Settled
+from tilbud.ledger.answers import Settled
 
 ACCEPTED, DUPLICATE, NO_CONSENT = CustomerEventStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

@@ -24,7 +24,8 @@ from tilbud.domain.decision.decision_rules import DecisionRules
 from tilbud.domain.decision.records import NO_RULES
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, InvalidField, UnknownDecision
-from tilbud.ledger.ports import Ledger, Settled, Showed
+from tilbud.ledger.answers import Settled, Showed
+from tilbud.ledger.ports import Ledger
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 DUE_S = (WINDOW_US + GRACE_US) / 1e6

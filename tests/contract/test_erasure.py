@@ -31,8 +31,8 @@ from tests.contract.adapters import Adapter, ignore_commit, make
 from tilbud.domain.customer.customer import NO_PROFILE, NOTHING_HAPPENED, Trait, channel_scope
 from tilbud.domain.decision.records import NO_OFFERS, InternedText, Repeat, payload_text
 from tilbud.domain.errors import InvalidField
+from tilbud.ledger.answers import Erased, ExportPage, Settled
 from tilbud.ledger.export import KINDS
-from tilbud.ledger.ports import Erased, ExportPage, Settled
 
 DUE_S = (WINDOW_US + GRACE_US) / 1e6
 AGES_S = 100 * 86_400

@@ -30,7 +30,7 @@ from tilbud.domain.errors import (
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Settled
+from tilbud.ledger.answers import Settled
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 

@@ -22,8 +22,8 @@ from tests.contract.settling import CLOSED_S, DUE_S, EXPIRED_S, settle, settled_
 
 from tilbud.domain.clock import Now
 from tilbud.domain.decision.rewards import OutcomeStatus
+from tilbud.ledger.answers import Settled, Standing
 from tilbud.ledger.export import when
-from tilbud.ledger.ports import Settled, Standing
 
 ACCEPTED, DUPLICATE, LATE, HELD = OutcomeStatus
 

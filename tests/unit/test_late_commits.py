@@ -13,7 +13,7 @@ from tests.wiring import Wired
 from tilbud.domain.context import Consent
 from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.errors import LedgerUnavailable
-from tilbud.ledger.ports import StillCommitting
+from tilbud.ledger.answers import StillCommitting
 from tilbud.service.customers import EventReport
 from tilbud.service.outcomes import OutcomeReport
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Durability
+from tilbud.ledger.answers import Durability
 
 Http = Annotated[str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")]
 DurabilityOption = Annotated[

@@ -42,7 +42,8 @@ from tilbud.domain.decision.records import (
 from tilbud.domain.errors import IdReused, InvalidField, LedgerUnavailable, Overloaded, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import WHOLE_CAMPAIGN, paused
-from tilbud.ledger.ports import Decisions, or_later
+from tilbud.ledger.answers import or_later
+from tilbud.ledger.ports import Decisions
 from tilbud.telemetry.decisions import DecisionMetrics
 
 _NOTHING_OFF: frozenset[str] = frozenset()

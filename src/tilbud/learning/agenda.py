@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from tilbud.learning.replica import Learned
-from tilbud.ledger.ports import Standing
+from tilbud.ledger.answers import Standing
 
 
 class Agenda:

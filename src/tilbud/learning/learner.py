@@ -38,7 +38,8 @@ from tilbud.learning.agenda import Agenda
 from tilbud.learning.own_settlements import OwnSettlements
 from tilbud.learning.replica import Learned, catch_up
 from tilbud.learning.settling_lease import SettlingLease
-from tilbud.ledger.ports import Coordination, Pauses, Retention, Settled, SettlementLog, Standing, or_later
+from tilbud.ledger.answers import Settled, Standing, or_later
+from tilbud.ledger.ports import Coordination, Pauses, Retention, SettlementLog
 from tilbud.telemetry.learning import LearningMetrics
 
 _HEARTBEAT_S = 1.0

@@ -14,9 +14,9 @@ from itertools import dropwhile
 from tilbud.domain.customer.customer import Customer
 from tilbud.domain.decision.records import Decision, InternedText, State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.marks import EVENT, RESERVED_US, STICKY
 from tilbud.ledger.page_tokens import PageTokens, Place
-from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.profile_json import LISTS, TEXTS
 
 ExportRow = Mapping[str, object]

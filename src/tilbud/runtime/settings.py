@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import Durability
+from tilbud.ledger.answers import Durability
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -32,7 +32,8 @@ from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField, Overloaded, TilbudError, UnknownCustomer
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
-from tilbud.ledger.ports import CustomerExport, Customers, EventResult, or_later
+from tilbud.ledger.answers import EventResult, or_later
+from tilbud.ledger.ports import CustomerExport, Customers
 from tilbud.telemetry.decisions import DecisionMetrics
 
 _EVENT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")

@@ -29,7 +29,8 @@ from tilbud.domain.errors import (
     UnknownDecision,
 )
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import ActivateResult, Outcomes, ReceiveResult, Showed, or_later
+from tilbud.ledger.answers import ActivateResult, ReceiveResult, Showed, or_later
+from tilbud.ledger.ports import Outcomes
 from tilbud.telemetry.decisions import DecisionMetrics
 
 _STATUS = {status: status.name.lower() for status in OutcomeStatus}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilbud.learning.agenda import Agenda
-from tilbud.ledger.ports import Standing
+from tilbud.ledger.answers import Standing
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.insight.audit import Rebuilt, rebuild
+from tilbud.ledger.answers import Settled
 from tilbud.ledger.memory.reader import MemoryReader
-from tilbud.ledger.ports import Settled
 from tilbud.service.outcomes import OutcomeReport
 
 AT_DEADLINE = """

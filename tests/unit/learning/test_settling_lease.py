@@ -14,8 +14,8 @@ from tilbud.domain.clock import Now
 from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
+from tilbud.ledger.answers import Durability
 from tilbud.ledger.memory.adapter import MemoryLedger
-from tilbud.ledger.ports import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.service.outcomes import OutcomeReport
 

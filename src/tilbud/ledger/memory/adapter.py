@@ -35,11 +35,11 @@ from tilbud.domain.errors import (
 )
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
+from tilbud.ledger.answers import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed
 from tilbud.ledger.marks import RESERVED_US, outcome_mark, sticky_mark
 from tilbud.ledger.memory.entries import OPEN, Campaign, Entry
 from tilbud.ledger.memory.reader import MemoryReader
 from tilbud.ledger.memory.reads import MemoryReads
-from tilbud.ledger.ports import ActivateResult, LedgerInfo, ReceiveResult, Settled, Showed
 
 
 class MemoryLedger(MemoryReads):

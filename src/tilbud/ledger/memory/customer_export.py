@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tilbud.ledger import export
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.export import ExportRow
 from tilbud.ledger.memory.entries import Campaign, CustomerEntry
 from tilbud.ledger.page_tokens import PageTokens, Place
-from tilbud.ledger.ports import ExportPage
 
 
 def export_page(

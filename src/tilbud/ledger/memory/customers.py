@@ -28,10 +28,10 @@ from tilbud.domain.decision.records import Settlement, State
 from tilbud.domain.errors import CustomerErased, IdReused
 from tilbud.domain.limits import Limits
 from tilbud.ledger import marks
+from tilbud.ledger.answers import Erased, EventResult
 from tilbud.ledger.marks import EVENT, OFFER, RESERVED_US
 from tilbud.ledger.memory.customer_export import exported
 from tilbud.ledger.memory.entries import OPEN, Campaign, CustomerEntry
-from tilbud.ledger.ports import Erased, EventResult
 
 
 class MemoryCustomers:

@@ -9,10 +9,10 @@ from typing import Self, TypeVar
 from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.memory.customer_export import export_page
 from tilbud.ledger.memory.entries import Campaign, CustomerEntry
 from tilbud.ledger.page_tokens import PageTokens
-from tilbud.ledger.ports import ExportPage
 
 Row = TypeVar("Row")
 

@@ -15,9 +15,9 @@ from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
+from tilbud.ledger.answers import Standing
 from tilbud.ledger.memory.customers import MemoryCustomers
 from tilbud.ledger.memory.entries import Campaign, Lease
-from tilbud.ledger.ports import Standing
 
 
 class MemoryReads(MemoryCustomers):

@@ -26,7 +26,7 @@ from tilbud.domain.decision.rewards import Outcome, RewardRules
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import (
+from tilbud.ledger.answers import (
     ActivateResult,
     Durability,
     Erased,

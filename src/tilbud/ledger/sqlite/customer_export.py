@@ -16,9 +16,9 @@ from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus
 from tilbud.ledger import export
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.export import ExportRow
 from tilbud.ledger.page_tokens import PageTokens, Place
-from tilbud.ledger.ports import ExportPage
 from tilbud.ledger.sqlite.customers_reader import CUSTOMER, customer_of
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading
 from tilbud.ledger.sqlite.schema import draw_key

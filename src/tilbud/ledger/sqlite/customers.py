@@ -29,8 +29,8 @@ from tilbud.domain.customer.customer import (
 from tilbud.domain.decision.records import State
 from tilbud.domain.errors import CustomerErased, IdReused, TilbudError
 from tilbud.domain.limits import Limits
+from tilbud.ledger.answers import Erased, EventResult
 from tilbud.ledger.marks import EVENT, OFFER, event_mark, exposed_campaign, one_event_too_many, span
-from tilbud.ledger.ports import Erased, EventResult
 from tilbud.ledger.profile_json import profile_text
 from tilbud.ledger.sqlite.customers_reader import CUSTOMER, customer_of
 from tilbud.ledger.sqlite.exposures import Exposures

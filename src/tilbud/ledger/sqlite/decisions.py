@@ -23,7 +23,7 @@ from tilbud.domain.decision.records import Decision, ExposureEffect, Repeat, Sta
 from tilbud.domain.decision.rewards import Outcome, OutcomeStatus, RewardRules
 from tilbud.domain.errors import IdReused, TooManyOutcomes, UndeclaredOutcome, UnknownDecision
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import ActivateResult, ReceiveResult, Settled, Showed
+from tilbud.ledger.answers import ActivateResult, ReceiveResult, Settled, Showed
 from tilbud.ledger.sqlite.absences import Absences
 from tilbud.ledger.sqlite.customers import CustomerStatements
 from tilbud.ledger.sqlite.exposures import Admission, Exposures

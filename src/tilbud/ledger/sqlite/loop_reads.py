@@ -15,7 +15,7 @@ from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import Decision, Settlement
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import Standing
+from tilbud.ledger.answers import Standing
 from tilbud.ledger.sqlite.reader import SqliteReading
 
 

@@ -17,7 +17,7 @@ from tilbud.domain.decision.records import Decision, InternedText, Settlement
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
-from tilbud.ledger.ports import Standing
+from tilbud.ledger.answers import Standing
 from tilbud.ledger.sqlite import look_up as answers
 from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.customers_reader import SqliteCustomersReading

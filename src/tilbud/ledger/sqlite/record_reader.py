@@ -15,7 +15,7 @@ from typing import ParamSpec, Self, TypeVar
 from tilbud.domain.customer.customer import CustomerKey
 from tilbud.domain.decision.records import Decision, Reason, Settlement
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import ExportPage
+from tilbud.ledger.answers import ExportPage
 from tilbud.ledger.sqlite.condition import Condition
 from tilbud.ledger.sqlite.customer_export import export_page
 from tilbud.ledger.sqlite.reader import CAMPAIGN, SqliteReading

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from tilbud.domain.clock import Clocks, Now
 from tilbud.domain.decision.records import State
 from tilbud.domain.decision.rewards import CountedOutcome, OutcomeStatus, RewardRules
-from tilbud.ledger.ports import Settled
+from tilbud.ledger.answers import Settled
 from tilbud.ledger.sqlite.exposures import Exposures
 from tilbud.ledger.sqlite.rows import Reading, Row
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import StillCommitting
+from tilbud.ledger.answers import StillCommitting
 
 _LOG = logging.getLogger(__name__)
 

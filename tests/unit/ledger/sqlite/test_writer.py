@@ -12,7 +12,7 @@ import pytest
 
 from tilbud.domain.errors import LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
-from tilbud.ledger.ports import StillCommitting
+from tilbud.ledger.answers import StillCommitting
 from tilbud.ledger.sqlite.writer import Writer
 
 

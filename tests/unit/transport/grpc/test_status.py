@@ -11,7 +11,7 @@ from grpc import StatusCode
 
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
-from tilbud.ledger.ports import StillCommitting
+from tilbud.ledger.answers import StillCommitting
 from tilbud.runtime.backup import BackupRefused
 from tilbud.runtime.supervisor import WorkerEnded
 from tilbud.transport.grpc.status import (
