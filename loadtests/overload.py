@@ -29,7 +29,7 @@ from serving import DECIDE, GRPC_HEADERS, QUESTION, Server, machine, need_h2load
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 CALL_S = 10.0
-AFTER_S = 20.0  # it is given back within 15, see transport/memory.py
+AFTER_S = 20.0  # it is given back within 15, see runtime/memory.py
 WARM_S = 3
 
 

@@ -4,7 +4,7 @@ What holds: all files load or none does, unless the good ones are asked for; eve
 key and remedy. `contact.yaml` is no campaign: it counts for all that are loaded together, and there is at
 most one; a file that is nearly called so is refused, not passed over or read as a campaign. In a directory
 names that begin with a dot are passed over: editors and Kubernetes keep their own things there. YAML is
-`strict_yaml.py`'s business, what a key means that of `domain/campaign.py` and `domain/contact.py`.
+`strict_yaml.py`'s business, what a key means that of `domain/campaign/`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Decide: which offer should this customer see, here and now?
 
-The way of a decision: look up, decide, record. To decide is: retry? → who asks → eligibility → sticky? →
-caps → variant → time left? → paused? → consent → predict → draw; it reads nothing but what was looked up and
-waits for nothing, so one state of the model and of the customer answers it whole. Where the customer changed
-before the ledger has it, the whole decision is made again: redrawing only a capped offer would make its
-probability wrong.
+The way of a decision: look up, decide, record. To decide is: retry? → who asks → eligibility → sticky, while
+there is time and the campaign is on? → caps → variant → time left? → paused? → consent? → an offer left? →
+scores → draw; it reads nothing but what was looked up and waits for nothing, so one state of the model and of
+the customer answers it whole. Where the customer changed before the ledger has it, the whole decision is made
+again: redrawing only a capped offer would make its probability wrong.
 
 What holds: the probability answered is the one the draw used, and nothing overrides the offer
 afterwards; one (campaign, decision_id) has one answer; a valid call gets an answer while the ledger

@@ -112,7 +112,7 @@ SERVED = Absence()
 
 
 class Clock(Protocol):
-    """Something that can be read; the real one is made in app.py, tests move theirs by hand."""
+    """Something that can be read; the real one is `runtime/clock.py`'s, tests move theirs by hand."""
 
     def now(self) -> Now:
         """Return one reading of the clocks."""

@@ -30,7 +30,7 @@ class Limits:
     refused_message_bytes_max: int = 16 * 1024 * 1024  # beyond which gRPC refuses it, not this service
     campaigns_page_bytes_max: int = 3 * 1024 * 1024
     text_walk_fields_max: ClassVar[int] = 5_000  # to find bad text; a walk in Python holds everybody up
-    status_message_bytes_max: ClassVar[int] = 800
+    status_message_bytes_max: ClassVar[int] = 800  # in trailers, of which many clients take 8 KiB at most
     status_violations_bytes_max: ClassVar[int] = 2_000
     retry_unavailable_s: ClassVar[float] = 0.1
 

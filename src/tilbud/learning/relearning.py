@@ -2,8 +2,8 @@
 
 What holds: it reads the ledger, and writes nothing but checkpoints of the model it was asked for, which the
 service then loads as it loads any; it knows of no lease. It ends with the process that started it, whose end
-closes its standard input; the service goes first, since it is nicer. It learns on from
-the newest checkpoint there is and saves now and then, so that another goes on where one was ended.
+closes its standard input; the service goes first, since it is nicer. It learns on from the newest checkpoint
+there is and saves now and then, so that another goes on where one was ended.
 
 It hears one pickled `Task`, and says on standard output what became of it, a JSON object a line; any other
 line is what a library had to say. Who starts it is `beside.py`.

@@ -166,9 +166,9 @@ class Customers(Protocol):
 
         What `change` raises is raised, and nothing is stored; it may be called more than once, and not in
         the loop's thread. `updated_us` and `changes` are set here. A change that takes consent back
-        (`domain.customer.withdraws`) voids the customer's open decisions, in every campaign, releases what
-        was reserved by those that were not shown yet, and removes events and what happened. One that grants
-        consent lifts a tombstone. The version changes.
+        (`withdraws`, in `domain/customer/`) voids the customer's open decisions, in every campaign, releases
+        what was reserved by those that were not shown yet, and removes events and what happened. One that
+        grants consent lifts a tombstone. The version changes.
         """
         ...
 

@@ -2,8 +2,8 @@
 
 What holds: every decision and outcome acknowledged before it began is in the copy, and the copy is of one
 moment, so that serving from it is a restart. The source is only read; while its ledger is copied its log
-cannot be shortened, and commits may wait 20 ms now and then where that is tried (ledger/wal.py). The copy
-comes into being whole, on disk, or not at all.
+cannot be shortened, and commits may wait 20 ms now and then where that is tried (ledger/sqlite/wal.py). The
+copy comes into being whole, on disk, or not at all.
 
 What only processes that run need is not copied: the lock, and the file that tells them of switches.
 """

@@ -42,7 +42,7 @@ class WorkerSlot:
     number: int  # from 0
     listen: str  # HOST:PORT that all workers share
     http: str  # HOST:PORT of its own, port 0: any
-    ledger: tuple[int, int]  # the ledger's file, see sqlite/same_file.py; a worker makes no other
+    ledger: tuple[int, int]  # the ledger's file, see ledger/sqlite/same_file.py; a worker makes no other
     lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
 
 

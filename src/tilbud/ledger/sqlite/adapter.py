@@ -356,9 +356,7 @@ class SqliteLedger(LoopReads):
         erased: Erased = await self._submit(
             Work(lambda statements, then: statements.customers.erase(key, then), now), 1
         )
-        if (
-            self._opened is not None and not erased.stranger
-        ):  # else it was closed meanwhile, which empties the log
+        if self._opened is not None and not erased.stranger:  # one that was closed meanwhile has an empty log
             await self._opened.wal.empty(self._limits.wal_emptied_within_s)
         return erased
 

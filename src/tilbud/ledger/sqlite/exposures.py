@@ -2,8 +2,8 @@
 
 What holds: a decision of a customer is stored only while the customer's version is the one it was decided
 on, and where a rule counts it, changes it: of rivals one is stored. Others have no rivals but what changes a
-profile. Exposures are there for stored decisions alone, and go with
-those that were never shown; those of a decision that waits for its activation count whatever the time.
+profile. Exposures are there for stored decisions alone, and go with those that were never shown; those of a
+decision that waits for its activation count whatever the time.
 However many decisions a batch has, their contacts are a few statements. When things last happened is kept
 as long as exposures are: what is older goes when the customer is seen.
 """

@@ -210,7 +210,7 @@ def open_for_writing(
     try:
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability is Durability.POWER else 'NORMAL'}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # ledger/wal.py sees to it
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # wal.py sees to it
         connection.execute(f"PRAGMA journal_size_limit = {Limits.wal_kept_bytes}")
         connection.execute(f"PRAGMA cache_size = -{Limits.ledger_cache_kib}")
         connection.execute("PRAGMA secure_delete = ON")

@@ -35,7 +35,6 @@ CODES: tuple[tuple[type[errors.TilbudError], StatusCode, str], ...] = (
     (errors.ModelUnavailable, StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
 )
 EXPECTED = tuple(kind for kind, _, _ in CODES)
-# A status travels in trailers, the details in base64; many clients refuse more than 8 KiB of them.
 
 
 def status_of(error: errors.TilbudError) -> tuple[StatusCode, status_pb2.Status]:
