@@ -36,6 +36,7 @@ NO_LIMITS = {
     "units of time": (
         "deciding/request_context.py _MINUTE_US",
         "domain/context.py _SATURDAY TIME_US_MAX",
+        "domain/decision/facts.py EVER_US",
         "domain/decision/situation.py _MINUTE_US",
         "domain/durations.py _DAY_MINUTES",
         "ledger/memory/entries.py SEEN_EVERY_US",  # a day, by which the ledger forgets: both adapters alike
