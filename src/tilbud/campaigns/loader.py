@@ -15,16 +15,17 @@ taken back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
-from tilbud.bandit.model import Model, lineage_of
+from tilbud.bandit.model import Model
+from tilbud.campaigns.announcements import Announcements
 from tilbud.campaigns.changes import Changes, changes_between, is_same
+from tilbud.campaigns.model_opening import ModelOpening, OpenModel
 from tilbud.campaigns.served import Catalog, ServedCampaign
 from tilbud.campaigns.source import CampaignFile, load_campaigns, load_good
-from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.clock import Clock
 from tilbud.domain.errors import CampaignInvalid, ModelUnavailable, Problem, TilbudError, UnknownCampaign
 from tilbud.domain.limits import Limits
@@ -34,9 +35,6 @@ from tilbud.learning.learner import Learner
 from tilbud.learning.replica import catch_up
 from tilbud.ledger.ports import Coordination, SettlementLog
 from tilbud.telemetry.metrics import Metrics
-
-OpenModel = Callable[[Campaign, str, int], Awaitable[Model]]
-"""Opens the model of a campaign's policy, at so many erasures."""
 
 
 class _OtherFiles(Exception):
@@ -68,12 +66,21 @@ class CampaignLoader:
         self._coordination = coordination
         self._clock = clock
         self._learner = learner
-        self._open_model = open_model
-        self._open_stand_in = open_stand_in
         self._beside = beside
         self._metrics = metrics
         self._limits = limits
         self._log = log
+        self._models = ModelOpening(
+            catalog=catalog,
+            history=settlement_log,
+            learner=learner,
+            open_model=open_model,
+            open_stand_in=open_stand_in,
+            beside=beside,
+            limits=limits,
+            log=log,
+        )
+        self._announce = Announcements(settlement_log, metrics=metrics, limits=limits, log=log)
         self._one_at_a_time = asyncio.Lock()  # reloads, and whatever else replaces campaigns
         self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
@@ -131,7 +138,9 @@ class CampaignLoader:
         if progress is None and served.stand_in:
             erasures = await self._settlements.erasures(campaign)
             stood_in_for = [policy for policy, model in served.models.items() if model.stand_in]
-            return Progress(sum([await self._left(served.file, policy, erasures) for policy in stood_in_for]))
+            return Progress(
+                sum([await self._models.left(served.file, policy, erasures) for policy in stood_in_for])
+            )
         return progress
 
     async def _relearning_left(self) -> dict[str, int]:
@@ -228,13 +237,13 @@ class CampaignLoader:
 
     async def _relearn(self, name: str, policy: str) -> None:
         erasures = await self._settlements.erasures(name)  # more may come meanwhile: the next time is theirs
-        await self._learn_beside(self._catalog.get(name).file, policy, erasures)
+        await self._models.learn_beside(self._catalog.get(name).file, policy, erasures)
         async with self._one_at_a_time:
             before = self._catalog.get(name)
             if (name, policy) not in await self._learner.behind():
                 return  # a reload has seen to it
-            await self._learn_beside(before.file, policy, erasures)  # where a reload brought another
-            model = await self._opened(before.file, policy, erasures)
+            await self._models.learn_beside(before.file, policy, erasures)  # where a reload brought another
+            model = await self._models.opened(before.file, policy, erasures)
             after = ServedCampaign(before.file, {**before.models, policy: model}, self._limits)
             after.warm()
             async with self._learner.between_turns():
@@ -273,67 +282,20 @@ class CampaignLoader:
             self._catalog.replace(after)
             self._retire(before, after)
             await self._drop_erased()
-        self._under_older_rules = await self._count_older(before, after)
-        self._not_converted = self._tell_other_units(before, after)
+        self._under_older_rules = await self._announce.under_older_rules(before, after)
+        self._not_converted = self._announce.other_units(before, after)
         earlier = {name: served.file for name, served in before.items()}
-        await self._announce(
-            changes_between(earlier, self._files(), self._under_older_rules, self._not_converted)
+        await self._announce.changes(
+            changes_between(earlier, self._files(), self._under_older_rules, self._not_converted), after
         )
-        self._tell_refused(tuple(refused))
-
-    def _tell_other_units(
-        self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
-    ) -> tuple[str, ...]:
-        """Warn of changed weights or ranges where rewards are settled: what was learned is not converted."""
-        names = []
-        for served in after:
-            earlier = before.get(served.id)
-            settled = max(model.sequence for model in served.models.values())
-            if earlier is None or not settled:
-                continue
-            keys = served.campaign.reward.in_other_units(earlier.campaign.reward)
-            if keys:
-                names.append(served.id)
-                self._log.warning(
-                    "rewards_not_converted",
-                    campaign=served.id,
-                    changed=keys[: self._limits.files_told_max],
-                    settled=settled,
-                    remedy="a change of unit wants a new campaign id",
-                )
-        return tuple(sorted(names))
-
-    async def _count_older(
-        self, before: Mapping[str, ServedCampaign], after: Sequence[ServedCampaign]
-    ) -> dict[str, int]:
-        """Return how many open decisions settle under other rules than those of the files just loaded."""
-        older = {}
-        for served in after:
-            same = served is before.get(served.id)
-            if not same and await self._settlements.pending(served.id):
-                try:
-                    older[served.id] = await self._settlements.under_other_rules(served.id, served.rules_text)
-                except TilbudError as error:  # the files are loaded all the same
-                    self._log.error("older_rules_not_counted", campaign=served.id, error=str(error))
-        return {name: waiting for name, waiting in older.items() if waiting}
+        self.refused = tuple(refused)
+        self._announce.refusals(self.refused)
 
     def _read(self, strict: bool) -> tuple[tuple[CampaignFile, ...], list[Problem]]:
         if strict:
             return load_campaigns(self._paths, self._limits), []
         good = load_good(self._paths, self._limits)
         return good.campaigns, list(good.refused)
-
-    def _tell_refused(self, refused: tuple[Problem, ...]) -> None:
-        """Say loudly which files are not served, and why: their callers hear of no such campaign."""
-        self.refused = refused
-        self._metrics.process.campaign_files_refused.set(self.files_refused)
-        for problem in refused[: self._limits.files_told_max]:
-            self._log.error(
-                "campaign_file_refused",
-                file=problem.file, line=problem.line, key=problem.key, problem=problem.problem,
-            )  # fmt: skip
-        if refused:
-            self._log.error("campaigns_missing", files=self.files_refused, problems=len(refused))
 
     async def _served(
         self, file: CampaignFile, before: ServedCampaign | None, files: Sequence[CampaignFile]
@@ -361,65 +323,26 @@ class CampaignLoader:
         files: Sequence[CampaignFile],
     ) -> Model:
         """Return the model of a policy: the one it has, one that stands in, or one opened anew."""
-        left = await self._left(file, policy, erasures)
+        left = await self._models.left(file, policy, erasures)
         if before is None:
-            if self._open_stand_in is not None and left > self._start_rows:
-                return await self._stood_in_for(self._open_stand_in, file, policy, erasures, left)
+            if self._models.may_stand_in and left > self._start_rows:
+                return await self._models.stand_in(file, policy, erasures, left)
             if not self._catalog.all():
                 self._start_rows -= left
-        elif (model := before.models.get(policy)) and self._keeps_model(model, file, erasures, left):
+        elif (model := before.models.get(policy)) and self._models.keeps(model, file, erasures, left):
             return model
         await self._learn_unless_changed(file, policy, erasures, files)
         try:
-            return await self._opened(file, policy, erasures)
+            return await self._models.opened(file, policy, erasures)
         except ModelUnavailable as error:
             problem = Problem(file.file, 1, "exploration.arguments", f"cannot be served: {error}")
             raise CampaignInvalid((problem,)) from error
-
-    async def _left(self, file: CampaignFile, policy: str, erasures: int) -> int:
-        return 0 if self._beside is None else await self._beside.left(file.campaign, policy, erasures)
-
-    def _keeps_model(self, model: Model, file: CampaignFile, erasures: int, left: int) -> bool:
-        """Whether a policy goes on with its model: it is the file's own, or is relearned anyway."""
-        if not model.stand_in and model.lineage == lineage_of(file.campaign, erasures, model.policy):
-            return True
-        relearned = model.stand_in or model.lineage == lineage_of(file.campaign, model.erasures, model.policy)
-        return relearned and left > self._limits.relearn_beside_rows
-
-    async def _stood_in_for(
-        self, open_stand_in: OpenModel, file: CampaignFile, policy: str, erasures: int, left: int
-    ) -> Model:
-        """Return a model that answers at once; `run` has the policy's own learned."""
-        async with self._learner.between_turns():  # it may drop checkpoints
-            model = await open_stand_in(file.campaign, policy, erasures)
-        self._learner.opened(model)
-        self._log.warning(
-            "model_stood_in_for", campaign=model.campaign, policy=policy, lineage=model.lineage,
-            sequence=model.sequence, settlements_left=left,
-        )  # fmt: skip
-        return model
-
-    async def _opened(self, file: CampaignFile, policy: str, erasures: int) -> Model:
-        """Return a model opened anew that has learned all there is; nobody sees it yet."""
-        async with self._learner.between_turns():  # it may drop checkpoints
-            model = await self._open_model(file.campaign, policy, erasures)
-        self._learner.opened(model)
-        serves = bool(self._catalog.all())
-        await catch_up(
-            model, history=self._settlements, limits=self._limits, unhurried=serves, hurry=not serves
-        )
-        return model
-
-    async def _learn_beside(self, file: CampaignFile, policy: str, erasures: int) -> None:
-        """Have a model that is far behind learned in a process of its own; it leaves a checkpoint."""
-        if self._beside is not None and self._catalog.all():  # else nobody is held up
-            await self._beside.learn(file.campaign, policy, erasures)
 
     async def _learn_unless_changed(
         self, file: CampaignFile, policy: str, erasures: int, files: Sequence[CampaignFile]
     ) -> None:
         """Learn beside; give up, and raise _OtherFiles, when a reload is asked for that would find others."""
-        learning = asyncio.create_task(self._learn_beside(file, policy, erasures))
+        learning = asyncio.create_task(self._models.learn_beside(file, policy, erasures))
         try:
             while not learning.done():
                 asked = asyncio.create_task(self._asked_again.wait())
@@ -473,20 +396,3 @@ class CampaignLoader:
             await self._learner.drop_erased()
         except (TilbudError, OSError):
             self._unfinished = True
-
-    async def _announce(self, changes: Changes) -> None:
-        for name in changes.removed:
-            self._metrics.forget(name)
-        news = {*changes.added, *changes.changed}
-        for served in self._catalog.all():
-            self._metrics.learning.stand_in.labels(served.id).set(served.stand_in)
-            if served.id in news:
-                self._metrics.served(served.campaign, self._limits.context_series_max)
-                await asyncio.sleep(0)  # a large one makes thousands of series
-        self._metrics.process.campaigns.set(len(self._catalog.all()))
-        self._metrics.process.reloads.labels("loaded").inc()
-        self._log.info(
-            "campaigns_loaded",
-            added=changes.added, changed=changes.changed, removed=changes.removed,
-            unchanged=len(changes.unchanged), under_older_rules=dict(changes.under_older_rules),
-        )  # fmt: skip

@@ -17,7 +17,8 @@ from tests.wiring import DRAW_KEY, Wired
 from tilbud.bandit import presets
 from tilbud.bandit.checkpoints.store import Checkpoints
 from tilbud.bandit.model import Model
-from tilbud.campaigns.loader import CampaignLoader, OpenModel
+from tilbud.campaigns.loader import CampaignLoader
+from tilbud.campaigns.model_opening import OpenModel
 from tilbud.campaigns.source import CampaignFile, load_campaigns
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign, Exploration
 from tilbud.domain.context import Consent
