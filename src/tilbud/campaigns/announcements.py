@@ -69,7 +69,7 @@ class Announcements:
                 self._log.warning(
                     "rewards_not_converted",
                     campaign=served.id,
-                    changed=keys[: self._limits.files_told_max],
+                    changed=keys[: self._limits.files_reported_max],
                     settled=settled,
                     remedy="a change of unit wants a new campaign id",
                 )
@@ -93,7 +93,7 @@ class Announcements:
         """Say loudly which files are not served, and why: their callers hear of no such campaign."""
         files = len({problem.file for problem in refused})
         self._metrics.process.campaign_files_refused.set(files)
-        for problem in refused[: self._limits.files_told_max]:
+        for problem in refused[: self._limits.files_reported_max]:
             self._log.error(
                 "campaign_file_refused",
                 file=problem.file, line=problem.line, key=problem.key, problem=problem.problem,

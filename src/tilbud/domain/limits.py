@@ -53,7 +53,7 @@ class Limits:
     )  # of a file read again, slowly, for PyYAML's own words
     files_look_every_s: float = 1.0
     files_look_after_failure_s: float = 30.0
-    files_told_max: int = 100  # keys that changed, and problems
+    files_reported_max: int = 100  # keys that changed, and problems
 
     # Customers
     traits_max: ClassVar[int] = 100
