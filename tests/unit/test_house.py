@@ -59,7 +59,7 @@ NO_LIMITS = {
     ),
     "numbers that stand for something else": (
         "bandit/checkpoints/files.py _BEGAN",
-        "learning/learner.py _SERVED_NO_MORE",
+        "learning/forgetting.py _SERVED_NO_MORE",
         "learning/relearning.py ORPHANED _NICE",
         "ledger/marks.py RESERVED_US",
         "ledger/sqlite/condition.py _RESULT_CODE",
@@ -81,7 +81,10 @@ NO_LIMITS = {
         "ledger/sqlite/rows.py _ROWS_AT_ONCE_MAX _EVERY_NUMBER_UP_TO",
     ),
     "words of a text": ("campaigns/summary.py _NAMED_MAX",),
-    "limits that are to move": ("learning/learner.py _HEARTBEAT_S _UNSERVED_BATCHES_MAX _ROWS",),
+    "limits that are to move": (
+        "learning/learner.py _HEARTBEAT_S _ROWS",
+        "learning/settling.py _UNSERVED_BATCHES_MAX",
+    ),
 }
 """Numbers that modules have beside `Limits`, by the reason why."""
 BOUNDS = {"maxlen", "maxsize", "timeout"}
