@@ -230,11 +230,15 @@ class DecideService:
         deadlines_s: Sequence[float | None],
         time_slice: TimeSlice,
     ) -> dict[int, _Prepared]:
-        """Look up and decide, as many at once as the loop can do without others waiting."""
+        """Look up and decide, as many at once as the loop can do without others waiting.
+
+        Those are left out for whose campaigns others were loaded meanwhile: they must be looked up anew.
+        """
         prepared: dict[int, _Prepared] = {}
         for start in range(0, len(asked), self._limits.look_up_at_once):
             looks: dict[int, LookUp] = {}
             some = asked[start : start + self._limits.look_up_at_once]
+            campaigns = self._catalog.all()
             asked_at_us = self._clock.now().steady_us
             for number in some:
                 look = self._try_look_up(requests[number], asked_at_us)
@@ -248,8 +252,10 @@ class DecideService:
                 if time_slice.expired():
                     await time_slice.yield_to_loop()
                     now = self._clock.now()
+                if self._catalog.all() is not campaigns:
+                    break  # the rules of now count what nobody looked up
                 prepared[number] = self._try_decide(requests[number], its_facts, now, deadlines_s[number])
-        return {number: prepared[number] for number in asked}
+        return {number: prepared[number] for number in asked if number in prepared}
 
     async def _finish(
         self, prepared: Mapping[int, _Prepared], time_slice: TimeSlice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tilbud.campaigns.served import ServedCampaign
 from tilbud.deciding.pipeline import Answer
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.context import Consent, ContextInput
+from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import DecideRequest, Decision, Reason
 
 CAMPAIGN = """
@@ -101,3 +103,23 @@ async def test_one_voice_of_a_wrong_clock_ends_at_the_very_microsecond(tmp_path:
     assert (await _decided(wired)).decision_id == first.decision_id
     wired.clock.service_us += 1
     assert (await _decided(wired)).decision_id != first.decision_id
+
+
+async def test_a_cap_that_is_loaded_while_a_decision_looks_up_is_not_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked up for other campaign files says nothing of these caps: it is looked up anew."""
+    wired = await _capped(tmp_path, {})
+    await _decided(wired, "web")
+    policy = ContactPolicy.model_validate({"channels": {"web": {"caps": [{"times": 1, "per": "1d"}]}}})
+    capped = ServedCampaign(replace(wired.served.file, contact=policy), wired.served.models, wired.limits)
+    look_up = wired.ledger.look_up
+
+    async def loaded_meanwhile(looks: Sequence[LookUp]) -> Sequence[Facts]:
+        facts = await look_up(looks)
+        if wired.served is not capped:
+            wired.catalog.replace([capped])
+        return facts
+
+    monkeypatch.setattr(wired.ledger, "look_up", loaded_meanwhile)
+    assert (await _decided(wired, "web")).reason is FULL
