@@ -55,6 +55,18 @@ async def test_deadlines_of_what_was_shown_stand_while_the_campaign_is_away(ledg
     assert (row.reward, row.due_service_us) == (0.1, at(DUE_S).service_us)
 
 
+async def test_a_standing_says_the_service_time_at_which_something_is_due(ledger):
+    """Who goes by it looks at a campaign that was away not before there is anything to do, now or later."""
+    await ledger.record([decision("d1", rules=OWN)], at())
+    await ledger.serve(GONE, at(100))
+    await ledger.serve(BACK, at(10_100))
+    await ledger.record([decision("d2", at(10_200), rules=OWN)], at(10_200))
+    for due_s in (10_000 + DUE_S, 10_200 + DUE_S):
+        assert (await ledger.standings())[CAMPAIGN].due_service_us == at(due_s).service_us
+        assert await _settle(ledger, due_s - 1) == NOTHING
+        assert await _settle(ledger, due_s) == Settled(1, 0, more=False)
+
+
 async def test_outcomes_are_taken_while_the_campaign_is_away(ledger):
     """Also after the time at which the window would have closed; said to have occurred then, too."""
     await ledger.record([decision("d1", rules=OWN), decision("d2", rules=OWN)], at())

@@ -217,7 +217,7 @@ class Learner:
     def _needs_turn(self, campaign: Learned, standing: Standing, now_us: int) -> bool:
         """Whether anything is due, to be learned, to be saved or to be shown; or the last visit failed.
 
-        The campaign's own clocks are never ahead of the service's.
+        What is due of a campaign that another process does not serve may be due later.
         """
         return (
             (standing.due_service_us is not None and standing.due_service_us <= now_us)

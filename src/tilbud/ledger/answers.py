@@ -116,4 +116,4 @@ class Standing(NamedTuple):
     last_sequence: int = 0  # of its settlements
     erasures: int = 0
     open: int = 0  # decisions that wait for activation or settlement
-    due_service_us: int | None = None  # when the next of them settles or expires, on the campaign's clocks
+    due_service_us: int | None = None  # on the service clock: when the next of them may settle or expire

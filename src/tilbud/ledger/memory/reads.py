@@ -100,10 +100,7 @@ class MemoryReads(MemoryCustomers):
 
     async def standings(self) -> dict[str, Standing]:
         """Return where every campaign stands."""
-        return {
-            name: Standing(of.last_sequence, of.erasures, of.open, _due_service_us(of))
-            for name, of in self._campaigns.items()
-        }
+        return {name: _standing(of) for name, of in self._campaigns.items()}
 
     async def leased_until_us(self) -> int:
         """Return when the lease to settle runs out."""
@@ -116,3 +113,10 @@ class MemoryReads(MemoryCustomers):
 def _due_service_us(campaign: Campaign) -> int | None:
     entry = campaign.next_due()
     return entry.window.due_service_us if entry else None
+
+
+def _standing(campaign: Campaign) -> Standing:
+    due_us = _due_service_us(campaign)
+    if due_us is not None:
+        due_us += campaign.absence.over_us
+    return Standing(campaign.last_sequence, campaign.erasures, campaign.open, due_us)

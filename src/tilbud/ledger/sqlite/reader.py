@@ -49,7 +49,8 @@ _OLDEST_DUE = (
 )
 _STANDINGS = (
     "SELECT id, last_sequence, erasures, open, CASE WHEN open > 0 THEN "
-    "(SELECT min(due_service_us) FROM windows WHERE campaign_no = c.no AND due_service_us IS NOT NULL) END "
+    "(SELECT min(due_service_us) + c.absences_us FROM windows "
+    "WHERE campaign_no = c.no AND due_service_us IS NOT NULL) END "
     "FROM campaigns c"
 )
 _UNDER_OTHER_RULES = (
