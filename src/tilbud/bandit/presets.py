@@ -7,7 +7,7 @@ gives one text, in one order, which is part of the lineage. Repeated options (cr
 are added to the preset's; any other replaces the preset's, and a campaign's own algorithm or optimiser
 (--learning_rate means plain gradient descent) replaces the preset's with all its settings.
 
-The presets were chosen by their worst case in `loadtests/learning.py`, which prints their figures.
+How well each learns, and where, `loadtests/bench_learning.py` prints.
 """
 
 from __future__ import annotations

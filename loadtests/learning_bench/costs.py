@@ -1,0 +1,91 @@
+"""What a decision and a settlement take in process, and what a campaign holds in memory.
+
+Times are of the thread, medians over slices, of a campaign that has learned, contexts encoded beforehand and
+each as if it were new; `predict` is the policy's scores, `learn` a settlement. Memory is what the process
+grew by with each of so many campaigns of ten offers and ten features that have learned 2,000 settlements.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from learning_bench.service import CampaignLearner, ServiceLearner, campaign_file
+from learning_bench.shops import many, shop, with_flags
+from learning_bench.worlds import DISCOVERY, World
+from tilbud.domain.decision.draw import draw
+
+LEARNED = 2_000
+SLICE, SLICES = 200, 10
+CAMPAIGNS = 20
+FEATURES = 10
+
+
+def figures(presets: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each preset and number of offers, then for memory."""
+    for preset in presets:
+        for offers, build in (
+            (10, shop),
+            (50, partial(shop, offers=50)),
+            (1_000, partial(many, offers=1_000, decisions=LEARNED + SLICE * SLICES)),
+        ):
+            predict_us, learn_us = times_us(build(1), preset)
+            yield f"{preset}, {offers:,} offers: predict {predict_us:.0f} µs, learn {learn_us:.0f} µs"
+        megabytes = memory_bytes(preset) / 1e6
+        yield f"{preset}, a campaign of 10 offers and {FEATURES} features: {megabytes:.1f} MB"
+
+
+def times_us(world: World, preset: str) -> tuple[float, float]:
+    """Return the median microseconds of a prediction and of a settlement learned."""
+    learner = ServiceLearner(world, preset)
+    offers = tuple(range(len(world.offers)))
+    _learn(world, learner, range(LEARNED))
+    predicting, learning = [], []
+    for start in range(LEARNED, LEARNED + SLICE * SLICES, SLICE):
+        some = range(start, start + SLICE)
+        features = [learner.encode(decision) for decision in some]
+        began = time.thread_time()
+        scores = [learner.campaign.scores(text, offers) for text in features]
+        predicting.append((time.thread_time() - began) / SLICE * 1e6)
+        choices = [draw(row, len(offers), DISCOVERY, world.draws[some[i]]) for i, row in enumerate(scores)]
+        rewards = [
+            world.reward(decision, choice.drawn) for decision, choice in zip(some, choices, strict=True)
+        ]
+        began = time.thread_time()
+        for text, choice, reward in zip(features, choices, rewards, strict=True):
+            learner.campaign.learn(text, offers, choice, reward)
+        learning.append((time.thread_time() - began) / SLICE * 1e6)
+    learner.close()
+    return statistics.median(predicting), statistics.median(learning)
+
+
+def memory_bytes(preset: str) -> float:
+    """Return by how much a process grows with each small campaign."""
+    world = with_flags(1, FEATURES)
+    CampaignLearner(campaign_file(world, preset)).close()  # what is loaded once
+    before, learners = _resident_bytes(), []
+    for _ in range(CAMPAIGNS):
+        learner = ServiceLearner(world, preset)
+        _learn(world, learner, range(LEARNED))
+        learners.append(learner)
+    grown = _resident_bytes() - before
+    for learner in learners:
+        learner.close()
+    return grown / CAMPAIGNS
+
+
+def _learn(world: World, learner: ServiceLearner, decisions: range) -> None:
+    offers = tuple(range(len(world.offers)))
+    for decision in decisions:
+        scores = learner.scores(decision, offers)
+        choice = draw(scores, len(offers), DISCOVERY, float(world.draws[decision]))
+        learner.learn(decision, offers, choice, world.reward(decision, choice.drawn))
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
