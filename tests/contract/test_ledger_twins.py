@@ -207,7 +207,7 @@ async def purge_customers(ledger: Adapter, said: Any, now: Now) -> object:
     return await ledger.purge_customers(at(events_s).wall_us, at(exposures_s).wall_us, limit, at(LATER_S))
 
 
-async def switch_off(ledger: Adapter, said: Any, now: Now) -> object:
+async def set_pause(ledger: Adapter, said: Any, now: Now) -> object:
     """Pause an offer or a campaign."""
     campaign, offer_id, until_s = said
     until_us = None if until_s is None else at(until_s).wall_us
@@ -217,7 +217,7 @@ async def switch_off(ledger: Adapter, said: Any, now: Now) -> object:
     return None
 
 
-async def switch_on(ledger: Adapter, said: Any, now: Now) -> object:
+async def end_pause(ledger: Adapter, said: Any, now: Now) -> object:
     """Resume it."""
     campaign, offer_id = said
     return await ledger.resume(campaign, offer_id, now)
@@ -244,8 +244,8 @@ STEPS = st.one_of(
     st.tuples(
         st.just(purge_customers), st.tuples(st.integers(0, 8_000), st.integers(0, 8_000), st.integers(1, 4))
     ),
-    st.tuples(st.just(switch_off), st.tuples(WHERE, PAUSABLE, TIMES)),
-    st.tuples(st.just(switch_on), st.tuples(WHERE, PAUSABLE)),
+    st.tuples(st.just(set_pause), st.tuples(WHERE, PAUSABLE, TIMES)),
+    st.tuples(st.just(end_pause), st.tuples(WHERE, PAUSABLE)),
 )
 
 

@@ -92,7 +92,7 @@ def every_question():
 
 
 async def test_all_that_was_asked_for_is_told(ledger):
-    """Switches, the earlier decision as its repeat is answered, the customer, and what was met so far."""
+    """Pauses, the earlier decision as its repeat is answered, the customer, and what was met so far."""
     await live(ledger)
     d1 = decision("d1", customer=CUSTOMER)
     [facts] = await ledger.look_up([WHOLE])
@@ -119,7 +119,7 @@ async def test_all_that_was_asked_for_is_told(ledger):
     ],
 )
 async def test_what_is_not_asked_for_is_not_told(ledger, left_out, untold):
-    """It is as where nothing is known; all else is told as ever, and the switches always are."""
+    """It is as where nothing is known; all else is told as ever, and the pauses always are."""
     await live(ledger)
     asked = WHOLE._replace(**{left_out: LookUp._field_defaults[left_out]})
     nothing = Facts()._asdict()
@@ -276,7 +276,7 @@ async def test_a_look_up_is_of_one_moment(ledger):
 
 
 async def test_a_look_up_sees_what_was_acknowledged_before_it(ledger):
-    """A decision, a profile, a switch, an event, an erasure: each with the very next question."""
+    """A decision, a profile, a pause, an event, an erasure: each with the very next question."""
     look = WHOLE._replace(decision_id="d1")
 
     async def told():

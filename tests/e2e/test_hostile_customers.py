@@ -1,4 +1,4 @@
-"""No input can hurt what is known of customers, the switches, or the model that learns from both."""
+"""No input can hurt what is known of customers, the pauses, or the model that learns from both."""
 
 from __future__ import annotations
 
@@ -473,7 +473,7 @@ def test_every_field_of_an_explanation_takes_any_nonsense(service: Service) -> N
             refuses(spoken, "language")
 
 
-# Switches
+# Pauses
 
 
 def _off(service: Service) -> list[tuple[str, str]]:

@@ -133,22 +133,22 @@ class Outcomes(Protocol):
 
 
 class Pauses(Protocol):
-    """The switches that people set: what is off, until when, and why."""
+    """The pauses that people set: of what, until when, and why."""
 
     async def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off, also those whose time is over."""
+        """Return the pauses of a campaign, also those whose time is over."""
         ...
 
     async def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off, also those whose time is over."""
+        """Return the pauses of every campaign, also those whose time is over."""
         ...
 
     async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off; replaces an earlier pause of it. Those that are over go."""
+        """Pause an offer, or a campaign; replaces an earlier pause of it. Those that are over go."""
         ...
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
+        """End a pause; return whether there was one."""
         ...
 
 

@@ -5,7 +5,7 @@ moment, so that serving from it is a restart. The source is only read; while its
 cannot be shortened, and commits may wait 20 ms now and then where that is tried (ledger/sqlite/wal.py). The
 copy comes into being whole, on disk, or not at all.
 
-What only processes that run need is not copied: the lock, and the file that tells them of switches.
+What only processes that run need is not copied: the lock, and the file that tells them of pauses.
 """
 
 from __future__ import annotations

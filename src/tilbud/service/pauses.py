@@ -62,7 +62,7 @@ class PauseService:
             self._offer(served, offer_id)
 
     async def pauses(self, campaign: str) -> Sequence[Pause]:
-        """Return what is off now: the campaign first, then offers by id."""
+        """Return what is paused now: the campaign first, then offers by id."""
         now_us = self._clock.now().wall_us
         pauses = await self._pauses.pauses(campaign)
         return sorted((pause for pause in pauses if pause.holds(now_us)), key=lambda pause: pause.offer_id)
@@ -83,10 +83,10 @@ class PauseService:
         self._log.info("paused", campaign=campaign, offer=offer_id, until_us=until_us)
 
     async def _resume(self, campaign: str, offer_id: str) -> bool:
-        was_off = await self._pauses.resume(campaign, offer_id, self._clock.now())
-        if was_off:
+        was_paused = await self._pauses.resume(campaign, offer_id, self._clock.now())
+        if was_paused:
             self._log.info("resumed", campaign=campaign, offer=offer_id)
-        return was_off
+        return was_paused
 
     def _served(self, campaign: str) -> ServedCampaign:
         return self._catalog.get(check_id("campaign", campaign, self._limits, required=True))

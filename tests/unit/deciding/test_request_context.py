@@ -288,7 +288,7 @@ async def test_a_sticky_offer_that_may_not_be_shown_any_more_is_not(tmp_path: Pa
     assert (await decided(wired, ask())).reason is Reason.FALLBACK_CAMPAIGN_PAUSED
 
 
-async def test_switches_act_on_the_next_decision(wired: Wired) -> None:
+async def test_pauses_act_on_the_next_decision(wired: Wired) -> None:
     """A pause counts from the next decision on, until it is resumed or its time is over."""
     await wired.pauses.pause_offer("c", "rare", "sold out", None)
     paused = await decided(wired, ask(""))
@@ -378,7 +378,7 @@ async def test_questions_that_name_nobody_are_kept_apart_by_all_they_say(tmp_pat
 
 
 async def test_what_an_anonymous_question_found_holds_for_its_minute(tmp_path: Path) -> None:
-    """Hours end, switches act and campaigns are replaced, whatever was found just before."""
+    """Hours end, pauses act and campaigns are replaced, whatever was found just before."""
     wired = await Wired(ANYBODY, tmp_path).start()
     to_half_past_us = -wired.clock.wall_us % 86_400_000_000 - 1_800_000_000
     wired.clock.pass_s(to_half_past_us / 1e6 - 1)

@@ -476,7 +476,7 @@ async def test_customers_whose_rows_cannot_be_purged_hold_nothing_up(
 
 
 async def test_what_is_paused_is_shown(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The heartbeat shows each switch that is off, whoever switched it."""
+    """The heartbeat shows each pause, whoever set it."""
     now = wired.clock.now()
     await wired.ledger.pause(Pause("c", "a", "sold out", now.wall_us, None), now)
     await wired.learner.turn()

@@ -131,8 +131,8 @@ class Rules:
         """Return which offers may be shown in `context` to a customer of whom `facts` are known.
 
         `include` (empty: all) and `exclude` narrow the catalogue for this call; `paused` are offers that are
-        switched off. An offer that the campaign does not have is neither included nor there to exclude; where
-        the campaign is strict it raises InvalidField.
+        not shown for now. An offer that the campaign does not have is neither included nor there to exclude;
+        where the campaign is strict it raises InvalidField.
         """
         not_now, wishes = "", False
         if facts is not NOBODY:

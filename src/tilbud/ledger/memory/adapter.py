@@ -153,13 +153,13 @@ class MemoryLedger(MemoryReads):
         return repeat.answer(entry.decision)
 
     async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off; those that are over go."""
+        """Pause an offer, or a campaign; pauses that are over go."""
         self._commit(now)
         self._pauses = {what: earlier for what, earlier in self._pauses.items() if earlier.holds(now.wall_us)}
         self._pauses[pause.campaign, pause.offer_id] = pause
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
+        """End a pause; return whether there was one."""
         self._commit(now)
         pause = self._pauses.pop((campaign, offer_id), None)
         return pause is not None and pause.holds(now.wall_us)

@@ -65,14 +65,14 @@ class MemoryReads(MemoryCustomers):
         return self._of(campaign).sequences()
 
     async def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off."""
+        """Return the pauses of a campaign."""
         return self._paused(campaign)
 
     def _paused(self, campaign: str) -> tuple[Pause, ...]:
         return tuple(pause for (name, _), pause in sorted(self._pauses.items()) if name == campaign)
 
     async def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off."""
+        """Return the pauses of every campaign."""
         return tuple(pause for _, pause in sorted(self._pauses.items()))
 
     async def erasures(self, campaign: str) -> int:

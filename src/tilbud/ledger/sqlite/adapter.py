@@ -240,23 +240,23 @@ class SqliteLedger(LoopReads):
         return decisions
 
     async def pause(self, pause: Pause, now: Now) -> None:
-        """Switch an offer, or a campaign, off."""
-        await self._switch(Work(lambda statements, then: statements.pauses.pause(pause, then), now))
+        """Pause an offer, or a campaign."""
+        await self._change_pauses(Work(lambda statements, then: statements.pauses.pause(pause, then), now))
 
     async def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
-        was_off: bool = await self._switch(
+        """End a pause; return whether there was one."""
+        was_paused: bool = await self._change_pauses(
             Work(lambda statements, then: statements.pauses.resume(campaign, offer_id, then), now)
         )
-        return was_off
+        return was_paused
 
-    async def _switch(self, work: Work) -> Any:
-        """Commit a change of a switch, then tell every process."""
+    async def _change_pauses(self, work: Work) -> Any:
+        """Commit a change of pauses, then tell every process."""
         done = await self._submit(work, 1)
         try:
             self._reading.pauses_changed()
         except OSError as error:
-            raise LedgerUnavailable(f"the switch cannot be told to other processes: {error}") from error
+            raise LedgerUnavailable(f"the pause cannot be told to other processes: {error}") from error
         return done
 
     async def receive(self, outcomes: Sequence[Outcome], now: Now) -> list[ReceiveResult]:

@@ -34,11 +34,11 @@ class LoopReads:
         return self._reading.find(campaign, decision_id)
 
     async def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off."""
+        """Return the pauses of a campaign."""
         return self._reading.pauses(campaign)
 
     async def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off."""
+        """Return the pauses of every campaign."""
         return self._reading.every_pause()
 
     async def customer(self, key: CustomerKey) -> Customer:

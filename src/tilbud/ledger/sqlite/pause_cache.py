@@ -1,8 +1,8 @@
-"""The switches as every process of the machine knows them, without asking the file each time.
+"""What is paused, as every process of the machine knows it, without asking the file each time.
 
-Every decision looks at the switches, and a read just after another connection's commit costs 60 µs where a
+Every decision looks at the pauses, and a read just after another connection's commit costs 60 µs where a
 look at a file's length costs 2. What holds: the marker beside the ledger grows by a byte after each commit
-that changed a switch, before it is acknowledged; while it is as long as it was, what was read still holds.
+that changed a pause, before it is acknowledged; while it is as long as it was, what was read still holds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _SUFFIX = "-switches"
 
 
 class PauseCache:
-    """The switches of the ledger at `path`; for one thread."""
+    """The pauses of the ledger at `path`; for one thread."""
 
     def __init__(self, path: Path, read: Callable[[], Iterable[Pause]]) -> None:
         self._marker = path.with_name(path.name + _SUFFIX)
         self._read = read
-        self._length = -1  # of the marker, when the switches were read
+        self._length = -1  # of the marker, when the pauses were read
         self._pauses: dict[str, tuple[Pause, ...]] = {}
 
     def of(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off, in order of their offers."""
+        """Return the pauses of a campaign, in order of their offers."""
         try:
             length = self._marker.stat().st_size
         except FileNotFoundError:
@@ -39,7 +39,7 @@ class PauseCache:
         return self._pauses.get(campaign, ())
 
     def changed(self) -> None:
-        """Tell every process that a switch changed; raises OSError where the disk refuses."""
+        """Tell every process that a pause changed; raises OSError where the disk refuses."""
         self._length = -1
         with self._marker.open("ab") as marker:
             marker.write(b".")

@@ -19,7 +19,7 @@ class PauseStatements:
         self._connection = connection
 
     def pause(self, pause: Pause, now: Now) -> None:
-        """Switch something off; replaces an earlier pause. Those that are over go."""
+        """Pause something; replaces an earlier pause of it. Those that are over go."""
         self._connection.execute("DELETE FROM switches WHERE until_us <= ?", (now.wall_us,))
         self._connection.execute(
             "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?, ?)",
@@ -27,7 +27,7 @@ class PauseStatements:
         )
 
     def resume(self, campaign: str, offer_id: str, now: Now) -> bool:
-        """Switch on again; return whether it was off."""
+        """End a pause; return whether there was one."""
         rows = self._connection.execute(
             "DELETE FROM switches WHERE campaign = ? AND offer_id = ? RETURNING until_us",
             (campaign, offer_id),

@@ -119,15 +119,15 @@ class SqliteReading(SqliteCustomersReading):
             return row or (0, 0)
 
     def pauses(self, campaign: str) -> tuple[Pause, ...]:
-        """Return the switches of a campaign that are off."""
+        """Return the pauses of a campaign."""
         return self._pause_cache.of(campaign)
 
     def pauses_changed(self) -> None:
-        """Tell every process that a switch changed; raises OSError where the disk refuses."""
+        """Tell every process that a pause changed; raises OSError where the disk refuses."""
         self._pause_cache.changed()
 
     def every_pause(self) -> tuple[Pause, ...]:
-        """Return the switches of every campaign that are off."""
+        """Return the pauses of every campaign."""
         with self._reads() as (reading, _):
             return tuple([Pause(*row) for row in reading.execute(_EVERY_PAUSE)])
 

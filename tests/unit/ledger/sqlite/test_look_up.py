@@ -22,7 +22,7 @@ WHOLE = LookUp(CAMPAIGN, "d1", OF, history=True, scopes=scopes_of([OFFER, WEB]),
 
 async def statements(ledger: SqliteLedger, parts: Parts, looks: list[LookUp]) -> list[str]:
     """Return what the file is asked for some look-ups, in order."""
-    await ledger.look_up(looks)  # the switches, and texts that decisions share, are read once
+    await ledger.look_up(looks)  # the pauses, and texts that decisions share, are read once
     seen: list[str] = []
     reading = parts.reading
     reading.set_trace_callback(seen.append)

@@ -1,4 +1,4 @@
-"""Switches: the answer to bad news on the day of a campaign."""
+"""Pauses: the answer to bad news on the day of a campaign."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHORT_S = (1.0, 4.0, 16.0, 64.0)  # how far away an end may be, for as long as t
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Serves two campaigns alike."""
-    with served(tmp_path_factory.mktemp("switches"), FILES) as service:
+    with served(tmp_path_factory.mktemp("pauses"), FILES) as service:
         yield service
 
 
