@@ -341,7 +341,7 @@ async def test_different_events_are_bounded(adapter, tmp_path):
     await ledger.close()
 
 
-# Keeping
+# Retention
 
 
 async def test_old_events_and_exposures_go_in_bounded_turns(ledger):

@@ -280,7 +280,9 @@ class DecideService:
             if time_slice.expired():
                 await time_slice.yield_to_loop()
             finished[number] = (
-                self._repeated(repetition, next(stands_for)) if repetition.repeat else self._kept(repetition)
+                self._repeated(repetition, next(stands_for))
+                if repetition.repeat
+                else self._answer_sticky(repetition)
             )
         return finished
 
@@ -349,9 +351,9 @@ class DecideService:
             return IdReused("decision_id", decision_id)
         if repeated.repeat is not None and stored.fingerprint is not repeated.repeat.fingerprint:
             return _answer(repeated.request, stored)  # to the same question, asked elsewhere meanwhile
-        return self._kept(repeated._replace(decision=stored))
+        return self._answer_sticky(repeated._replace(decision=stored))
 
-    def _kept(self, repeated: _Repeated) -> Answer:
+    def _answer_sticky(self, repeated: _Repeated) -> Answer:
         self._metrics.sticky.labels(repeated.decision.campaign).inc()
         self._metrics.dropped(repeated.decision.campaign, repeated.dropped)
         return _answer(repeated.request, repeated.decision)
@@ -383,7 +385,7 @@ class DecideService:
         if WHOLE_CAMPAIGN not in off and (left_s is None or left_s >= self._limits.decide_time_left_min_s):
             sticky = sticky_answer(served, context, eligibility, facts, now)
             if sticky is not None:
-                return self._again(sticky, request, question, context.situation.dropped)
+                return self._repeat_of(sticky, request, question, context.situation.dropped)
         eligibility = apply_caps(served, context, eligibility, facts, now.steady_us)
         builder = DecisionBuilder(
             served,
@@ -406,7 +408,7 @@ class DecideService:
         shown = None if context.refused or not recorded else eligibility
         return _Drawn(request, decision, effect, shown, context.situation.dropped, asked, recorded)
 
-    def _again(
+    def _repeat_of(
         self, sticky: StickyAnswer, request: DecideRequest, question: Question, dropped: Mapping[str, str]
     ) -> Answer | _Repeated:
         changed = None if sticky.payload == sticky.decision.payload else sticky.payload

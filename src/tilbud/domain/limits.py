@@ -234,7 +234,7 @@ class Limits:
     wall_clock_accepted_after_s: float = 86_400.0  # of keeping to its new time
     wall_clock_away_max_s: float = 86_400.0  # between a stop and a start, beyond which it may be wrong
 
-    # Keeping
+    # Retention
     retention_s: float = 90 * 86_400.0
     purge_every_s: float = 600.0
     purge_batch_rows_max: int = 500

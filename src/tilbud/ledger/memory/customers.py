@@ -160,7 +160,7 @@ class MemoryCustomers:
         )
         return Erased(rows, tuple(sorted(learned)), stranger=stranger)
 
-    # Keeping
+    # Retention
 
     async def purge_customers(
         self, events_before_us: int, exposures_before_us: int, limit: int, now: Now

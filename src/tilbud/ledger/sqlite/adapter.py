@@ -320,7 +320,7 @@ class SqliteLedger(LoopReads):
         """Remove up to `limit` old decisions, and as many texts that nothing uses any more."""
         removed: int = await self._submit(
             Work(
-                lambda statements, then: statements.keeping.purge(
+                lambda statements, then: statements.retention.purge(
                     campaign, before_us, keep_after, limit, then
                 ),
                 now,
@@ -366,7 +366,7 @@ class SqliteLedger(LoopReads):
         """Remove up to `limit` old rows of customers."""
         removed: int = await self._submit(
             Work(
-                lambda statements, then: statements.keeping.purge_customers(
+                lambda statements, then: statements.retention.purge_customers(
                     events_before_us, exposures_before_us, limit, then
                 ),
                 now,

@@ -31,7 +31,7 @@ from tilbud.ledger.sqlite.interned import InternedTexts
 from tilbud.ledger.sqlite.lease import Leases
 from tilbud.ledger.sqlite.pauses import PauseStatements
 from tilbud.ledger.sqlite.reader import FIND
-from tilbud.ledger.sqlite.retention import Keeping
+from tilbud.ledger.sqlite.retention import RetentionStatements
 from tilbud.ledger.sqlite.rows import STORED_DECISION, Reading, Row, insert_decisions, recorded_decision
 from tilbud.ledger.sqlite.settling import Settling
 from tilbud.ledger.sqlite.windows import StoredWindow, find_window
@@ -71,7 +71,7 @@ class Statements:
         self._reading = Reading(connection, limits)
         self._exposures = Exposures(connection, limits)
         self.customers = CustomerStatements(connection, self._exposures, limits)
-        self.keeping = Keeping(connection)
+        self.retention = RetentionStatements(connection)
         self.leases = Leases(connection)
         self.pauses = PauseStatements(connection)
         self._settling = Settling(connection, self._reading, self._exposures)

@@ -79,7 +79,7 @@ def remove_decisions(connection: sqlite3.Connection, nos: Sequence[int]) -> Coun
     )
 
 
-class Keeping:
+class RetentionStatements:
     """Removes what is old on one connection; for one thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

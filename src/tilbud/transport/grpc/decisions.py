@@ -36,9 +36,8 @@ from tilbud.v1 import decisions_pb2
 
 _Asked = tuple[decisions_pb2.DecideRequest, float | None]
 _FRAME_BYTES = 12  # around an answer in a batch: two tags and two lengths
-Said = TypeVar("Said")
-Read = TypeVar("Read")
-Done = TypeVar("Done")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class DecisionHandlers:
@@ -94,7 +93,7 @@ class DecisionHandlers:
         deadlines_s = [deadline_s] * len(message.requests)
         space = AnswerSpace(self._limits.answers_bytes_max, _reply_bytes)
         answers = await self._answers(message.requests, deadlines_s, space=space)
-        results = await self._each(
+        results = await self._in_slices(
             list(enumerate(answers)), lambda numbered: field(1, _decision_result(*numbered))
         )
         return b"".join(results)
@@ -119,7 +118,7 @@ class DecisionHandlers:
         )
 
     async def _report_batch(self, message: decisions_pb2.BatchReportOutcomesRequest) -> Message:
-        reports = await self._each(message.requests, _reading(outcome_report))
+        reports = await self._in_slices(message.requests, _reading(outcome_report))
         results = await self._report.report_many(reports)
         return decisions_pb2.BatchReportOutcomesResponse(
             results=[_outcome_result(number, result) for number, result in enumerate(results)]
@@ -128,7 +127,7 @@ class DecisionHandlers:
     async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
         messages, deadlines_s = [message for message, _ in asked], [left for _, left in asked]
         answers = await self._answers(messages, deadlines_s, in_line=True)
-        return await self._each(answers, _response)
+        return await self._in_slices(answers, _response)
 
     async def _answers(
         self,
@@ -138,24 +137,24 @@ class DecisionHandlers:
         in_line: bool = False,
         space: AnswerSpace[Answer | Exception] | None = None,
     ) -> list[Answer | Exception]:
-        requests = await self._each(messages, _reading(decide_request))
+        requests = await self._in_slices(messages, _reading(decide_request))
         return await self._decide.decide_many(requests, deadlines_s, in_line=in_line, space=space)
 
     async def _report_all(
         self, messages: Sequence[decisions_pb2.ReportOutcomeRequest]
     ) -> list[Message | Exception]:
-        results = await self._report.report_many(await self._each(messages, _reading(outcome_report)))
+        results = await self._report.report_many(await self._in_slices(messages, _reading(outcome_report)))
         return [result if isinstance(result, Exception) else _outcome_response(result) for result in results]
 
-    async def _each(self, items: Sequence[Said], do: Callable[[Said], Done]) -> list[Done]:
-        """Do something with each item, in time_slice."""
+    async def _in_slices(self, items: Sequence[Item], do: Callable[[Item], Result]) -> list[Result]:
+        """Return what `do` returns for each item; others may run between two slices of it."""
         time_slice = TimeSlice(self._limits.loop_slice_s)
-        done = []
+        results = []
         for item in items:
             if time_slice.expired():
                 await time_slice.yield_to_loop()
-            done.append(do(item))
-        return done
+            results.append(do(item))
+        return results
 
     def _check_size(self, requests: Sequence[object]) -> None:
         if len(requests) > self._limits.batch_items_max:
@@ -176,10 +175,10 @@ def _response(result: Answer | Exception) -> bytes | Exception:
         return error
 
 
-def _reading(read: Callable[[Said], Read]) -> Callable[[Said], Read | Exception]:
+def _reading(read: Callable[[Item], Result]) -> Callable[[Item], Result | Exception]:
     """Return `read`, with its error as its value: one bad message of many is an error in its place."""
 
-    def reading(message: Said) -> Read | Exception:
+    def reading(message: Item) -> Result | Exception:
         try:
             return read(message)
         except Exception as error:  # noqa: BLE001 - the others of the batch may be other callers'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from tilbud.domain.limits import Limits
 from tilbud.ledger.answers import Durability
 from tilbud.ledger.sqlite.acknowledged import Acknowledged, AcknowledgedFile, beside, boot_id, read
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
+from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST
 
 WINDOW_S = 1_800.0
 LIMITS = Limits()
@@ -29,6 +31,7 @@ class Machine:
         self.path = path
         self.us = 5_000_000_000
         self.outages: list[float] = []
+        self.reported: list[tuple[str, dict[str, object]]] = []  # by the checks of starts
 
     def pass_s(self, seconds: float) -> None:
         """Let time pass."""
@@ -54,6 +57,7 @@ class Process:
                 lambda: machine.us,
                 place=int(joins),
                 joins=(machine.path.stat().st_dev, machine.path.stat().st_ino) if joins else None,
+                tell=lambda event, values: machine.reported.append((event, values)),
                 observe_outage=machine.outages.append,
             ),
         )
@@ -196,7 +200,7 @@ async def test_an_older_ledger_is_refused_and_a_backup_without_the_count_is_not(
     await one.ledger.close()
 
 
-async def test_a_loss_of_power_is_told_and_not_refused(
+async def test_a_loss_of_power_is_reported_and_not_refused(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the machine was started since, durability `process` may have lost the last commits."""
@@ -211,6 +215,10 @@ async def test_a_loss_of_power_is_told_and_not_refused(
     monkeypatch.setattr("tilbud.ledger.sqlite.opening_check.boot_id", lambda: "another start")
     one = await machine.process()
     await one.ledger.close()
+    [(event, values)] = machine.reported
+    assert event == ACKNOWLEDGED_LOST
+    assert values["power_cut"]
+    assert cast("int", values["commits"]) >= 1
 
 
 @given(st.lists(st.integers(0, 10**18), min_size=1, max_size=4), st.data())
