@@ -35,6 +35,8 @@ from tilbud.domain.decision.situation import Situations
 from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
 from tilbud.domain.limits import Limits
 
+_MINUTE_US = 60_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedContext:
@@ -42,6 +44,26 @@ class EncodedContext:
 
     features: str
     json: str
+
+
+class MinuteCache:
+    """What was worked out for questions of one minute, since rules and situations know no shorter time."""
+
+    __slots__ = ("_answers", "_minute")
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._answers: dict[Hashable, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def at(self, now_us: int) -> dict[Hashable, Any]:
+        """Return the answers of the minute, by question (wall clock, µs); who adds one bounds them."""
+        minute = now_us // _MINUTE_US
+        if self._minute != minute:
+            self._minute, self._answers = minute, {}
+        return self._answers
 
 
 class ServedCampaign:
@@ -66,8 +88,7 @@ class ServedCampaign:
         self._payloads = tuple(_texts(offer.payload, offer.payloads) for offer in campaign.offers)
         self._fallback_payload = _texts(campaign.fallback.payload, campaign.fallback.payloads)
         self.ends_now = self.decision_rules.ends_now
-        self.minute = 0
-        self.asked: dict[Hashable, Any] = {}  # what `request_context.py` found within that minute
+        self.questions = MinuteCache()
         self._limits = limits
         self.offers = OfferSet.of(self.offer_ids, tuple(encode_offer(offer) for offer in campaign.offers))
         self._offer_sets: dict[tuple[int, ...], OfferSet] = {}

@@ -8,8 +8,7 @@ know no shorter time. Caps are `frequency.py`'s business.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tilbud.campaigns.served import EncodedContext, ServedCampaign
 from tilbud.domain.clock import Now
@@ -29,8 +28,6 @@ from tilbud.domain.decision.facts import Facts, LookUp
 from tilbud.domain.decision.records import DecideRequest, Question
 from tilbud.domain.decision.situation import Situation
 from tilbud.domain.limits import Limits
-
-_MINUTE_US = 60_000_000
 
 
 class RequestContext(NamedTuple):
@@ -90,7 +87,7 @@ class ContextResolver:
         """
         if _is_own(request):
             return self._resolve(request, served, facts, now, off)
-        cached, asked = _within_the_minute(served, now.wall_us), _question(request, off)
+        cached, asked = served.questions.at(now.wall_us), _question(request, off)
         resolved = cached.get(asked)
         if resolved is None:
             resolved = self._resolve(request, served, facts, now, off)
@@ -147,14 +144,6 @@ def _noting(request: DecideRequest, served: ServedCampaign, context: RequestCont
         return context
     dropped = dict(sorted({**context.situation.dropped, **unknown}.items()))
     return context._replace(situation=context.situation._replace(dropped=dropped))
-
-
-def _within_the_minute(served: ServedCampaign, now_us: int) -> dict[Hashable, Any]:
-    """Return what was found for questions of this minute."""
-    minute = now_us // _MINUTE_US
-    if served.minute != minute:
-        served.minute, served.asked = minute, {}
-    return served.asked
 
 
 def _is_own(request: DecideRequest) -> bool:

@@ -422,7 +422,7 @@ async def test_no_two_questions_are_taken_for_one(tmp_path: Path) -> None:
         retries = [each.asked_before(decision.decision_id, decision, DRAW_KEY) for each in asked]
         assert retries == [place == number % len(asked) for place in range(len(asked))]
     alike = [each for each in asked if not each.customer_id and each.context.time_us is None]
-    assert len(wired.served.asked) == len(alike) - 2, "what narrows the offers is a question of its own"
+    assert len(wired.served.questions) == len(alike) - 2, "what narrows the offers is a question of its own"
     wired.clock.pass_s(60)
     await decided(wired, plain)
-    assert len(wired.served.asked) == 1, "a minute later nothing of it holds"
+    assert len(wired.served.questions) == 1, "a minute later nothing of it holds"
