@@ -23,7 +23,7 @@ class AnswerSpace(Generic[Reply]):
     def __init__(self, bytes_max: int, size_of: Callable[[Reply], int]) -> None:
         self._bytes_max = bytes_max
         self._size_of = size_of
-        self._kept: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
         self._sum = 0
 
     def begin(self, replies: Mapping[int, Reply], waiting: Iterable[int]) -> None:
@@ -31,20 +31,20 @@ class AnswerSpace(Generic[Reply]):
 
         Raises AnswersTooLarge where there is too little.
         """
-        self._kept = {number: self._size_of(reply) for number, reply in replies.items()}
-        largest = max(self._kept.values(), default=0)
-        self._kept |= dict.fromkeys(waiting, max(largest, _ERROR_BYTES))
-        self._sum = sum(self._kept.values())
+        self._bytes = {number: self._size_of(reply) for number, reply in replies.items()}
+        largest = max(self._bytes.values(), default=0)
+        self._bytes |= dict.fromkeys(waiting, max(largest, _ERROR_BYTES))
+        self._sum = sum(self._bytes.values())
         if self._sum > self._bytes_max:
             raise self.too_large()
 
     def take(self, number: int, reply: Reply) -> bool:
         """Keep space for a reply instead of what its question had; say whether it fits."""
         size = self._size_of(reply)
-        total = self._sum - self._kept[number] + size
+        total = self._sum - self._bytes[number] + size
         if total > self._bytes_max:
             return False
-        self._kept[number], self._sum = size, total
+        self._bytes[number], self._sum = size, total
         return True
 
     def too_large(self) -> AnswersTooLarge:

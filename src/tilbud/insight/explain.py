@@ -76,12 +76,12 @@ async def explain(
     fallback. At most `explained_values_max` values are asked about: built-in ones first, then by name. Each
     is a prediction on the thread that decides (2 ms with 1,000 offers): `give_way` is awaited between.
     """
-    known: dict[str, FeatureValue] = json.loads(decision.context)
-    used = {name: value for name, value in known.items() if is_seen(name, value)}
+    values: dict[str, FeatureValue] = json.loads(decision.context)
+    used = {name: value for name, value in values.items() if is_seen(name, value)}
     dropped: dict[str, str] = json.loads(decision.dropped.body)
     factors = await _factors(decision, used, model, give_way)
-    spoken = language or str(known.get("language", ""))
-    told = [
+    spoken = language or str(values.get("language", ""))
+    spoke = [
         factor.name
         for factor in factors or ()
         # A flag that is not set has no phrase that would be true: "the basket you left" was none.
@@ -90,11 +90,11 @@ async def explain(
     return Explained(
         fates=_fates(decision),
         used=used,
-        rules_only={name: value for name, value in known.items() if name not in used},
+        rules_only={name: value for name, value in values.items() if name not in used},
         dropped=dropped,
         factors=factors or (),
         factors_model_version=f"{model.lineage}.{model.sequence}" if model and factors is not None else "",
-        customer_explanation=_sentence(campaign, spoken, told) if campaign and decision.drawn >= 0 else "",
+        customer_explanation=_sentence(campaign, spoken, spoke) if campaign and decision.drawn >= 0 else "",
     )
 
 

@@ -96,7 +96,7 @@ class ProfileUpdate:
             language=before.language if self.language is None else canonical(self.language),
             journey_stage=before.journey_stage if stage is None else stage,
             journey_stage_us=before.journey_stage_us if stage is None else now_us,
-            traits=dict(sorted(traits.known.items())),
+            traits=dict(sorted(traits.by_name.items())),
             removed_traits=dict(sorted(traits.removed_us.items())),
             traits_cleared_us=traits.cleared_us,
             preferences=self._preferences(before.preferences),
@@ -110,11 +110,11 @@ class ProfileUpdate:
             if trait is None:
                 traits.remove(name)
             else:
-                traits.tell(name, trait)
+                traits.update(name, trait)
         if self.other_traits_go:
             traits.clear(self.traits)
         traits.forget_removals(limits.traits_max)
-        if len(traits.known) > limits.traits_max:
+        if len(traits.by_name) > limits.traits_max:
             raise InvalidField("customer.traits", f"at most {limits.traits_max} of one customer")
         return traits
 
@@ -129,31 +129,31 @@ class ProfileUpdate:
 class _Traits:
     """Traits while messages change them; a time that lies after now, by a clock since put right, is now."""
 
-    known: dict[str, Trait]
+    by_name: dict[str, Trait]
     removed_us: dict[str, int]
     cleared_us: int
     now_us: int
 
-    def tell(self, name: str, update: TraitUpdate) -> None:
+    def update(self, name: str, update: TraitUpdate) -> None:
         """Take up the new value of a trait, unless the one there is newer."""
-        known_us = self.now_us if update.updated_us is None else min(update.updated_us, self.now_us)
-        if known_us >= min(self._newest_us(name), self.now_us):
+        updated_us = self.now_us if update.updated_us is None else min(update.updated_us, self.now_us)
+        if updated_us >= min(self._newest_us(name), self.now_us):
             self.removed_us.pop(name, None)
-            self.known[name] = Trait(update.value, known_us)
+            self.by_name[name] = Trait(update.value, updated_us)
 
     def _newest_us(self, name: str) -> int:
-        if name in self.known:
-            return self.known[name].updated_us
+        if name in self.by_name:
+            return self.by_name[name].updated_us
         return self.removed_us.get(name, self.cleared_us)
 
     def remove(self, name: str) -> None:
         """Remove a trait as of now."""
-        self.known.pop(name, None)
+        self.by_name.pop(name, None)
         self.removed_us[name] = self.now_us
 
     def clear(self, names: Container[str]) -> None:
         """Remove all but `names` as of now."""
-        self.known = {name: trait for name, trait in self.known.items() if name in names}
+        self.by_name = {name: trait for name, trait in self.by_name.items() if name in names}
         self.removed_us = {name: at_us for name, at_us in self.removed_us.items() if name in names}
         self.cleared_us = self.now_us
 
