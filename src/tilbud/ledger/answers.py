@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from tilbud.domain.customer.customer import (
-    CustomerEventStatus,
-)
+from tilbud.domain.customer.customer import CustomerEventStatus
 from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import (

@@ -5,7 +5,8 @@
     Pauses             for who pauses offers and campaigns, and shows it
     Customers          for who keeps profiles and events, and erases
     CustomerExport     for who gives people what is stored of them
-    SettlementHistory  for whoever learns a model, or asks how much there is to learn
+    SettlementBounds   for whoever asks how much there is to learn
+    SettlementHistory  that, for whoever learns a model
     SettlementLog      that, and what settling needs
     Retention          for who forgets what is old
     Coordination       for what the processes on one ledger agree in
@@ -17,7 +18,7 @@ A client takes the ports that it uses; that one adapter has them all is nobody's
 What holds, of every adapter (tests/contract/ proves it):
  * A row has one writer: of two appends under one id, one is stored and both see it.
  * What an awaited call returned is durable as `Durability` says; what failed left nothing, unless it is
-   StillCommitting.
+   StillCommitting (both in answers.py).
  * Each campaign's settlements are numbered 1, 2, 3, … without gaps, in order of (due, recorded).
  * Settling and its sequence, receiving an outcome and its effect, are one transaction each.
  * Of all processes one settles, the holder of the lease; who has lost it settles nothing, even unawares.
@@ -92,7 +93,7 @@ class Decisions(Protocol):
         ...
 
     async def repeat(self, repeats: Sequence[Repeat], now: Now) -> list[Decision | None]:
-        """Let ids stand for earlier decisions; return what `find` returns for each from now on.
+        """Let ids stand for earlier decisions; return for each what `Outcomes.find` returns from now on.
 
         Outcomes and activations under such an id are the earlier decision's. None, with nothing stored, where
         that is gone, void or expired, or where the customer's version is not the contact's: decide again.
