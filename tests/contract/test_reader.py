@@ -71,3 +71,18 @@ async def test_a_reader_sees_every_acknowledged_write(ledger):
         assert await seen(reader) == (made, again, (1, 1), 0)
         await ledger.erase(CUSTOMER, at(DUE_S + 1))
         assert await seen(reader) == (None, None, (1, 1), 1)
+
+
+async def test_a_later_page_is_of_the_moment_it_is_asked_for(ledger):
+    """Of who was erased while somebody went through the pages, the next one has nothing any more."""
+    ids = [f"d{number}" for number in range(MORE_THAN_A_PAGE)]
+    made = [*[decision(each) for each in ids[:-1]], decision(ids[-1], customer=CUSTOMER)]
+    await ledger.record(made, at(), [*[None] * (len(ids) - 1), contact()])
+    await settle(ledger)
+    async with ledger.reader() as reader:
+        drawn, settled = reader.drawn(CAMPAIGN, "c0ffee"), reader.settlements(CAMPAIGN, 0)
+        await anext(drawn)
+        await anext(settled)
+        await ledger.erase(CUSTOMER, at(DUE_S + 1))
+        assert [each.decision_id for each in await anext(drawn)] == ids[Limits.reader_page_rows : -1]
+        assert [each.decision_id for each in await anext(settled)] == [*ids[Limits.reader_page_rows : -1], ""]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Self, TypeVar
 
@@ -48,20 +48,24 @@ class MemoryReader:
 
     async def settlements(self, campaign: str, after: int) -> AsyncIterator[Sequence[Settlement]]:
         """Yield settlements with sequence > `after`, in order."""
-        settlements = self._of(campaign).settlements
-        for page in _pages([settlements[sequence] for sequence in settlements if sequence > after]):
-            yield page
+        while rows := _page(
+            row for sequence, row in self._of(campaign).settlements.items() if sequence > after
+        ):
+            yield rows
+            after = rows[-1].sequence
 
     async def drawn(self, campaign: str, lineage: str) -> AsyncIterator[Sequence[Decision]]:
         """Yield decisions the bandit drew, in the order of recording."""
-        decisions = [entry.decision for entry in self._of(campaign).entries.values()]
-        of_lineage = [
-            decision
-            for decision in decisions
-            if decision.reason is Reason.PERSONALIZED and decision.lineage == lineage
-        ]
-        for page in _pages(of_lineage):
-            yield page
+        number = 0
+        while entries := _page(
+            entry
+            for entry in self._of(campaign).entries.values()
+            if entry.number > number
+            and entry.decision.reason is Reason.PERSONALIZED
+            and entry.decision.lineage == lineage
+        ):
+            yield [entry.decision for entry in entries]
+            number = entries[-1].number
 
     async def export(self, key: CustomerKey, after: str, limit: int, bytes_max: int) -> ExportPage:
         """Return rows about a customer from where `after` says: at most `limit`, about `bytes_max`."""
@@ -72,7 +76,5 @@ class MemoryReader:
         return self._campaigns.get(campaign) or Campaign()
 
 
-def _pages(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    left = iter(rows)
-    while page := list(islice(left, Limits.reader_page_rows)):
-        yield page
+def _page(rows: Iterable[Row]) -> list[Row]:
+    return list(islice(rows, Limits.reader_page_rows))
