@@ -2,7 +2,8 @@
 
 What holds: the draw and the split are hashes of the ids under the draw key, so a retry draws the same. The
 side of the experiment is assigned whatever comes of the decision, and a fallback keeps it: both sides count
-all who were split. A policy only scores; nothing removes or replaces an offer after the draw.
+all who were split. A policy only scores; nothing removes or replaces an offer after the draw. How the bandit
+itself explores is no policy but arguments of Vowpal Wabbit: `bandit/presets.py`.
 """
 
 from __future__ import annotations

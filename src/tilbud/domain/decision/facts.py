@@ -59,7 +59,6 @@ class Facts(NamedTuple):
     key: CustomerKey = ANONYMOUS  # under which the customer is kept, or will be
     customer: Customer = UNKNOWN_CUSTOMER
     happened: Happened = NOTHING_HAPPENED
-    exposures: Mapping[str, Sequence[int]] = (
-        NOTHING_SEEN  # times by scope, at least the newest that caps can count
-    )
+    # Times by scope, at least the newest that caps can count; after any other while it waits to be activated.
+    exposures: Mapping[str, Sequence[int]] = NOTHING_SEEN
     sticky: Decision | None = None
