@@ -888,7 +888,7 @@ class ExplainDecisionResponse(_message.Message):
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
         """What spoke most for and against the drawn offer, the strongest first, of at most 40 values that are
-        asked about. Empty where no bandit chose.
+        asked about. Empty where no bandit chose, and where no value moves the probability yet, as of a young model.
         """
 
     @_builtins.property
