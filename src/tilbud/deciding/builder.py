@@ -102,7 +102,7 @@ class DecisionBuilder:
             served.id, self.decision_id, self._question.fingerprint(self.decision_id), now.wall_us,
             side.variant, reason, offer_id, payload,
             choice.probability, offers, choice.probabilities, choice.drawn,
-            served.discovery_of(side.variant), model.lineage, model.sequence,
+            choice.discovery, model.lineage, model.sequence,
             self.encoded.features, self.encoded.json, context.device, context.channel, context.journey_stage,
             deferred, now.wall_us + window_us, closes_service_us,
             closes_service_us if deferred else closes_service_us + reward.grace_us,

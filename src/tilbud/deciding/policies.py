@@ -118,31 +118,25 @@ class Chooser:
             return builder.fallback(reason, side)
         u = keyed_uniform(self._key, DRAW, served.id, builder.decision_id)
         offers = served.offer_set(eligibility.eligible)
+        policy: Policy | None
         if side.variant == CONTROL:
-            return _control(control_policy(served.campaign), builder, side, offers, u)
-        return _personalized(
-            Bandit(served.models[side.variant], served.discovery_of(side.variant)), builder, side, offers, u
-        )
+            policy = control_policy(served.campaign)
+        else:
+            policy = Bandit(served.models[side.variant], served.discovery_of(side.variant))
+        if policy is None:
+            return builder.fallback(Reason.CONTROL, side)
+        return _by_policy(policy, builder, side, offers, u)
 
 
-def _personalized(
-    policy: Policy, builder: DecisionBuilder, side: Side, offers: OfferSet, u: float
-) -> Decision:
+def _by_policy(policy: Policy, builder: DecisionBuilder, side: Side, offers: OfferSet, u: float) -> Decision:
     try:
-        choice = draw(policy.scores(builder.encoded.features, offers), len(offers.ids), policy.discovery, u)
+        scores = policy.scores(builder.encoded.features, offers)
+        if not scores:
+            return builder.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
+        choice = draw(scores, len(offers.ids), policy.discovery, u)
     except ModelUnavailable:
         return builder.fallback(Reason.FALLBACK_MODEL_UNAVAILABLE, side)
+    if side.variant == CONTROL:
+        # Nothing is learned of it, and its probabilities stand for themselves in the record.
+        return builder.drawn(Reason.CONTROL, side, offers, choice._replace(scores=()))
     return builder.drawn(Reason.PERSONALIZED, side, offers, choice)
-
-
-def _control(
-    policy: Policy | None, builder: DecisionBuilder, side: Side, offers: OfferSet, u: float
-) -> Decision:
-    if policy is None:
-        return builder.fallback(Reason.CONTROL, side)
-    scores = policy.scores(builder.encoded.features, offers)
-    if not scores:
-        return builder.fallback(Reason.FALLBACK_NO_ELIGIBLE_OFFER, side)
-    choice = draw(scores, len(offers.ids), policy.discovery, u)
-    # Nothing is learned of it, and its probabilities stand for themselves in the record.
-    return builder.drawn(Reason.CONTROL, side, offers, choice._replace(scores=()))

@@ -30,6 +30,7 @@ class Choice(NamedTuple):
     drawn: int
     probabilities: tuple[float, ...]
     scores: tuple[float, ...] = ()  # that `mixed` makes the probabilities of again, to the last bit
+    discovery: float = 0.0  # the share of probability that was spread evenly
 
     @property
     def probability(self) -> float:
@@ -51,7 +52,7 @@ def draw(scores: Sequence[float], eligible: int, discovery: float, u: float) -> 
         raise ModelUnavailable(f"{len(scores)} scores for {eligible} offers")
     scores = rounded(scores)
     probabilities = mixed(scores, discovery)
-    return Choice(_pick(probabilities, u), probabilities, tuple(scores))
+    return Choice(_pick(probabilities, u), probabilities, tuple(scores), discovery)
 
 
 def mixed(scores: Sequence[float], discovery: float) -> tuple[float, ...]:
