@@ -51,6 +51,11 @@ def rebuild(
         _show(Console(highlight=False), result)
     if not all(result.agrees for result in results):
         raise typer.Exit(1)
+    if not any(result.compared for result in results):
+        Console(stderr=True, highlight=False).print(
+            "Nothing was compared: no checkpoint and no decision is of these files' models. "
+            "Name the files that were served with --campaigns."
+        )
 
 
 async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:

@@ -93,7 +93,7 @@ class Application:
         self._slot = slot
         self._reloaded = reloaded
         self._monotonic_us = monotonic_us
-        self._log = self._logger("app")
+        self._log = self._logger("runtime")
         self._undo = contextlib.AsyncExitStack()
         self._ready = False
         self._beats: Beats | None = None
@@ -310,7 +310,7 @@ class Application:
             pauses=base.ledger,
             clock=base.clock,
             limits=limits,
-            log=self._logger("switches"),
+            log=self._logger("service"),
         )
         return {
             "DecisionService": {**decisions.by_name(), "ExplainDecision": explain},
@@ -349,7 +349,7 @@ class Application:
             metrics=base.metrics.decisions,
             limits=self._limits,
             relearn=self._loader.relearn,
-            log=self._logger("customers"),
+            log=self._logger("service"),
         )
 
     def _watch(self, metrics: Metrics, rpc: Rpc) -> None:
@@ -370,7 +370,7 @@ class Application:
             set_serving=server.set_serving,
             metrics=base.metrics.process,
             limits=self._limits,
-            log=self._logger("app"),
+            log=self._logger("runtime"),
         )
         self._beating = asyncio.create_task(beats.run(), name="beats")
         self._undo.callback(self._beating.cancel)

@@ -120,7 +120,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = logger("supervisor")
+        self._log = logger("runtime")
         self._undo = contextlib.ExitStack()
         self._stopping = asyncio.Event()
         self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # all serve

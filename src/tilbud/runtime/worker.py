@@ -184,7 +184,7 @@ async def _work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
 
     def alone() -> None:
         loop.remove_reader(pipe.fileno())
-        logger("worker").error("supervisor_gone", worker=slot.number)
+        logger("runtime").error("supervisor_gone", worker=slot.number)
         stopping.set()
 
     loop.add_reader(pipe.fileno(), alone)

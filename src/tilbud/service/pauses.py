@@ -7,6 +7,7 @@ has a line of each; the reason, which people wrote, stays in the ledger.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -80,7 +81,8 @@ class PauseService:
                 "end_time", "lies in the past by the server's clock; leave it out or say a later one"
             )
         await self._pauses.pause(Pause(campaign, offer_id, reason, now.wall_us, until_us), now)
-        self._log.info("paused", campaign=campaign, offer=offer_id, until_us=until_us)
+        until = None if until_us is None else datetime.fromtimestamp(until_us / 1e6, UTC).isoformat()
+        self._log.info("paused", campaign=campaign, offer=offer_id, until=until)
 
     async def _resume(self, campaign: str, offer_id: str) -> bool:
         was_paused = await self._pauses.resume(campaign, offer_id, self._clock.now())

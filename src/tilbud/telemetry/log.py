@@ -166,7 +166,7 @@ class _StandardError(io.TextIOBase):
         self._begun.text = rest[: Limits.log_line_chars_max]
         for line in lines:
             if line.strip():
-                logger("process").error("standard_error", text=line)
+                logger("telemetry").error("standard_error", text=line)
         return len(text)
 
 
@@ -175,12 +175,12 @@ def _uncaught(
 ) -> None:
     """Log what nobody caught: its kind and place, not its text, which may quote a call."""
     if not issubclass(kind, SystemExit):
-        logger("process").error("uncaught", kind=kind.__name__, where=where(traceback))
+        logger("telemetry").error("uncaught", kind=kind.__name__, where=where(traceback))
 
 
 def _dropped_line(dropped: Mapping[str, int]) -> str:
     """Return the line that tells how many lines are missing."""
-    event = {"event": "log_lines_dropped", "level": "warning", "room": "log"}
+    event = {"event": "log_lines_dropped", "level": "warning", "room": "telemetry"}
     counts = {reason: count for reason, count in dropped.items() if count}
     return json.dumps({**event, "time": datetime.now(UTC).isoformat(), **counts}, sort_keys=True) + "\n"
 

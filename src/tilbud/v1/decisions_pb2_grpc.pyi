@@ -13,8 +13,8 @@ What holds for every method here:
    cannot commit is UNAVAILABLE. Each carries google.rpc.ErrorInfo with domain "tilbud".
  * ErrorInfo.reason is one of INVALID_FIELD, ANSWERS_TOO_LARGE, REQUEST_MISSING, UNKNOWN_CAMPAIGN,
    UNKNOWN_DECISION, ID_REUSED, TOO_MANY_OUTCOMES, DECISION_EXPIRED, UNKNOWN_CUSTOMER, CUSTOMER_CHANGED,
-   CONSENT_MISSING, CUSTOMER_ERASED, INVALID_CAMPAIGN_FILE, OVERLOADED, LEDGER_UNAVAILABLE, NOT_IMPLEMENTED_YET
-   or INTERNAL, the last with a correlation id for whoever reads the log.
+   CONSENT_MISSING, CUSTOMER_ERASED, INVALID_CAMPAIGN_FILE, OVERLOADED, LEDGER_UNAVAILABLE,
+   MODEL_UNAVAILABLE, NOT_IMPLEMENTED_YET or INTERNAL, the last with a correlation id for whoever reads the log.
  * Every call may be repeated safely with the same ids: on UNAVAILABLE and CANCELLED at once, on
    RESOURCE_EXHAUSTED after RetryInfo's delay, on DEADLINE_EXCEEDED with a new deadline.
  * A request holds at most 4 MiB; one up to 16 MiB is INVALID_ARGUMENT, and gRPC itself answers a larger one

@@ -107,6 +107,18 @@ async def test_control_can_serve_one_offer(tmp_path: Path) -> None:
     assert removed.reason is Reason.FALLBACK_NO_ELIGIBLE_OFFER
 
 
+@pytest.mark.parametrize(
+    ("control", "discovery"),
+    [("{share: 0}", 0.02), ("{share: 1}", 0.0), ("{share: 1, serves: fallback}", 0.0)],
+)
+async def test_a_record_has_the_discovery_of_its_own_draw(
+    control: str, discovery: float, tmp_path: Path
+) -> None:
+    """Of control, and of a fallback, there was none, whatever the bandit of the campaign is given."""
+    wired = await _with(f"{{control: {control}}}", tmp_path)
+    assert (await wired.decide.decide(DecideRequest("c"))).decision.discovery == discovery
+
+
 async def test_denied_consent_keeps_nothing_personal(wired: Wired) -> None:
     """DENIED: place, language, country and free features reach neither the model nor the record."""
     context = ContextInput(

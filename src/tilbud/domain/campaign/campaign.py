@@ -177,6 +177,12 @@ class Campaign(Section):
         control = self.variants.control
         if control and control.serves not in {"uniform", "fallback"} | ids:
             raise Misplaced(("variants", "control", "serves"), "must be uniform, fallback or an offer's id")
+        if control and control.serves in {"uniform", "fallback"} & ids:
+            raise Misplaced(
+                ("variants", "control", "serves"),
+                f"is both a word of its own and an offer's id: give the "
+                f"offer another id than {control.serves}",
+            )
         self._check_suppression()
         self._check_languages()
         return self

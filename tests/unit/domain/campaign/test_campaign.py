@@ -157,6 +157,11 @@ def test_an_empty_key_is_not_an_absent_one(key):
         ({"fallback": {"payload": {}, "payloads": {"en": {}}}}, "fallback.payload", "keep one of them"),
         ({"fallback": {"id": "a"}}, "fallback.id", "differ"),
         ({"variants": {"control": {"share": 0.1, "serves": "z"}}}, "variants.control.serves", "offer's id"),
+        (
+            {"offers": [{"id": "uniform"}], "variants": {"control": {"share": 0.1}}},
+            "variants.control.serves",
+            "an offer's id",
+        ),
         ({"variants": {"control": {"share": 1.1}}}, "variants.control.share", "less than or equal to 1"),
         ({"exploration": {"discovery": -0.1}}, "exploration.discovery", "greater than or equal to 0"),
         ({"exploration": {"preset": "bold"}}, "exploration.preset", "'balanced'"),

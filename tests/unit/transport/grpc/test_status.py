@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,12 +17,15 @@ from tilbud.ledger.answers import StillCommitting
 from tilbud.runtime.backup import BackupRefused
 from tilbud.runtime.supervisor import WorkerEnded
 from tilbud.transport.grpc.status import (
+    CODES,
     EXPECTED,
     internal_status,
     status_of,
     trailers_of,
     unimplemented_status,
 )
+
+ROOT = Path(__file__).resolve().parents[4]
 
 M = TypeVar("M", bound=Message)
 EXAMPLES: dict[type[TilbudError], tuple[TilbudError, StatusCode]] = {
@@ -100,6 +105,14 @@ def test_reasons_differ():
         detail(status_of(error)[1], error_details_pb2.ErrorInfo).reason for error, _ in EXAMPLES.values()
     ]
     assert len(set(reasons)) == len(reasons)
+
+
+def test_the_contract_lists_every_reason():
+    """Whoever reads `decisions.proto` knows all that ErrorInfo.reason can say."""
+    text = (ROOT / "proto/tilbud/v1/decisions.proto").read_text(encoding="utf-8")
+    sentence = text[text.index("ErrorInfo.reason is one of") :].partition("the last with")[0]
+    listed = set(re.findall(r"\b[A-Z_]{5,}\b", sentence))
+    assert listed == {reason for _, _, reason in CODES} | {"NOT_IMPLEMENTED_YET", "INTERNAL"}
 
 
 def test_an_error_without_a_code_is_our_mistake():
