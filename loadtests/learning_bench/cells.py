@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from learning_bench import newcomers, numbers, shops
 from learning_bench.worlds import World
+
+Bounds = tuple[float, float]
+ANY: Bounds = (0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,10 @@ class Cell:
     """Whether tastes and offers stay what they are."""
     wanted: float | None = None
     """The least figure, where one is wanted whatever LinUCB does."""
+    newcomers_first: Bounds = (0.5, 2.0)
+    newcomers_after_200: Bounds = ANY
+    newcomers_after_1000: Bounds = ANY
+    """What newcomers are wanted to have, as multiples of an even share: before any settlement, and later."""
 
 
 def _cells() -> tuple[Cell, ...]:
@@ -72,20 +80,21 @@ def _cells() -> tuple[Cell, ...]:
     add("change", "drift", partial(shops.changing, slowly=True), stationary=False, wanted=0.82)
 
     late = newcomers.new_offers
-    of_newcomers: tuple[tuple[str, Callable[[int], World]], ...] = (
-        ("new at 3 %", late),
-        ("new at 17 %", partial(late, base=0.17)),
-        ("new at 60 %", partial(late, base=0.60)),
-        ("new without delay", partial(late, delay=0)),
-        ("new in -1..1", partial(late, reward_range=(-1.0, 1.0))),
-        ("new in 0..100", partial(late, reward_range=(0.0, 100.0))),
-        ("new and worthless", partial(late, quality="worthless")),
-        ("new and best", partial(late, quality="best")),
-        ("three new", partial(late, count=3)),
-        ("word renamed", newcomers.renamed_word),
-    )
-    for name, build in of_newcomers:
-        add("newcomers", name, build, stationary=False)
+    newcomer = partial(Cell, group="newcomers", stationary=False)
+    found += [
+        newcomer("new at 3 %", build=late),
+        newcomer("new at 17 %", build=partial(late, base=0.17)),
+        newcomer("new at 60 %", build=partial(late, base=0.60)),
+        newcomer("new without delay", build=partial(late, delay=0)),
+        newcomer("new in -1..1", build=partial(late, reward_range=(-1.0, 1.0))),
+        newcomer("new in 0..100", build=partial(late, reward_range=(0.0, 100.0))),
+        newcomer(
+            "new and worthless", build=partial(late, quality="worthless"), newcomers_after_200=(0.0, 0.1)
+        ),
+        newcomer("new and best", build=partial(late, quality="best"), newcomers_after_1000=(5.0, math.inf)),
+        newcomer("three new", build=partial(late, count=3), newcomers_first=(0.5, 0.5 / 0.3)),
+        newcomer("word renamed", build=newcomers.renamed_word),
+    ]
     return tuple(found)
 
 

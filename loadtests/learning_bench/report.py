@@ -4,7 +4,8 @@ Each cell is a mean over seeds with its standard error. A method of the service 
 beside LinUCB of the same seeds, by the mean of the differences: `under` where it lies more than ALLOWED below
 beyond two standard errors, `over` where it lies above beyond two. The rows below are means over cells, by
 seed first, so that their standard errors know that cells share seeds. Cells with newcomers say whether
-newcomers are given about an `even` share before anything is known of them.
+newcomers are given about an `even` share before anything is known of them, whether a worthless one `stays`
+after 200 settlements, and whether the best is `not on top` after 1,000.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,6 @@ from learning_bench.worlds import Floats
 ALLOWED = 0.03
 ERRORS = 2.0
 NOT_COMPARED = ("newcomers", "classes")
-FIRST_SHARE = (0.5, 2.0)
-"""Of an even one: what newcomers may have before anything is known of them; together at most half of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,8 @@ class Report:
         if share is None:
             return ""
         words = []
-        if first := self.newcomers(cell.name, method)[:1]:
-            low, high = FIRST_SHARE
-            words.append("even" if low <= first[0] <= high else "floods" if first[0] > high else "starves")
+        if shares := self.newcomers(cell.name, method):
+            words += _of_newcomers(cell, *shares)
         elif difference is not None and not math.isnan(difference.error):
             reach = ERRORS * difference.error
             if difference.mean + reach < -ALLOWED:
@@ -137,10 +136,7 @@ class Report:
                 if method in judged:
                     row.append(self.verdict(cell, method))
             rows.append(row)
-        for name, among in (
-            ("mean, nothing changes", lambda cell: compared(cell) and cell.stationary),
-            ("mean of all", compared),
-        ):
+        for name, among in self._means():
             row = [name]
             for method in self.methods:
                 mean = self.over_cells(method, among)
@@ -155,6 +151,15 @@ class Report:
             row += [f"{worst[0]:.3f} {worst[1]}" if worst else ""] + [""] * (method in judged)
         return [*rows, row]
 
+    def _means(self) -> list[tuple[str, Callable[[Cell], bool]]]:
+        """Return which cells are taken together in the rows below, by name: each group, then all."""
+        groups = dict.fromkeys(cell.group for cell in self.cells if compared(cell))
+        return [
+            *((f"mean of {group}", partial(_in_group, group)) for group in groups),
+            ("mean, nothing changes", lambda cell: compared(cell) and cell.stationary),
+            ("mean of all", compared),
+        ]
+
     def _new(self, cell: Cell, method: str) -> str:
         shares = self.newcomers(cell.name, method)
         return f" ({', '.join(f'{share:.2g}' for share in shares)})" if shares else ""
@@ -167,9 +172,8 @@ class Report:
         )
         for column in rows[0]:
             table.add_column(column)
-        below = len(rows) - 3
         for number, row in enumerate(rows[1:], start=1):
-            table.add_row(*row, end_section=number == below - 1)
+            table.add_row(*row, end_section=number == len(self.cells))
         return table
 
     def markdown(self) -> str:
@@ -206,6 +210,21 @@ class Report:
         axes.set_xlabel(f"share of the possible uplift, mean of {len(self.seeds)} seeds, two standard errors")
         axes.legend(loc="lower left", fontsize="small")
         picture.savefig(file, dpi=130)
+
+
+def _in_group(group: str, cell: Cell) -> bool:
+    return cell.group == group
+
+
+def _of_newcomers(cell: Cell, first: float, after_200: float, after_1000: float) -> list[str]:
+    """Return how newcomers fare beside what is wanted; of what did not come to pass nothing is said."""
+    low, high = cell.newcomers_first
+    words = ["starves" if first < low else "floods" if first > high else "even"]
+    if after_200 > cell.newcomers_after_200[1]:
+        words.append("stays")
+    if after_1000 < cell.newcomers_after_1000[0]:
+        words.append("not on top")
+    return words
 
 
 def compared(cell: Cell) -> bool:

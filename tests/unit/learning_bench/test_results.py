@@ -124,13 +124,24 @@ def test_what_is_wanted_is_judged_by_itself():
     assert Report([cell], [figure("flags", "balanced", 1, 0.7)]).verdict(cell, "balanced") == "< 0.84"
 
 
-def test_newcomers_are_judged_by_what_they_get_at_first():
-    """A newcomer that has ten times an even share floods, one with a tenth starves."""
-    cell = Cell("new", "newcomers", tiny, stationary=False)
-    for share, verdict in ((9.0, "floods"), (1.1, "even"), (0.1, "starves")):
-        report = Report([cell], [figure("new", "balanced", 1, 0.5, (share, 1.0, math.nan))])
-        assert report.verdict(cell, "balanced") == verdict
-        assert report.worst("balanced") is None
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [
+        ((9.0, 0.1, 6.0), "floods"),
+        ((1.1, 0.1, 6.0), "even"),
+        ((0.1, math.nan, math.nan), "starves"),
+        ((1.1, 0.3, 6.0), "even, stays"),
+        ((1.1, 0.1, 2.0), "even, not on top"),
+    ],
+)
+def test_newcomers_are_judged_by_what_they_get(shares, verdict):
+    """At first about an even share; a worthless one none after 200 settlements, the best most after 1,000."""
+    cell = Cell(
+        "new", "newcomers", tiny, newcomers_after_200=(0.0, 0.2), newcomers_after_1000=(5.0, math.inf)
+    )
+    report = Report([cell], [figure("new", "balanced", 1, 0.5, shares)])
+    assert report.verdict(cell, "balanced") == verdict
+    assert report.worst("balanced") is None
 
 
 def test_means_over_cells_are_by_seed():
@@ -149,14 +160,14 @@ def test_means_over_cells_are_by_seed():
 
 
 def test_the_table_and_the_picture_are_written(tmp_path):
-    """The table has a row for each cell and three below, in Markdown too; the picture is a PNG."""
+    """The table has a row for each cell and means below, in Markdown too; the picture is a PNG."""
     pytest.importorskip("matplotlib", reason="the extra `watch` is not installed")
     figures = [figure("tiny", method, seed, 0.8) for method in METHODS for seed in (1, 2)]
     report = Report([TINY], figures)
     assert [row[0] for row in report.rows()] == [
-        "cell", "tiny", "mean, nothing changes", "mean of all", "worst",
+        "cell", "tiny", "mean of rates", "mean, nothing changes", "mean of all", "worst",
     ]  # fmt: skip
-    assert report.markdown().count("\n") == 6
+    assert report.markdown().count("\n") == 7
     report.draw(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
