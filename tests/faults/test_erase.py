@@ -17,8 +17,9 @@ DECISIONS = 30
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Serves campaigns that learn from customers."""
+    """Serves campaigns that learn; one customer is there all the time, for a rebuild to compare with."""
     with served(tmp_path_factory.mktemp("erase"), CAMPAIGNS) as started:
+        _lived(started, "all-the-time")
         yield started
 
 
