@@ -18,6 +18,8 @@ GENERATED = ROOT / "src" / "tilbud" / "v1"
 PACKAGE = GENERATED.parent
 NO_LIMITS = {
     "sizes of a format, a protocol or a kind of number": (
+        "bandit/counts.py BITS _MASK",
+        "bandit/hats.py _INDEX_BITS _NEGATIVE _GENERATION _ODD",
         "bandit/model.py _LINEAGE_BYTES _PROPENSITY_MIN",
         "domain/campaign/fields.py _EXACT_INT_MAX",
         "domain/customer/customer.py _KEY_BYTES",
@@ -47,7 +49,11 @@ NO_LIMITS = {
         "transport/grpc/server.py _MINUTE_MS",
     ),
     "what arithmetic, an algorithm or a measurement means": (
-        "bandit/features.py _SQUASH",
+        "bandit/features.py _SQUASH _DIGITS",
+        "bandit/counts.py PRIOR",
+        "bandit/hats.py KNOTS _TINY",
+        "bandit/scale.py COST_MAX",
+        "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _KNOWN",
         "bandit/model.py _PROPENSITY_MAX",
         "deciding/frequency.py _CLOCKS_APART_US",
         "domain/decision/draw.py _WHOLE_MAX",

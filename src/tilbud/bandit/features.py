@@ -3,13 +3,13 @@
 What always holds: an encoding is made only of namespace letters from the table below and of integers
 and floats made here, `|d 123 |f 789:1.25`. No text of a caller, customer or campaign file is in it, so
 none can add an offer, a namespace or a feature. One value is one feature: another value of the
-situation neither adds to it nor takes from it. What is absent or unknown has no feature; `other` is
-a value like any other. A number is squashed to sign · log1p(|x|) / 4, at most ±22.2 for any float32,
-so that no number can throw the regression off.
+situation neither adds to it nor takes from it. What is absent or unknown has no feature; `other` and 0 are
+values like any other.
 
-Numbers stay what they are called: a feature is `index` or `index:value`, the index being 48 bits of
-a hash of (name, value) for words and flags, of the name for numbers. VW adds its hash of the
-namespace to an all-digit index.
+A feature is `index`, or of a number `index:value`, the index being 48 bits of a hash of (name, value) for
+words and flags, of the name for numbers. VW adds its hash of the namespace to an all-digit index. Numbers
+stand here as they are, to ten digits, `5.56e+01`; what VW reads in their place is `hats.py`'s business.
+Encodings of versions before have sign · log1p(|x|) / 4 in six decimals, from which the number is had back.
 
 What it does not do: decide which features cross; that is `presets.py`'s business.
 """
@@ -21,12 +21,13 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from tilbud.domain.campaign.campaign import Offer
 from tilbud.domain.context import UNKNOWN, Context, FeatureValue
 from tilbud.domain.limits import Limits
 
-ENCODER = "1"
+ENCODER = "2"
 """Part of every lineage: raise it when an encoding changes, or what of a settlement is learned."""
 
 NAMESPACES = {
@@ -48,8 +49,11 @@ OFFER_NAMESPACES = "oa"
 REDUCED = {"hour": "part_of_day", "weekday": "weekend"}
 """What a model does not read as it is, and what it reads instead."""
 
-_SQUASH = 4.0  # basket values and ages come out near 1, where the learner's steps fit
-_FEATURE = r"[0-9]{1,15}(?::-?[0-9]{1,2}\.[0-9]{6})?"
+_SQUASH = 4.0  # what logarithms were divided by
+_DIGITS = 9  # of a number, behind its first
+_NUMBER = r"-?[0-9](?:\.[0-9]{1,9})?e(?:\+[0-3][0-9]|-[0-9]{2,3})"  # within float32, or nearly
+_SQUASHED = r"-?[0-9]{1,2}\.[0-9]{6}"
+_FEATURE = rf"[0-9]{{1,15}}(?::(?:{_NUMBER}|{_SQUASHED}))?"
 _GROUP = rf"\|[{CONTEXT_NAMESPACES}{OFFER_NAMESPACES}](?: {_FEATURE})+"
 _ENCODED = re.compile(rf"{_GROUP}(?: {_GROUP})*")
 
@@ -80,8 +84,7 @@ def encode_offer(offer: Offer) -> str:
 def is_seen(name: str, value: FeatureValue) -> bool:
     """Say whether a model reads a value of a context; else rules alone do.
 
-    Of the hour and the weekday it reads `part_of_day` and `weekend`; of a number so near to 0 that its
-    logarithm is, nothing.
+    Of the hour and the weekday it reads `part_of_day` and `weekend`.
     """
     return name not in REDUCED and _feature(name, value) != ""
 
@@ -110,6 +113,42 @@ def is_encoding(text: str) -> bool:
     return _ENCODED.fullmatch(text) is not None
 
 
+class Number(NamedTuple):
+    """A number in an encoding."""
+
+    namespace: str  # its letter
+    name: int  # the index of it, as a feature
+    value: float
+
+
+class Parts(NamedTuple):
+    """An encoding, taken apart."""
+
+    words: tuple[int, ...]  # the indexes of what is no number, in order
+    numbers: tuple[Number, ...]  # in order
+    rest: str  # the encoding without its numbers
+
+
+@lru_cache(maxsize=Limits.feature_situations_cached_max)
+def parts_of(encoded: str) -> Parts | None:
+    """Return what an encoding says; None where it was not made here."""
+    if not is_encoding(encoded):
+        return None
+    words: list[int] = []
+    numbers: list[Number] = []
+    groups: list[str] = []
+    for group in encoded[1:].split(" |"):
+        namespace, *features = group.split(" ")
+        plain = [feature for feature in features if ":" not in feature]
+        words += map(int, plain)
+        if len(plain) < len(features):
+            told = [feature.split(":") for feature in features if ":" in feature]
+            numbers += [Number(namespace, int(index), _value(text)) for index, text in told]
+        if plain:
+            groups.append(f"|{namespace} {' '.join(plain)}")
+    return Parts(tuple(words), tuple(numbers), " ".join(groups))
+
+
 @lru_cache(maxsize=Limits.feature_situations_cached_max)
 def _situation(device: str, channel: str, journey_stage: str, part_of_day: str, weekend: bool) -> str:
     """Encode what every context has. The hour cost more to learn than it gave (see loadtests)."""
@@ -129,8 +168,15 @@ def _feature(name: str, value: FeatureValue) -> str:
         return f" {_index(name, value)}" if value != "" else ""
     if not math.isfinite(value):
         return ""
-    squashed = f"{math.copysign(math.log1p(abs(value)), value) / _SQUASH:.6f}"
-    return f" {_index(name, None)}:{squashed}" if float(squashed) else ""
+    digits, _, exponent = f"{value + 0.0:.{_DIGITS}e}".partition("e")  # + 0.0: there is one zero
+    return f" {_index(name, None)}:{digits.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def _value(text: str) -> float:
+    if "e" in text:
+        return float(text)
+    squashed = float(text)  # up to 22.3, where exp is finite; far beyond only in what is not ours
+    return math.copysign(math.expm1(min(abs(squashed) * _SQUASH, Limits.squashed_max)), squashed)
 
 
 @lru_cache(maxsize=Limits.feature_indexes_cached_max, typed=True)

@@ -4,10 +4,12 @@ What always holds:
  * One thread owns a model. VW is neither thread-safe nor does it release the GIL.
  * A prediction is one finite score ≥ 0 for each offer, in the set's order, not all 0; else ModelUnavailable.
  * A settlement is applied once, in its turn. What is not sound — its propensity, reward, index or
-   encoding — or was erased takes its turn and teaches nothing. No label but a cost in [0, 1] with weight 1
-   reaches VW.
+   encoding — or was erased takes its turn and teaches nothing. No label but a finite cost within ±10, with
+   weight 1, reaches VW: in deviations below the mean reward (`scale.py`), or in [0, 1] where VW's own
+   algorithm wants that.
  * A stand-in answers as it is, until the policy's own model is there, and learns nothing.
  * The same settlements in the same order give the same predictions, also through save and load.
+ * All it has learned, in VW and beside it, is a function of the settlements in order, and one file.
  * Parsed offers are kept for predictions only. Learning parses what it learns from, each time.
 
 Learned is a plain regression of the cost on (context, drawn offer): SquareCB's theory wants one without
@@ -24,13 +26,19 @@ import hashlib
 import json
 import math
 import weakref
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from tilbud.bandit import presets
-from tilbud.bandit.features import ENCODER, is_encoding
-from tilbud.bandit.vw import VW_VERSION, Example, Workspace
+from tilbud.bandit import presets, saved
+from tilbud.bandit.counts import Counts
+from tilbud.bandit.features import ENCODER, Parts, is_encoding, parts_of
+from tilbud.bandit.hats import Hats
+from tilbud.bandit.parsed import ParsedOffers, ParsedSet, group, offer_key, offer_line
+from tilbud.bandit.scale import Scale
+from tilbud.bandit.scores import beliefs, with_new
+from tilbud.bandit.vw import VW_VERSION, Workspace
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.decision.records import OfferSet, Settlement
 from tilbud.domain.decision.rewards import RewardRules
@@ -41,29 +49,42 @@ _PROPENSITY_MIN = 2.0**-126  # below it a float32 loses digits, then becomes 0
 _PROPENSITY_MAX = 1.0 + 1e-9  # float64 sums of probabilities end a few units in the last place off 1
 _LINEAGE_BYTES = 6
 _NOWHERE = "|t 0"  # a context to warm up with
+_ONES = (1.0,) * (2 * Limits.features_max)
 
 
 def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED) -> str:
     """Return 12 hex digits for all that shapes the model of a policy: another lineage, another model.
 
-    Those are the VW arguments and version, the encoder, the declared features, the range of rewards,
-    how many `erasures` took settlements out of what is learned, and the policy's name, so that no two of a
-    campaign share one; not offers, rules, payloads or outcomes' weights. ValueError where the arguments are
-    not allowed.
+    Those are the VW arguments and version, the encoder, the declared features, the range of rewards, how
+    predicted costs become scores, how many `erasures` took settlements out of what is learned, and the
+    policy's name, so that no two of a campaign share one; not offers, rules, payloads or outcomes' weights.
+    ValueError where the arguments are not allowed.
     """
+    exploration = campaign.policies[policy]
+    given = presets.arguments(exploration)
     shaping: list[object] = [
-        presets.arguments(campaign.policies[policy]),
+        given,
         VW_VERSION,
         ENCODER,
         campaign.feature_schema(),
         campaign.reward.range,
     ]
+    if (trying := presets.trying(exploration, given)) is not None:
+        shaping.append([trying.wide, trying.up])
     if erasures:
         shaping.append(erasures)
     if policy != PERSONALIZED:  # whose lineages are those from before a campaign could have others
         shaping.append(policy)
     text = json.dumps(shaping, separators=(",", ":")).encode()
     return hashlib.blake2b(text, digest_size=_LINEAGE_BYTES).hexdigest()
+
+
+class _Read(NamedTuple):
+    """An encoded context as it is read at a moment: with the hats that its numbers have by then."""
+
+    line: str  # for VW
+    indexes: Sequence[int]  # of every feature
+    values: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +101,7 @@ def shape_of(campaign: Campaign, erasures: int, policy: str) -> Shape:
 
 
 class Model:
-    """One VW workspace, the last settlement it has learned, and how many erasures it knows of."""
+    """One VW workspace and what is known beside it, up to the last settlement learned."""
 
     def __init__(
         self,
@@ -107,11 +128,14 @@ class Model:
         self.erasures = erasures
         self.rules = RewardRules.of(campaign.reward)
         self.sequence = sequence
+        self._trying = presets.trying(campaign.policies[policy], self.arguments)
+        self._in_deviations = presets.learns_deviations(self.arguments)
+        self._scale, self._hats, self._counts = Scale(), Hats(), Counts()
         try:
-            self._workspace = Workspace(self.arguments, saved)
+            self._workspace = Workspace(self.arguments) if saved is None else self._load(saved)
         except RuntimeError as error:
             raise ModelUnavailable(f"VW refused: {error}") from error
-        self._offers = _ParsedOffers(self._workspace, limits.offer_set_cache_entries_max)
+        self._offers = ParsedOffers(self._workspace, limits.offer_set_cache_entries_max)
         # A replaced model is closed by nobody: a decision in flight may still ask it.
         self._free = weakref.finalize(self, _free, self._workspace, self._offers)
         self._free.atexit = False
@@ -121,13 +145,15 @@ class Model:
         """Return a score for each offer of the set; `features` is an encoded context."""
         if self._closed:
             raise ModelUnavailable("the model is closed")
-        if not is_encoding(features):
+        parts = parts_of(features)
+        if parts is None:
             raise ModelUnavailable("the context was not encoded here")
+        read = self._read(features, parts)
         try:
             parsed = self._offers.of(offers)
-            shared = self._workspace.parse(f"shared {features}")
+            shared = self._workspace.parse(f"shared {read.line}")
             try:
-                scores = self._workspace.predict([*shared, *parsed])
+                predicted = self._workspace.predict([*shared, *parsed.examples])
             except BaseException:
                 self._workspace.discard(shared)
                 raise
@@ -135,12 +161,20 @@ class Model:
         except RuntimeError as error:
             self._offers.clear()  # VW may have stopped half-way through one of them
             raise ModelUnavailable(f"VW failed to predict: {error}") from error
-        if len(scores) != len(offers.ids):
-            raise ModelUnavailable(f"{len(scores)} scores for {len(offers.ids)} offers")
-        total = sum(scores)  # finite only if all are: NaN and infinities survive it
+        if len(predicted) != len(offers.ids):
+            raise ModelUnavailable(f"{len(predicted)} predictions for {len(offers.ids)} offers")
+        total = sum(predicted)  # finite only if all are: NaN and infinities survive it
+        if not math.isfinite(total):
+            raise ModelUnavailable("predictions are not finite")
+        scores = self._scores(predicted, read, parsed)
+        total = sum(scores)
         if not math.isfinite(total) or total <= 0.0 or min(scores) < 0.0:
             raise ModelUnavailable("scores are not finite, not negative and not all zero")
         return scores
+
+    def settled(self, offers: OfferSet) -> list[int]:
+        """Return how many settlements of each offer were learned."""
+        return self._counts.settled([offer_key(text) for text in offers.features])
 
     def learn(self, settlement: Settlement) -> bool:
         """Learn the next settlement; False where there was nothing sound to learn.
@@ -149,14 +183,13 @@ class Model:
         """
         assert not self.stand_in, self.lineage
         assert settlement.sequence == self.sequence + 1, (settlement.sequence, self.sequence)
-        lesson = self._lesson(settlement)
-        learned = lesson is not None and self._learn(lesson)
+        learned = self._is_sound(settlement) and self._learn(settlement)
         self.sequence = settlement.sequence
         return learned
 
     def teaches(self, settlement: Settlement) -> bool:
         """Say whether there is something sound to learn from a settlement."""
-        return self._lesson(settlement) is not None
+        return self._is_sound(settlement)
 
     def warm(self, offers: OfferSet) -> None:
         """Parse a set's offers and predict once, so that the first caller does not pay for it."""
@@ -164,30 +197,53 @@ class Model:
             self.predict(_NOWHERE, offers)
 
     def save(self, path: Path) -> None:
-        """Write VW's part of the model; OSError where that fails."""
+        """Write the model; OSError where that fails."""
         try:
             self._workspace.save(path)
         except RuntimeError as error:
             raise OSError(f"VW failed to save: {error}") from error
+        settled, table = self._counts.state()
+        state = {"scale": self._scale.state(), "hats": self._hats.state(), "settled": settled}
+        path.write_bytes(saved.pack(state, [path.read_bytes(), table]))
+
+    def _load(self, path: Path) -> Workspace:
+        try:
+            state, (vw, table) = saved.unpack(path.read_bytes())
+            self._scale, self._hats = Scale.of(state["scale"]), Hats.of(state["hats"])
+            self._counts = Counts.of(state["settled"], table)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            raise ModelUnavailable(f"the model's file is damaged: {error}") from error
+        with saved.in_memory(vw) as file:
+            return Workspace(self.arguments, file)
 
     def close(self) -> None:
         """Free the memory, as also happens when nobody uses the model any more. Safe to call twice."""
         self._closed = True
         self._free()
 
-    def _lesson(self, settlement: Settlement) -> str | None:
-        """Return the two lines VW learns from, or None where a settlement is not sound."""
+    def _is_sound(self, settlement: Settlement) -> bool:
         offers, drawn = settlement.offers.features, settlement.drawn
-        if not 0 <= drawn < len(offers) or not math.isfinite(settlement.reward):
-            return None
-        if not _PROPENSITY_MIN <= settlement.probability <= _PROPENSITY_MAX:
-            return None
-        cost = self.rules.cost(settlement.reward)
-        if not 0.0 <= cost <= 1.0 or not is_encoding(settlement.features) or not is_encoding(offers[drawn]):
-            return None
-        return f"shared {settlement.features}\n0:{cost:.9f}:1 {offers[drawn]}"
+        return (
+            0 <= drawn < len(offers)
+            and math.isfinite(settlement.reward)
+            and _PROPENSITY_MIN <= settlement.probability <= _PROPENSITY_MAX
+            and 0.0 <= self.rules.cost(settlement.reward) <= 1.0
+            and is_encoding(settlement.features)
+            and is_encoding(offers[drawn])
+        )
 
-    def _learn(self, lesson: str) -> bool:
+    def _learn(self, settlement: Settlement) -> bool:
+        """Learn a sound settlement, and take note of it."""
+        offer = settlement.offers.features[settlement.drawn]
+        parts = parts_of(settlement.features)
+        assert parts is not None, "it is sound"
+        read = self._read(settlement.features, parts)
+        cost = self.rules.cost(settlement.reward)
+        if self._in_deviations:
+            cost = self._scale.cost(1.0 - cost)
+        lesson = f"shared {read.line}\n0:{cost:.9f}:1 {offer_line(offer)}"
+        self._counts.add(offer_key(offer), read.indexes, read.values)
+        self._hats.see([(number.name, number.value) for number in parts.numbers])
         try:
             examples = self._workspace.parse(lesson)
             try:
@@ -200,73 +256,29 @@ class Model:
             return False
         return True
 
+    def _read(self, features: str, parts: Parts) -> _Read:
+        """Return an encoded context as VW and the counts read it now."""
+        if not parts.numbers:
+            return _Read(features, parts.words, _ONES[: len(parts.words)])
+        indexes, values = list(parts.words), [1.0] * len(parts.words)
+        lines = [parts.rest] if parts.rest else []
+        for number in parts.numbers:
+            hat = self._hats.read(number.name, number.value)
+            lines.append(group(number.namespace, hat))
+            for index, value in hat:
+                indexes.append(index)
+                values.append(value)
+        return _Read(" ".join(lines), indexes, values)
 
-class _ParsedOffers:
-    """Offers as VW examples: parsed once per text, shared by the sets they are in; a bounded LRU of sets."""
-
-    def __init__(self, workspace: Workspace, sets_max: int) -> None:
-        self._workspace = workspace
-        self._sets_max = sets_max
-        self._sets: OrderedDict[int, tuple[list[Example], list[tuple[str, int]]]] = OrderedDict()
-        self._examples: dict[tuple[str, int], list[Example]] = {}
-        self._users: dict[tuple[str, int], int] = {}
-
-    def of(self, offers: OfferSet) -> list[Example]:
-        """Return an example for each offer; ModelUnavailable where one is not an encoding."""
-        parsed = self._whole(offers.whole or offers)
-        if offers.indexes is None:
-            return parsed
-        if not offers.indexes:
-            raise ModelUnavailable("no offers")
-        return [parsed[index] for index in offers.indexes]
-
-    def _whole(self, offers: OfferSet) -> list[Example]:
-        digest = offers.text.digest
-        if (cached := self._sets.get(digest)) is not None:
-            self._sets.move_to_end(digest)
-            return cached[0]
-        if not offers.features or not all(map(is_encoding, offers.features)):
-            raise ModelUnavailable("no offers, or one that was not encoded here")
-        while len(self._sets) >= self._sets_max:
-            self._forget(next(iter(self._sets)))
-        keys = _numbered(offers.features)
-        parsed: list[Example] = []
-        self._sets[digest] = (parsed, keys)
-        for key in keys:
-            self._users[key] = self._users.get(key, 0) + 1
-        try:
-            for key in keys:
-                if key not in self._examples:
-                    self._examples[key] = self._workspace.parse(key[0])
-                parsed.append(self._examples[key][0])
-        except BaseException:
-            self._forget(digest)
-            raise
-        return parsed
-
-    def clear(self) -> None:
-        """Give every example back."""
-        for digest in list(self._sets):
-            self._forget(digest)
-
-    def _forget(self, digest: int) -> None:
-        for key in self._sets.pop(digest)[1]:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key]
-                self._workspace.discard(self._examples.pop(key, []))
+    def _scores(self, predicted: list[float], read: _Read, parsed: ParsedSet) -> list[float]:
+        """Return scores from what VW predicted: its own probabilities, or costs."""
+        if self._trying is None:
+            return predicted
+        settled = self._counts.settled(parsed.offers)
+        variances = self._counts.variances(parsed.keys, settled, read.indexes, read.values)
+        return with_new(beliefs(predicted, variances, self._trying), settled)
 
 
-def _free(workspace: Workspace, offers: _ParsedOffers) -> None:
+def _free(workspace: Workspace, offers: ParsedOffers) -> None:
     offers.clear()
     workspace.close()
-
-
-def _numbered(texts: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Tell equal texts of one set apart: VW must not meet one example twice in a list."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for text in texts:
-        seen[text] = seen.get(text, 0) + 1
-        numbered.append((text, seen[text]))
-    return numbered

@@ -1,4 +1,8 @@
-"""Presets: Vowpal Wabbit arguments with a name, and what a campaign may change of them.
+"""Presets: how a campaign learns and tries, with a name, and what a campaign may change of it.
+
+A preset is Vowpal Wabbit's arguments, and how its predictions become probabilities: either VW predicts what
+an offer costs, and `scores.py` says how probably it is the best (`Trying`), or VW does both by an algorithm
+of its own, which a campaign's own arguments may name.
 
 What always holds: arguments come from an allow-list with a check on every value, so none can touch a
 file, print, or change what a prediction is (`--elim` is missing since VW then predicts [-8, 1, 1, …]
@@ -18,20 +22,23 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tilbud.bandit.features import CONTEXT_NAMESPACES, NAMESPACES, OFFER_NAMESPACES
+from tilbud.bandit.scores import Trying
 from tilbud.domain.campaign.campaign import Exploration
 
 
 @dataclass(frozen=True, slots=True)
 class PresetArguments:
-    """What a preset gives to VW, and when to use it."""
+    """What a preset gives to VW, how it tries, and when to use it."""
 
     arguments: str
     purpose: str
+    trying: Trying | None = None  # None: VW's own probabilities
 
 
-_REGRESSION = "--ftrl --ftrl_alpha 0.02 --ftrl_beta 0.1"
-"""Follow-the-regularised-leader takes steps that fit rates from 1 to 20 % without tuning; the context's own
-features stay in the regression (no --ignore_linear), for real contexts differ more than offers do."""
+_REGRESSION = "--ftrl --ftrl_alpha 0.04 --ftrl_beta 0.4 --bit_precision 17"
+"""Follow-the-regularised-leader takes steps that fit rewards in standard deviations without tuning; the
+context's own features stay in the regression (no --ignore_linear), for real contexts differ more than offers
+do. 2^17 weights are 2 MB."""
 _CROSSINGS = " ".join(
     f"--quadratic {context}{offer}" for offer in OFFER_NAMESPACES for context in CONTEXT_NAMESPACES
 )
@@ -40,16 +47,19 @@ _CROSSINGS = " ".join(
 PRESETS: Mapping[str, PresetArguments] = MappingProxyType(
     {
         "balanced": PresetArguments(
-            f"--squarecb --gamma_scale 300 {_REGRESSION} {_CROSSINGS}",
-            "Tries an offer the less, the worse it looks: the one to begin with.",
+            f"{_REGRESSION} {_CROSSINGS}",
+            "Shows an offer as often as it may be the best, as far as is known: the one to begin with.",
+            Trying(wide=0.2),
+        ),
+        "fast_changing": PresetArguments(
+            f"{_REGRESSION} {_CROSSINGS}",
+            "Keeps trying what was tried least: for tastes and offers that change often.",
+            Trying(wide=0.15, up=0.3),
         ),
         "cautious": PresetArguments(
-            f"--squarecb --gamma_scale 3000 {_REGRESSION} {_CROSSINGS}",
+            f"{_REGRESSION} {_CROSSINGS}",
             "Shows what looks best almost always: for costly mistakes, and many decisions.",
-        ),
-        "adventurous": PresetArguments(
-            f"--squarecb --gamma_scale 30 {_REGRESSION} {_CROSSINGS}",
-            "Keeps trying: for tastes and offers that change often, and for later evaluation.",
+            Trying(wide=0.1),
         ),
         "epsilon_greedy": PresetArguments(
             f"--epsilon 0.1 {_REGRESSION} {_CROSSINGS}",
@@ -61,6 +71,24 @@ PRESETS: Mapping[str, PresetArguments] = MappingProxyType(
         ),
     }
 )
+_PLAIN = "--cb_adf"  # VW predicts costs
+_EXPLORING = "--cb_explore_adf"  # VW predicts probabilities
+_IN_RANGE = ("--regcb", "--regcbopt")  # which take costs to lie in [0, 1]
+
+
+def trying(exploration: Exploration, given: str) -> Trying | None:
+    """Return how costs predicted with the `given` arguments become scores; None: they are probabilities.
+
+    Those may be of another campaign file's time than `exploration`.
+    """
+    if given.split(maxsplit=1)[0] != _PLAIN:
+        return None
+    return PRESETS[exploration.preset].trying or PRESETS["balanced"].trying
+
+
+def learns_deviations(given: str) -> bool:
+    """Say whether a model of these arguments learns costs in deviations of the reward; else in [0, 1]."""
+    return not any(name in given.split() for name in _IN_RANGE)
 
 
 def arguments(exploration: Exploration) -> str:
@@ -76,7 +104,7 @@ def arguments(exploration: Exploration) -> str:
     for name, values in own.items():
         chosen[name] = [*chosen.get(name, ()), *values] if name in _REPEATED else values
     _check_together(chosen)
-    words = ["--cb_explore_adf"]
+    words = [_EXPLORING if any(name in _ALGORITHMS or name == "--epsilon" for name in chosen) else _PLAIN]
     for name in sorted(chosen):
         for value in dict.fromkeys(chosen[name]):
             words += [name, value] if value else [name]

@@ -26,6 +26,10 @@ Example = NewType("Example", object)
 """One parsed line. Only the workspace that made it may use it."""
 
 VW_VERSION: str = vowpalwabbit.__version__
+_ONE_PER_OFFER = (
+    vowpalwabbit.PredictionType.ACTION_PROBS,  # by its own exploration
+    vowpalwabbit.PredictionType.ACTION_SCORES,  # predicted costs, in the order of the offers
+)
 
 
 class Workspace:
@@ -37,8 +41,8 @@ class Workspace:
         if saved is not None:
             words += ["--initial_regressor", str(saved)]
         self._vw = vowpalwabbit.Workspace(arg_list=words)
-        if self._vw.get_prediction_type() != vowpalwabbit.PredictionType.ACTION_PROBS:
-            raise RuntimeError("these arguments do not predict probabilities")
+        if self._vw.get_prediction_type() not in _ONE_PER_OFFER:
+            raise RuntimeError("these arguments do not predict one number for each offer")
         self._neutral = self.parse("|o 0")
 
     def parse(self, text: str) -> list[Example]:
@@ -56,7 +60,7 @@ class Workspace:
             self.finish(examples)
 
     def predict(self, examples: list[Example]) -> list[float]:
-        """Return a score for each example but the shared one, which comes first."""
+        """Return a probability or a cost for each example but the shared one, which comes first."""
         self._vw.predict_multi(examples)
         return cast("list[float]", cast("Any", examples[0]).get_action_scores())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from tilbud.bandit.features import REDUCED
-from tilbud.bandit.presets import PRESETS
+from tilbud.bandit.presets import PRESETS, arguments
 from tilbud.domain.campaign.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.campaign.fields import Cap
@@ -171,6 +171,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
         f"learned {reward.learn}{_showing(reward)}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
+        "arguments": arguments(campaign.exploration),
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
         **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),

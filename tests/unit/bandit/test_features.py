@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.bandit.samples import LIMITS, context, encoded
 
-from tilbud.bandit.features import NAMESPACES, encode_context, encode_offer, is_encoding, without
+from tilbud.bandit.features import (
+    NAMESPACES,
+    encode_context,
+    encode_offer,
+    is_encoding,
+    parts_of,
+    without,
+)
 from tilbud.bandit.vw import Workspace
 from tilbud.domain.campaign.campaign import Offer
 from tilbud.domain.context import UNKNOWN, Context, FeatureValue
 
-ENCODING = re.compile(r"\|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+( \|[a-z]( \d{1,15}(:-?\d{1,2}\.\d{6})?)+)*")
+FEATURE = r" \d{1,15}(:-?\d(\.\d{1,9})?e[+-]\d{2,3})?"
+ENCODING = re.compile(rf"\|[a-z]({FEATURE})+( \|[a-z]({FEATURE})+)*")
 HOSTILE = (
     "a\n|o 5",
     "shared |d 1",
@@ -101,13 +110,35 @@ def test_a_word_a_flag_and_a_number_of_one_name_differ():
     assert len({each.split("|a ")[1].split(":")[0] for each in said}) == 3
 
 
-def test_numbers_grow_with_what_they_say_and_stay_small():
-    """Squashing keeps order and sign, and the largest float32 below 23."""
-    values = [
-        float(encoded(basket=number).rpartition(":")[2]) for number in (-3.4e38, -1.0, 1.0, 50.0, 3.4e38)
-    ]
-    assert values == sorted(values)
-    assert max(map(abs, values)) < 23
+@given(number=numbers)
+@example(number=-0.0)
+@example(number=1_792_592_000.0)
+def test_a_number_is_had_back_from_its_encoding(number):
+    """Numbers are encoded to ten digits, 0 as well; unknown is another thing than 0."""
+    parts = parts_of(encoded(basket=number))
+    assert parts is not None
+    [[namespace, _, value]] = parts.numbers
+    assert namespace == NAMESPACES["features"]
+    assert value == pytest.approx(number, rel=1e-9, abs=0.0)
+    assert encoded(basket=number) != encoded()
+
+
+@given(number=st.floats(-1e9, 1e9))
+def test_numbers_of_older_ledgers_are_had_back(number):
+    """Settlements of before have the logarithm of a number: what is learned anew of them has the number."""
+    squashed = math.copysign(math.log1p(abs(number)) / 4, number)
+    parts = parts_of(f"|t 1 |f 2 3:{squashed:.6f}")
+    assert parts is not None
+    assert parts.words == (1, 2)
+    assert parts.numbers[0].value == pytest.approx(number, rel=1e-5, abs=1e-5)
+    assert parts.rest == "|t 1 |f 2"
+
+
+def test_any_text_that_passes_for_an_encoding_has_finite_numbers():
+    """However large the exponent in a damaged ledger, no infinity is read from it."""
+    for text in ("|f 1:9.9e+999", "|f 1:99.999999", "|f 1:-9e+400"):
+        parts = parts_of(text)
+        assert parts is None or all(math.isfinite(number.value) for number in parts.numbers)
 
 
 def test_namespaces_have_letters_of_their_own():
@@ -120,7 +151,7 @@ def test_encoding_stays_as_it_is():
     """Encodings are stored with settlements: changing one needs a new ENCODER."""
     assert (
         encode_offer(Offer(id="free-shipping", features={"margin": 2.5}))
-        == "|o 9367351290420 |a 224300057213758:0.313191"
+        == "|o 9367351290420 |a 224300057213758:2.5e+00"
     )
     assert (
         encode_context(context(tier="gold"))

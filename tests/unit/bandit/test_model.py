@@ -55,7 +55,7 @@ def test_prediction_has_one_score_for_each_offer(count):
     assert math.fsum(scores) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("preset", ["balanced", "cautious", "adventurous", "epsilon_greedy"])
+@pytest.mark.parametrize("preset", ["balanced", "cautious", "fast_changing", "epsilon_greedy"])
 def test_learns_a_simple_preference(preset):
     """After 500 settlements the one rewarded offer gets most of the probability."""
     taught = model(campaign(exploration={"preset": preset}))
@@ -148,6 +148,57 @@ def test_any_rewards_and_numbers_leave_a_usable_model(rewards, number):
         taught.learn(settlement(sequence, sequence % 5, reward, features=encoded(basket=number)))
     assert len(taught.predict(encoded(basket=number), offer_set())) == 5
     taught.close()
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (0, 100), (0, 10_000)])
+def test_the_range_does_not_matter(bounds):
+    """The same rewards in a range that is far too wide teach the same, to a thousandth of probability."""
+    tight, wide = model(), model(campaign(reward={"outcomes": {"purchase": 1.0}, "range": list(bounds)}))
+    for each in (tight, wide):
+        teach(each, 300)
+    for device in ("mobile", "desktop"):
+        expected = tight.predict(encoded(device), offer_set())
+        assert wide.predict(encoded(device), offer_set()) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.03, 0.5, 1.0])
+def test_an_unseen_offer_has_about_an_even_share(rate):
+    """Whatever the campaign's rate, an offer that nobody has seen is neither flooded nor starved."""
+    taught = model()
+    for number in range(2_000):
+        reward = float(number % 100 < 100 * rate)
+        taught.learn(settlement(taught.sequence + 1, number // 100 % 5, reward))
+    scores = taught.predict(encoded(), offer_set(6))
+    assert 0.5 / 6 <= scores[5] / math.fsum(scores) <= 2 / 6
+    assert taught.settled(offer_set(6)) == [400] * 5 + [0]
+
+
+def test_a_worthless_new_offer_is_dropped_and_a_better_one_found():
+    """By its own settlements: 200 without a reward, or 200 with more than the others have."""
+    for reward, least, most in ((0.0, 0.0, 0.02), (1.0, 0.5, 1.0)):
+        taught = model()
+        for number in range(2_000):
+            taught.learn(settlement(taught.sequence + 1, number % 5, float(number % 7 < 2)))
+        for _ in range(200):
+            taught.learn(settlement(taught.sequence + 1, 5, reward, offers=offer_set(6)))
+        scores = taught.predict(encoded(), offer_set(6))
+        assert least <= scores[5] / math.fsum(scores) <= most
+
+
+@pytest.mark.parametrize(
+    "two", [(0.0, None), (1985.0, 2005.0), (55.6, 57.0), (1_790_000_000.0, 1_792_592_000.0), (-3.0, 3.0)]
+)
+def test_learns_who_wants_what_by_a_number(two):
+    """Two groups told by a number, however little it differs, get different offers."""
+    taught = model()
+    situations = [encoded() if number is None else encoded(basket=number) for number in two]
+    for number in range(2_000):
+        drawn = number // 2 % 5
+        reward = float(drawn == (1 if number % 2 else 3))
+        taught.learn(settlement(taught.sequence + 1, drawn, reward, features=situations[number % 2]))
+    for situation, wanted in zip(situations, (3, 1), strict=True):
+        scores = taught.predict(situation, offer_set())
+        assert scores.index(max(scores)) == wanted
 
 
 def test_settlement_out_of_turn_is_our_own_mistake():
@@ -254,21 +305,27 @@ def test_failures_inside_vw_leave_a_working_model(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "scores",
+    ("preset", "predicted"),
     [
-        [0.2] * 4,
-        [0.2] * 6,
-        [math.nan] * 5,
-        [math.inf] * 5,
-        [math.inf, -math.inf, 0.5, 0.2, 0.3],
-        [0.0] * 5,
-        [-0.1, *[0.3] * 4],
+        *[
+            (preset, predicted)
+            for preset in ("balanced", "epsilon_greedy")
+            for predicted in (
+                [0.2] * 4,
+                [0.2] * 6,
+                [math.nan] * 5,
+                [math.inf] * 5,
+                [math.inf, -math.inf, 0.5, 0.2, 0.3],
+            )
+        ],
+        ("epsilon_greedy", [0.0] * 5),  # which as costs would be sound
+        ("epsilon_greedy", [-0.1, *[0.3] * 4]),
     ],
 )
-def test_unsound_predictions_are_not_handed_out(scores, monkeypatch):
-    """A prediction that is not one finite score ≥ 0 for each offer is ModelUnavailable."""
-    predicting = model()
-    monkeypatch.setattr(Workspace, "predict", lambda _workspace, _examples: scores)
+def test_unsound_predictions_are_not_handed_out(preset, predicted, monkeypatch):
+    """What is not one finite cost, or one finite probability, for each offer is ModelUnavailable."""
+    predicting = model(campaign(exploration={"preset": preset}))
+    monkeypatch.setattr(Workspace, "predict", lambda _workspace, _examples: predicted)
     with pytest.raises(ModelUnavailable):
         predicting.predict(encoded(), offer_set())
 
@@ -356,8 +413,8 @@ def test_lineage_changes_with_every_erasure():
     assert (taught.erasures, taught.lineage) == (2, lineage_of(campaign(), 2))
 
 
-def test_lineage_without_erasures_is_what_it_always_was():
-    """Checkpoints and decisions from before there were erasures keep their lineage."""
+def test_lineage_is_a_hash_of_what_shapes_the_model():
+    """Nothing else is in it, so that checkpoints and decisions keep their lineage from version to version."""
     sample = campaign()
     shaping = [
         presets.arguments(sample.exploration),
@@ -365,6 +422,7 @@ def test_lineage_without_erasures_is_what_it_always_was():
         ENCODER,
         sorted(sample.context.features.items()),
         sample.reward.range,
+        [0.2, 0.0],
     ]
     text = json.dumps(shaping, separators=(",", ":")).encode()
     assert lineage_of(sample) == hashlib.blake2b(text, digest_size=6).hexdigest()

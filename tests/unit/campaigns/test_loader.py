@@ -277,7 +277,7 @@ async def test_what_vw_refuses_is_a_problem_of_the_file(
     wired: Wired, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arguments that pass the allow-list but not VW are told with the file, and nothing changes."""
-    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {arguments: --gamma_scale 7}\n")
+    (files / "c.yaml").write_text(CAMPAIGN + "exploration: {arguments: --ftrl_alpha 0.07}\n")
     monkeypatch.setattr("tilbud.bandit.presets.arguments", lambda _: "--cb_explore_adf --nonsense")
     before = wired.served
     with pytest.raises(CampaignInvalid, match=r"c\.yaml:1: exploration\.arguments"):
@@ -836,7 +836,7 @@ async def test_a_start_serves_the_others_also_where_a_model_cannot_be_opened(
     """What VW refuses of one file is told of that file alone; a strict start and a reload refuse all."""
     (files / "c.yaml").write_text(CAMPAIGN)
     (files / "new.yaml").write_text(
-        CAMPAIGN.replace("campaign: c", "campaign: new") + "exploration: {arguments: --gamma_scale 7}\n"
+        CAMPAIGN.replace("campaign: c", "campaign: new") + "exploration: {arguments: --ftrl_alpha 0.07}\n"
     )
     real = presets.arguments
 

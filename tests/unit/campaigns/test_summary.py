@@ -49,9 +49,9 @@ def test_a_sticky_longer_than_decisions_are_kept_is_warned_of():
 
 
 def test_what_is_not_declared_has_no_line():
-    """A campaign without rules that look at the customer is told in the seven lines every campaign has."""
+    """A campaign without rules that look at the customer is told in the eight lines every campaign has."""
     assert list(summary(parse(SMALL))) == [
-        "offers", "rules", "reward", "exploration", "control", "consent", "wishes"
+        "offers", "rules", "reward", "exploration", "arguments", "control", "consent", "wishes"
     ]  # fmt: skip
 
 

@@ -193,11 +193,10 @@ def test_what_was_used_is_what_a_model_reads(known):
         assert (name in told.used) == (without(encoded, name, value) is not None)
 
 
-def test_a_number_that_no_model_can_tell_from_none_is_not_told_as_used():
-    """0 has no feature, so only rules can have asked for it."""
+def test_nothing_is_a_number_too():
+    """An empty basket is known to be empty, which a model reads."""
     told = story(decided(context(basket=0.0), opinions(1)), opinions(1))
-    assert told.rules_only["basket"] == 0.0
-    assert "basket" not in told.used
+    assert told.used["basket"] == 0.0
 
 
 def without_value(known: Context, name: str) -> Context:

@@ -222,7 +222,7 @@ class RewardSection(Section):
         return self
 
 
-Preset = Literal["balanced", "cautious", "adventurous", "epsilon_greedy", "uniform"]
+Preset = Literal["balanced", "fast_changing", "cautious", "epsilon_greedy", "uniform"]
 
 
 class Exploration(Section):

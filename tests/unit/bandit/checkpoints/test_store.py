@@ -145,14 +145,14 @@ def test_harmed_checkpoint_is_refused_and_an_older_one_used(harm, checkpoints, s
     assert loaded.model.sequence == 100
 
 
-def test_a_model_vw_refuses_is_passed_over(checkpoints, monkeypatch):
-    """A file that VW cannot read, under a manifest that fits it, is refused and not a crash."""
+def test_a_file_that_is_no_model_is_passed_over(checkpoints, monkeypatch):
+    """A file that is no model, under a manifest that fits it, is refused and not a crash."""
     taught = saved_twice(checkpoints)
     teach(taught, 1)
     monkeypatch.setattr(taught, "save", lambda path: path.write_bytes(b"not a model"))
     checkpoints.save(taught, 3)
     loaded = newest(checkpoints)
-    assert "VW refused" in loaded.refused[0]
+    assert "the model's file is damaged" in loaded.refused[0]
     assert loaded.model is not None
     assert loaded.model.sequence == 200
 
@@ -226,13 +226,13 @@ def test_saving_the_same_sequence_again_is_harmless(checkpoints, shop):
 
 def test_one_lineage_back_stays(checkpoints):
     """Taking a campaign file back finds its model; lineages before that one are gone."""
-    for saved_us, preset in enumerate(("balanced", "cautious", "adventurous")):
+    for saved_us, preset in enumerate(("balanced", "cautious", "fast_changing")):
         taught = model(campaign(exploration={"preset": preset}))
         teach(taught, 10)
         checkpoints.save(taught, saved_us)
     found = [
         newest(checkpoints, campaign(exploration={"preset": preset})).model is not None
-        for preset in ("balanced", "cautious", "adventurous")
+        for preset in ("balanced", "cautious", "fast_changing")
     ]
     assert found == [False, True, True]
 
@@ -251,7 +251,7 @@ def test_a_file_with_several_policies_can_be_taken_back(checkpoints):
 
 def test_every_lineage_in_use_stays(checkpoints):
     """However many models a campaign has; once they are in use no more, the newest of them stays."""
-    presets = ("balanced", "cautious", "adventurous")
+    presets = ("balanced", "cautious", "fast_changing")
     models = [model(campaign(exploration={"preset": preset})) for preset in presets]
     lineages = {each.lineage for each in models}
     for saved_us, taught in enumerate(models):
