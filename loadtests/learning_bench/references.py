@@ -24,7 +24,7 @@ from tilbud.domain.decision.draw import Choice
 SEEN_BEFORE, DEVIATION_BEFORE = 100.0, 0.27
 """What the running deviation begins with: so many rewards of such a deviation."""
 JOINT_WIDTH_MAX = 900
-"""Columns of a joint regression with disjoint tastes; beyond them an offer has only its own mean."""
+"""Columns of a joint regression for what is crossed with the context."""
 
 
 class Learner(Protocol):
@@ -160,22 +160,30 @@ class Linear:
 class SharedLinUcb:
     """LinUCB with shared and disjoint weights (Li et al., 2010, algorithm 2), as one ridge regression.
 
-    Shared are context × attribute for all offers that have it. An offer's own part is the context again, or
-    only its mean where that would be too wide. One regression with λ = 1 on both parts has the same means
-    and variances as the paper's block form, which saves time, not figures.
+    Shared are context × attribute, for all offers that have it; an offer's own part is the context again.
+    While crossings would be wider than JOINT_WIDTH_MAX, later attributes, and last the offers, have only
+    a mean each. One regression with λ = 1 on all parts has the same means and variances as the paper's block
+    form, which saves time, not figures.
     """
 
     def __init__(self, world: World, design: Design, width: float) -> None:
         self._design, self._width = design, width
-        attributes = world.attribute_columns()
-        kinds = int(attributes.max()) + 1 if attributes.size else 0
         offers = np.arange(len(world.offers))[:, None]
-        shared = kinds * design.width
-        disjoint = shared + len(offers) * design.width <= JOINT_WIDTH_MAX
-        whole = np.concatenate([attributes, kinds + offers], axis=1) if disjoint else attributes
-        self._starts = whole * design.width
-        self._own = np.empty((len(offers), 0), np.int64) if disjoint else shared + offers
-        self.width = shared + len(offers) * (design.width if disjoint else 1)
+        starts, means, self.width = [], [], 0
+        for column in np.concatenate([world.attribute_columns(), offers], axis=1).T:
+            kinds, kind = np.unique(column, return_inverse=True)
+            if self.width + len(kinds) * design.width <= JOINT_WIDTH_MAX:
+                starts.append(self.width + kind * design.width)
+                self.width += len(kinds) * design.width
+            else:
+                means.append((kind, len(kinds)))
+        own = []
+        for kind, kinds_of_one in means:
+            own.append(self.width + kind)
+            self.width += kinds_of_one
+        none = np.empty((0, len(offers)), np.int64)
+        self._starts = np.stack(starts, axis=1) if starts else none.T
+        self._own = np.stack(own, axis=1) if own else none.T
         self._ridge = Ridges(1, self.width)
         self._scale = Scale(world.reward_range)
 

@@ -134,10 +134,8 @@ class World:
     def attribute_columns(self) -> Integers:
         """Return which attributes each offer has, as columns (K, attributes of one offer)."""
         known: dict[tuple[str, str], int] = {}
-        return np.array(
-            [[known.setdefault(item, len(known)) for item in offer.items()] for offer in self.offers],
-            dtype=np.int64,
-        )
+        rows = [[known.setdefault(item, len(known)) for item in offer.items()] for offer in self.offers]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
 
 
 def _told(number: Floats, how: NumberDesign) -> tuple[list[tuple[Integers, Floats]], int]:

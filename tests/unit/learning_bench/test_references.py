@@ -115,7 +115,9 @@ def test_thompson_sampling_draws_from_mabwisers_posterior():
         assert abs(samples[:, offer].mean() - expected[offer]) < 5 * deviation / math.sqrt(4_000)
 
 
-@pytest.mark.parametrize("world", [shop(5), many(5, 200, decisions=1_000)], ids=["disjoint", "own mean"])
+@pytest.mark.parametrize(
+    "world", [shop(5), many(5, 200, decisions=1_000)], ids=["all crossed", "some crossed"]
+)
 def test_shared_linucb_is_one_ridge_regression(world):
     """Its means and widths are those of the normal equations on attributes × context and the offer's own."""
     learner = SharedLinUcb(world, world.design("buckets"), 0.5)
