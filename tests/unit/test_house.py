@@ -36,11 +36,9 @@ NO_LIMITS = {
         "transport/grpc/codec.py _VARINT_BYTES_MAX _DEPTH_MAX",
     ),
     "units of time": (
-        "deciding/request_context.py _MINUTE_US",
         "domain/context.py _SATURDAY TIME_US_MAX",
         "domain/decision/facts.py EVER_US",
-        "domain/decision/situation.py _MINUTE_US",
-        "domain/durations.py _DAY_MINUTES",
+        "domain/durations.py MINUTE_US _DAY_MINUTES",
         "ledger/memory/entries.py SEEN_EVERY_US",  # a day, by which the ledger forgets: both adapters alike
         "ledger/sqlite/exposures.py SEEN_EVERY_US",
         "ledger/sqlite/interned.py _DAY_US",

@@ -32,10 +32,9 @@ from tilbud.domain.decision.records import (
 )
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.decision.situation import Situations
+from tilbud.domain.durations import MINUTE_US
 from tilbud.domain.errors import ModelUnavailable, UnknownCampaign
 from tilbud.domain.limits import Limits
-
-_MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class MinuteCache:
 
     def at(self, now_us: int) -> dict[Hashable, Any]:
         """Return the answers of the minute, by question (wall clock, µs); who adds one bounds them."""
-        minute = now_us // _MINUTE_US
+        minute = now_us // MINUTE_US
         if self._minute != minute:
             self._minute, self._answers = minute, {}
         return self._answers

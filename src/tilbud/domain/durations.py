@@ -14,6 +14,7 @@ _HOURS = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][
 DURATION_PATTERN = rf"^\s*{_DURATION.pattern}\s*$"
 HOURS_PATTERN = rf"^\s*{_HOURS.pattern}\s*$"
 """How they are written, in a JSON Schema."""
+MINUTE_US = 60_000_000
 _DAY_MINUTES = 24 * 60
 
 

@@ -38,13 +38,13 @@ from tilbud.domain.customer.customer import (
     Profile,
 )
 from tilbud.domain.decision.admission import WRONG_KIND, admit
+from tilbud.domain.durations import MINUTE_US
 from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
 
 NO_CONSENT = "no_consent"
 TOO_OLD = "too_old"
 _NOTHING_DROPPED: Mapping[str, str] = {}
-_MINUTE_US = 60_000_000
 
 
 class Situation(NamedTuple):
@@ -116,7 +116,7 @@ class Situations:
     def _plain(self, raw: ContextInput, now_us: int, limits: Limits) -> Situation:
         """Read what nobody could object to: equal ones of a minute are the same object."""
         time_us = now_us if raw.time_us is None else raw.time_us
-        key = (raw.device, raw.channel, raw.journey_stage, time_us // _MINUTE_US)
+        key = (raw.device, raw.channel, raw.journey_stage, time_us // MINUTE_US)
         situation = self._plain_ones.get(key)
         if situation is None:
             context = read_context(raw, self._vocabulary, now_us, limits)
