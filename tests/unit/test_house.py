@@ -51,7 +51,7 @@ NO_LIMITS = {
         "bandit/counts.py PRIOR",
         "bandit/hats.py KNOTS _TINY",
         "bandit/scale.py COST_MAX",
-        "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _KNOWN",
+        "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _NEW_PART _KNOWN",
         "bandit/model.py _PROPENSITY_MAX",
         "deciding/frequency.py _CLOCKS_APART_US",
         "domain/decision/draw.py _WHOLE_MAX",

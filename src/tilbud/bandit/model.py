@@ -37,7 +37,7 @@ from tilbud.bandit.features import ENCODER, Parts, is_encoding, parts_of
 from tilbud.bandit.hats import Hats
 from tilbud.bandit.parsed import ParsedOffers, ParsedSet, group, offer_key, offer_line
 from tilbud.bandit.scale import Scale
-from tilbud.bandit.scores import beliefs, with_new
+from tilbud.bandit.scores import beliefs, is_new, with_new
 from tilbud.bandit.vw import VW_VERSION, Workspace
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.decision.records import OfferSet, Settlement
@@ -172,9 +172,13 @@ class Model:
             raise ModelUnavailable("scores are not finite, not negative and not all zero")
         return scores
 
-    def settled(self, offers: OfferSet) -> list[int]:
-        """Return how many settlements of each offer were learned."""
-        return self._counts.settled([offer_key(text) for text in offers.features])
+    def new(self, offers: OfferSet) -> dict[str, int]:
+        """Return how many settlements of each offer were learned that still has a part of an even share."""
+        if self._trying is None:
+            return {}
+        settled = self._counts.settled([offer_key(text) for text in offers.features])
+        count = len(settled)
+        return {name: n for name, n in zip(offers.ids, settled, strict=True) if is_new(n, count)}
 
     def learn(self, settlement: Settlement) -> bool:
         """Learn the next settlement; False where there was nothing sound to learn.

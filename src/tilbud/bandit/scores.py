@@ -27,6 +27,7 @@ from dataclasses import dataclass
 NEW_SETTLEMENTS = 40.0  # of an offer, in which its even share falls to 1/e
 _NEW_OFFERS = 10  # in catalogues of more, each has less time, so that all have the same
 _NEW_MAX = 0.5  # of the probability, for all that are new together
+_NEW_PART = 0.01  # of an even share, below which an offer is called new no more
 _KNOWN = 20.0  # times as many settlements: e^−20 of an even share is nothing
 
 
@@ -36,6 +37,11 @@ class Trying:
 
     wide: float  # of the belief, in its own deviations
     up: float = 0.0  # deviations that an offer is given above what it looks like
+
+
+def is_new(settled: int, offers: int) -> bool:
+    """Say whether one of so many offers, with so many settlements, still has a part of an even share."""
+    return math.exp(-settled / (NEW_SETTLEMENTS * min(1.0, _NEW_OFFERS / offers))) >= _NEW_PART
 
 
 def beliefs(costs: Sequence[float], variances: Sequence[float], trying: Trying) -> list[float]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from tilbud.bandit.features import is_seen, without
 from tilbud.bandit.model import Model
@@ -38,6 +38,7 @@ class OfferFate:
     offer_id: str
     probability: float
     removed_by: str = ""
+    learned: str = ""  # of a new offer, how little the model has learned of it by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ async def explain(
         if factor.effect > 0.0 and factor.value is not False and factor.name not in dropped
     ]
     return Explained(
-        fates=_fates(decision),
+        fates=_fates(decision, model),
         used=used,
         rules_only={name: value for name, value in values.items() if name not in used},
         dropped=dropped,
@@ -98,10 +99,16 @@ async def explain(
     )
 
 
-def _fates(decision: Decision) -> tuple[OfferFate, ...]:
+def _fates(decision: Decision, model: Model | None) -> tuple[OfferFate, ...]:
     removed: dict[str, str] = json.loads(decision.removed.body)
+    asked = model is not None and decision.reason is Reason.PERSONALIZED and model.lineage == decision.lineage
+    new = model.new(decision.offers) if model is not None and asked else {}
+    learned = [
+        f"new: {count} settlement{'' if count == 1 else 's'}" if (count := new.get(name)) is not None else ""
+        for name in decision.offers.ids
+    ]
     return (
-        *map(OfferFate, decision.offers.ids, decision.probabilities),
+        *map(OfferFate, decision.offers.ids, decision.probabilities, repeat(""), learned),
         *(OfferFate(offer_id, 0.0, rule) for offer_id, rule in removed.items()),
     )
 

@@ -936,6 +936,7 @@ class OfferFate(_message.Message):
     OFFER_ID_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     REMOVED_BY_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """The offer's id."""
     probability: _builtins.float
@@ -947,16 +948,21 @@ class OfferFate(_message.Message):
     fallback what kept it back: no_consent, campaign_paused, model_unavailable, control. Empty where it was
     eligible.
     """
+    learned: _builtins.str
+    """`new: 12 settlements` where the model that answers now has learned so few of the offer that it still has a
+    part of an even share, whatever the model predicts. Empty of any other, and where no such model is asked.
+    """
     def __init__(
         self,
         *,
         offer_id: _builtins.str = ...,
         probability: _builtins.float = ...,
         removed_by: _builtins.str = ...,
+        learned: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offer_id", b"offer_id", "probability", b"probability", "removed_by", b"removed_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learned", b"learned", "offer_id", b"offer_id", "probability", b"probability", "removed_by", b"removed_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

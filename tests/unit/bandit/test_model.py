@@ -170,7 +170,7 @@ def test_an_unseen_offer_has_about_an_even_share(rate):
         taught.learn(settlement(taught.sequence + 1, number // 100 % 5, reward))
     scores = taught.predict(encoded(), offer_set(6))
     assert 0.5 / 6 <= scores[5] / math.fsum(scores) <= 2 / 6
-    assert taught.settled(offer_set(6)) == [400] * 5 + [0]
+    assert taught.new(offer_set(6)) == {"offer-5": 0}
 
 
 def test_a_worthless_new_offer_is_dropped_and_a_better_one_found():

@@ -85,6 +85,9 @@ class Opinions:
         self.asked += 1
         return self._scores(features, len(offers.ids))
 
+    def new(self, offers: Any) -> dict[str, int]:  # noqa: ARG002 - none is
+        return {}
+
 
 def opinions(seed: int) -> Model:
     """A model with an opinion on every context, each as unlike any other as can be."""
@@ -143,10 +146,23 @@ def test_every_offer_has_its_fate():
     asked = model()
     told = decided(context(), asked, offers=3, removed=removed)
     assert story(told, asked).fates == (
-        *(OfferFate(f"offer-{number}", told.probabilities[number]) for number in range(3)),
+        *(
+            OfferFate(f"offer-{number}", told.probabilities[number], "", "new: 0 settlements")
+            for number in range(3)
+        ),
         OfferFate("late", 0.0, "valid"),
         OfferFate("loud", 0.0, "blocked_topic"),
     )
+
+
+def test_new_offers_are_told_with_what_was_learned_of_them():
+    """Those that still have a part of an even share, by the model of the decision's lineage alone."""
+    asked = taught()
+    asked.learn(settlement(1_001, 5, offers=offer_set(7)))
+    told = decided(context(), asked, offers=7)
+    learned = [fate.learned for fate in story(told, asked).fates]
+    assert learned == [""] * 5 + ["new: 1 settlement", "new: 0 settlements"]
+    assert {fate.learned for fate in story(told, model(erasures=1)).fates} == {""}
 
 
 def test_a_fallback_shows_what_kept_each_offer_back():

@@ -57,7 +57,10 @@ def explain_response(decision: Decision, explained: Explained) -> decisions_pb2.
         decision=decisions_pb2.DecideResponse.FromString(given),
         offers=[
             decisions_pb2.OfferFate(
-                offer_id=fate.offer_id, probability=fate.probability, removed_by=fate.removed_by
+                offer_id=fate.offer_id,
+                probability=fate.probability,
+                removed_by=fate.removed_by,
+                learned=fate.learned,
             )
             for fate in explained.fates
         ],
