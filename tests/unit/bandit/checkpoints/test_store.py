@@ -239,7 +239,7 @@ def test_one_lineage_back_stays(checkpoints):
 
 def test_a_file_with_several_policies_can_be_taken_back(checkpoints):
     """As many lineages before those in use stay as are in use: those of the file before this one."""
-    presets = ("balanced", "cautious", "adventurous", "epsilon_greedy")
+    presets = ("balanced", "cautious", "fast_changing", "epsilon_greedy")
     models = [model(campaign(exploration={"preset": preset})) for preset in presets]
     for in_use in (models[:2], models[2:]):
         for taught in in_use:
