@@ -56,7 +56,8 @@ class Counts:
         hashed = np.array([feature * _FEATURE & _MASK for feature in features], np.uint64)
         places = (np.add.outer(keys, hashed) * _NP_BOTH) >> _NP_SHIFT
         squares = np.array([value * value for value in values], np.float32)
-        of_features: list[float] = (self._known[places] @ squares).tolist()
+        # No BLAS product: its order of adding is the machine's, and replicas must agree to the last bit.
+        of_features: list[float] = (self._known[places] * squares).sum(axis=1).tolist()
         return [1.0 / (PRIOR + n) + v for n, v in zip(settled, of_features, strict=True)]
 
     def add(self, offer: int, features: Sequence[int], values: Sequence[float]) -> None:
