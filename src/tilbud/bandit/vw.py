@@ -26,6 +26,8 @@ Example = NewType("Example", object)
 """One parsed line. Only the workspace that made it may use it."""
 
 VW_VERSION: str = vowpalwabbit.__version__
+_FEW_EXAMPLES = ("--example_queue_limit", "2")
+"""Else VW makes 256 examples beforehand, 7 MB that nobody uses; it makes more as they are asked for."""
 _ONE_PER_OFFER = (
     vowpalwabbit.PredictionType.ACTION_PROBS,  # by its own exploration
     vowpalwabbit.PredictionType.ACTION_SCORES,  # predicted costs, in the order of the offers
@@ -37,7 +39,7 @@ class Workspace:
 
     def __init__(self, arguments: str, saved: Path | None = None) -> None:
         """Raise RuntimeError where VW refuses the arguments or the saved model."""
-        words = [*arguments.split(), "--quiet", "--no_stdin"]
+        words = [*arguments.split(), "--quiet", "--no_stdin", *_FEW_EXAMPLES]
         if saved is not None:
             words += ["--initial_regressor", str(saved)]
         self._vw = vowpalwabbit.Workspace(arg_list=words)

@@ -384,6 +384,25 @@ def test_a_model_that_nobody_uses_any_more_is_freed():
     assert resident_kib() - before < 40 * 100
 
 
+def test_a_small_campaigns_model_takes_little():
+    """Ten offers and what is usual of a visitor: at most 4 MB a model, so a thousand campaigns fit."""
+
+    def taught() -> Model:
+        each = model()
+        for number in range(200):
+            situation = encoded(basket=float(number), tier=f"tier {number % 5}")
+            each.learn(settlement(each.sequence + 1, number % 10, float(number % 3), features=situation,
+                                  offers=offer_set(10, family="f")))  # fmt: skip
+        each.predict(encoded(), offer_set(10, family="f"))
+        return each
+
+    taught()
+    gc.collect()
+    before = resident_kib()
+    models = [taught() for _ in range(10)]
+    assert (resident_kib() - before) / len(models) < 4 * 1024
+
+
 def resident_kib() -> int:
     """The memory this process has, as Linux counts it."""
     status = Path("/proc/self/status").read_text()
