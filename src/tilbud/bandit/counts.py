@@ -29,7 +29,7 @@ _SHIFT = 64 - BITS
 # Multiplicative hashing (Knuth, TAOCP 3, 6.4), by odd numbers of 64 random bits.
 _OFFER, _FEATURE, _BOTH = 0xA0761D6478BD642F, 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 _MASK = (1 << 64) - 1
-_NP_BOTH, _NP_SHIFT = np.uint64(_BOTH), np.uint64(_SHIFT)
+_NP_FEATURE, _NP_BOTH, _NP_SHIFT = np.uint64(_FEATURE), np.uint64(_BOTH), np.uint64(_SHIFT)
 
 
 def keys_of(offers: Sequence[int]) -> Keys:
@@ -53,9 +53,9 @@ class Counts:
         self, keys: Keys, settled: Sequence[int], features: Sequence[int], values: Sequence[float]
     ) -> list[float]:
         """Return how little is known of each offer in a context of these features."""
-        hashed = np.array([feature * _FEATURE & _MASK for feature in features], np.uint64)
-        places = (np.add.outer(keys, hashed) * _NP_BOTH) >> _NP_SHIFT
-        squares = np.array([value * value for value in values], np.float32)
+        hashed = np.array(features, np.uint64) * _NP_FEATURE  # modulo 2^64, as the others
+        places = (keys[:, None] + hashed) * _NP_BOTH >> _NP_SHIFT
+        squares = np.square(np.array(values, np.float32))
         # No BLAS product: its order of adding is the machine's, and replicas must agree to the last bit.
         of_features: list[float] = (self._known[places] * squares).sum(axis=1).tolist()
         return [1.0 / (PRIOR + n) + v for n, v in zip(settled, of_features, strict=True)]
