@@ -15,10 +15,14 @@ little may seem known better than it is, and never worse. An offer's own settlem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, repeat
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tilbud.domain.limits import Limits
 
 Keys = NDArray[np.uint64]
 
@@ -33,8 +37,14 @@ _NP_FEATURE, _NP_BOTH, _NP_SHIFT = np.uint64(_FEATURE), np.uint64(_BOTH), np.uin
 
 
 def keys_of(offers: Sequence[int]) -> Keys:
-    """Return what offers are looked up by, many at once."""
-    return np.array([offer * _OFFER & _MASK for offer in offers], np.uint64)
+    """Return what offers are looked up by, many at once: a column."""
+    return np.array([[offer * _OFFER & _MASK] for offer in offers], np.uint64)
+
+
+@lru_cache(maxsize=Limits.feature_situations_cached_max)
+def _hashed(features: tuple[int, ...]) -> Keys:
+    """Return what features are looked up by; equal contexts of one minute ask for the same."""
+    return np.array(features, np.uint64) * _NP_FEATURE  # modulo 2^64, as the others
 
 
 class Counts:
@@ -50,21 +60,28 @@ class Counts:
         return [get(offer, 0) for offer in offers]
 
     def variances(
-        self, keys: Keys, settled: Sequence[int], features: Sequence[int], values: Sequence[float]
+        self,
+        keys: Keys,
+        settled: Sequence[int],
+        words: tuple[int, ...],
+        numbers: Sequence[tuple[int, float]] = (),
     ) -> list[float]:
-        """Return how little is known of each offer in a context of these features."""
-        hashed = np.array(features, np.uint64) * _NP_FEATURE  # modulo 2^64, as the others
-        places = (keys[:, None] + hashed) * _NP_BOTH >> _NP_SHIFT
-        squares = np.square(np.array(values, np.float32))
+        """Return how little is known of each offer in a context of these words, and numbers' features."""
+        known = self._known[(keys + _hashed(words)) * _NP_BOTH >> _NP_SHIFT]
+        if numbers:
+            hashed = np.array([feature for feature, _ in numbers], np.uint64) * _NP_FEATURE
+            squares = np.array([value * value for _, value in numbers], np.float32)
+            of_numbers = self._known[(keys + hashed) * _NP_BOTH >> _NP_SHIFT] * squares
+            known = np.concatenate((known, of_numbers), axis=1)
         # No BLAS product: its order of adding is the machine's, and replicas must agree to the last bit.
-        of_features: list[float] = (self._known[places] * squares).sum(axis=1).tolist()
+        of_features: list[float] = np.add.reduce(known, axis=1).tolist()
         return [1.0 / (PRIOR + n) + v for n, v in zip(settled, of_features, strict=True)]
 
-    def add(self, offer: int, features: Sequence[int], values: Sequence[float]) -> None:
-        """Take note of a lesson: an offer shown in a context of these features."""
+    def add(self, offer: int, words: Sequence[int], numbers: Sequence[tuple[int, float]] = ()) -> None:
+        """Take note of a lesson: an offer shown in a context of these words, and numbers' features."""
         self._settled[offer] = self._settled.get(offer, 0) + 1
         known, key = self._known, offer * _OFFER
-        for feature, value in zip(features, values, strict=True):
+        for feature, value in chain(zip(words, repeat(1.0)), numbers):
             place = ((key + feature * _FEATURE) * _BOTH & _MASK) >> _SHIFT
             known[place] = 1.0 / (1.0 / known.item(place) + value * value)
 

@@ -11,6 +11,7 @@ What always holds:
  * The same settlements in the same order give the same predictions, also through save and load.
  * All it has learned, in VW and beside it, is a function of the settlements in order, and one file.
  * Parsed offers are kept for predictions only. Learning parses what it learns from, each time.
+ * What was predicted is kept until the next lesson, a bounded number of scores.
 
 Learned is a plain regression of the cost on (context, drawn offer): SquareCB's theory wants one without
 importance weights (Foster and Rakhlin, 2020, "Beyond UCB", ICML, algorithm 1), and weights cost quality
@@ -26,7 +27,7 @@ import hashlib
 import json
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from typing import NamedTuple
 from tilbud.bandit import presets, saved
 from tilbud.bandit.counts import Counts
 from tilbud.bandit.features import ENCODER, Parts, is_encoding, parts_of
-from tilbud.bandit.hats import Hats
+from tilbud.bandit.hats import Feature, Hats
 from tilbud.bandit.parsed import ParsedOffers, ParsedSet, group, offer_key, offer_line
 from tilbud.bandit.scale import Scale
 from tilbud.bandit.scores import beliefs, is_new, with_new
@@ -49,7 +50,6 @@ _PROPENSITY_MIN = 2.0**-126  # below it a float32 loses digits, then becomes 0
 _PROPENSITY_MAX = 1.0 + 1e-9  # float64 sums of probabilities end a few units in the last place off 1
 _LINEAGE_BYTES = 6
 _NOWHERE = "|t 0"  # a context to warm up with
-_ONES = (1.0,) * (2 * Limits.features_max)
 
 
 def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED) -> str:
@@ -83,8 +83,8 @@ class _Read(NamedTuple):
     """An encoded context as it is read at a moment: with the hats that its numbers have by then."""
 
     line: str  # for VW
-    indexes: Sequence[int]  # of every feature
-    values: Sequence[float]
+    words: tuple[int, ...]  # the indexes of what is no number
+    numbers: list[Feature]  # the features of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ class Model:
         self._trying = presets.trying(campaign.policies[policy], self.arguments)
         self._in_deviations = presets.learns_deviations(self.arguments)
         self._scale, self._hats, self._counts = Scale(), Hats(), Counts()
+        self._scored: dict[Hashable, list[float]] = {}  # since the last lesson, by context and offers
+        self._scores_kept = 0
         try:
             self._workspace = Workspace(self.arguments) if saved is None else self._load(saved)
         except RuntimeError as error:
@@ -141,10 +143,25 @@ class Model:
         self._free.atexit = False
         self._closed = False
 
-    def predict(self, features: str, offers: OfferSet) -> list[float]:
-        """Return a score for each offer of the set; `features` is an encoded context."""
+    def predict(self, features: str, offers: OfferSet) -> Sequence[float]:
+        """Return a score for each offer of the set; `features` is an encoded context.
+
+        Between two lessons a context and a set of offers have one answer, which is worked out once.
+        """
         if self._closed:
             raise ModelUnavailable("the model is closed")
+        key = features, (offers.whole or offers).text.digest, offers.indexes
+        scores = self._scored.get(key)
+        if scores is None:
+            scores = self._predict(features, offers)
+            self._scores_kept += len(scores)
+            if self._scores_kept > Limits.scores_cached_max:
+                self._scored.clear()
+                self._scores_kept = len(scores)
+            self._scored[key] = scores
+        return scores
+
+    def _predict(self, features: str, offers: OfferSet) -> list[float]:
         parts = parts_of(features)
         if parts is None:
             raise ModelUnavailable("the context was not encoded here")
@@ -187,6 +204,8 @@ class Model:
         """
         assert not self.stand_in, self.lineage
         assert settlement.sequence == self.sequence + 1, (settlement.sequence, self.sequence)
+        self._scored.clear()
+        self._scores_kept = 0
         learned = self._is_sound(settlement) and self._learn(settlement)
         self.sequence = settlement.sequence
         return learned
@@ -246,7 +265,7 @@ class Model:
         if self._in_deviations:
             cost = self._scale.cost(1.0 - cost)
         lesson = f"shared {read.line}\n0:{cost:.9f}:1 {offer_line(offer)}"
-        self._counts.add(offer_key(offer), read.indexes, read.values)
+        self._counts.add(offer_key(offer), read.words, read.numbers)
         self._hats.see([(number.name, number.value) for number in parts.numbers])
         try:
             examples = self._workspace.parse(lesson)
@@ -263,23 +282,21 @@ class Model:
     def _read(self, features: str, parts: Parts) -> _Read:
         """Return an encoded context as VW and the counts read it now."""
         if not parts.numbers:
-            return _Read(features, parts.words, _ONES[: len(parts.words)])
-        indexes, values = list(parts.words), [1.0] * len(parts.words)
+            return _Read(features, parts.words, [])
         lines = [parts.rest] if parts.rest else []
+        numbers: list[Feature] = []
         for number in parts.numbers:
             hat = self._hats.read(number.name, number.value)
             lines.append(group(number.namespace, hat))
-            for index, value in hat:
-                indexes.append(index)
-                values.append(value)
-        return _Read(" ".join(lines), indexes, values)
+            numbers += hat
+        return _Read(" ".join(lines), parts.words, numbers)
 
     def _scores(self, predicted: list[float], read: _Read, parsed: ParsedSet) -> list[float]:
         """Return scores from what VW predicted: its own probabilities, or costs."""
         if self._trying is None:
             return predicted
         settled = self._counts.settled(parsed.offers)
-        variances = self._counts.variances(parsed.keys, settled, read.indexes, read.values)
+        variances = self._counts.variances(parsed.keys, settled, read.words, read.numbers)
         return with_new(beliefs(predicted, variances, self._trying), settled)
 
 

@@ -41,7 +41,12 @@ class Trying:
 
 def is_new(settled: int, offers: int) -> bool:
     """Say whether one of so many offers, with so many settlements, still has a part of an even share."""
-    return math.exp(-settled / (NEW_SETTLEMENTS * min(1.0, _NEW_OFFERS / offers))) >= _NEW_PART
+    return math.exp(-settled / _fading(offers)) >= _NEW_PART
+
+
+def _fading(offers: int) -> float:
+    """Return the settlements in which the even share of one of so many offers falls to 1/e."""
+    return NEW_SETTLEMENTS * min(1.0, _NEW_OFFERS / offers)
 
 
 def beliefs(costs: Sequence[float], variances: Sequence[float], trying: Trying) -> list[float]:
@@ -64,7 +69,7 @@ def with_new(scores: Sequence[float], settled: Sequence[int]) -> list[float]:
     `scores` are ≥ 0 and not all 0; `settled` are the settlements learned of each offer.
     """
     even = 1.0 / len(scores)
-    fading = NEW_SETTLEMENTS * min(1.0, _NEW_OFFERS * even)
+    fading = _fading(len(scores))
     if min(settled) > _KNOWN * fading:
         total = math.fsum(scores)
         return [score / total for score in scores]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilbud.bandit.checkpoints.store import Checkpoints
@@ -202,7 +202,7 @@ class _Lessons:
             self._rows = iter(page)
 
 
-def _scores(model: Model, decision: Decision) -> list[float]:
+def _scores(model: Model, decision: Decision) -> Sequence[float]:
     try:
         return model.predict(decision.features, decision.offers)
     except ModelUnavailable:

@@ -40,6 +40,9 @@ BAD_SETTLEMENTS: dict[str, dict[str, Any]] = {
     "no offers": {"offers": NO_OFFERS},
 }
 
+WHOLE = offer_set()
+SUBSETS = (WHOLE, WHOLE.only((0, 1)), WHOLE.only((1, 2)))
+
 
 def probability_of_best(taught: Model, best: int = 2) -> float:
     """The share that the offer `teach` rewards gets."""
@@ -241,6 +244,43 @@ def test_predicting_does_not_change_what_is_learned():
     assert busy.predict(encoded(), offer_set()) == idle.predict(encoded(), offer_set())
 
 
+@pytest.fixture(name="asked")
+def count_predictions(monkeypatch):
+    """How often VW was asked."""
+    asked, predict = [], Workspace.predict
+
+    def counted(workspace, examples):
+        asked.append(examples)
+        return predict(workspace, examples)
+
+    monkeypatch.setattr(Workspace, "predict", counted)
+    return asked
+
+
+def test_between_two_lessons_a_question_is_worked_out_once(asked):
+    """Every other context, and every other set of offers, is; after a lesson the answer is a new one."""
+    taught = model()
+    teach(taught, 20)
+    questions = [(encoded(device), offers) for device in ("mobile", "tablet") for offers in SUBSETS]
+    answers = [taught.predict(*question) for question in questions]
+    assert len(asked) == len(questions)
+    assert [taught.predict(*question) for question in questions] == answers
+    assert len(asked) == len(questions)
+    teach(taught, 1)
+    assert [taught.predict(*question) for question in questions] != answers
+    assert len(asked) == 2 * len(questions)
+
+
+def test_what_was_worked_out_is_kept_within_a_bound(asked):
+    """Whoever asks ever other questions makes the oldest answers go."""
+    predicting = model()
+    questions = [encoded(basket=float(number)) for number in range(Limits.scores_cached_max // 5 + 1)]
+    for _ in range(2):
+        for question in questions:
+            predicting.predict(question, offer_set())
+    assert len(asked) > len(questions)
+
+
 def test_kept_offers_predict_like_fresh_ones():
     """Offers parsed once give the prediction that newly parsed ones give, whatever sets they were in."""
     kept = model(limits=Limits(offer_set_cache_entries_max=3))
@@ -282,20 +322,21 @@ def test_a_context_that_was_not_encoded_here_is_model_unavailable(features):
 
 def test_failures_inside_vw_leave_a_working_model(monkeypatch):
     """VW failing at any step costs that call alone: no crash, and the next calls work."""
-    taught = model()
+    taught, untroubled = model(), model()
     teach(taught, 50)
-    expected = taught.predict(encoded(), offer_set())
+    teach(untroubled, 50)
 
     def fail(_workspace, _given):
         raise RuntimeError("VW failed")
 
-    for _ in range(200):
+    for number in range(200):
         for name in ("parse", "predict"):
             with monkeypatch.context() as fault:
                 fault.setattr(Workspace, name, fail)
                 with pytest.raises(ModelUnavailable):
                     taught.predict(encoded("desktop"), offer_set(3))
-        assert taught.predict(encoded(), offer_set()) == expected
+        situation = encoded(basket=float(number))
+        assert taught.predict(situation, offer_set()) == untroubled.predict(situation, offer_set())
     for name in ("parse", "learn"):
         with monkeypatch.context() as fault:
             fault.setattr(Workspace, name, fail)
@@ -349,8 +390,8 @@ def test_memory_stays_flat():
 
     def work(rounds: int) -> None:
         for number in range(rounds):
-            for _ in range(5):
-                taught.predict(encoded(), sets[number % 10])
+            for basket in range(5):
+                taught.predict(encoded(basket=float(basket)), sets[number % 10])
             sequence = taught.sequence + 1
             taught.learn(settlement(sequence, **(bad[number % len(bad)] if number % 3 == 0 else {})))
             if number % 10 == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ async def _settle(wired: Wired, count: int) -> None:
     await wired.learner.checkpoint_all()
 
 
-async def _scores(wired: Wired) -> dict[str, list[float]]:
+async def _scores(wired: Wired) -> dict[str, Sequence[float]]:
     """Return what each policy thinks of the offers of one decision."""
     async with wired.ledger.reader() as reader:
         decision = await reader.find("c", "d0")
