@@ -167,7 +167,7 @@ def profile(name: str, number: int) -> bytes:
         quiet_hours=f"{(hour + 6) % 24:02}:00-{(hour + 12) % 24:02}:00",
     )
     customer = customers_pb2.Customer(
-        customer_id=name,
+        id=name,
         consent=decisions_pb2.CONSENT_GRANTED,
         time_zone=ZONE,
         language="da",

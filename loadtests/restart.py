@@ -225,7 +225,7 @@ def relearning(decisions: int, rate: float, seconds: float) -> Table:
             erased = "anna"
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 customers = CustomerServiceStub(channel)
-                profile = customers_pb2.Customer(customer_id=erased, consent=pb.CONSENT_GRANTED)
+                profile = customers_pb2.Customer(id=erased, consent=pb.CONSENT_GRANTED)
                 customers.UpdateCustomer(customers_pb2.UpdateCustomerRequest(customer=profile))
                 DecisionServiceStub(channel).Decide(pb.DecideRequest(campaign=QUICK, customer_id=erased))
                 await_learned(server, decisions + 1, QUICK)

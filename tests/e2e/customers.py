@@ -101,7 +101,7 @@ def customer(
 ) -> cpb.Customer:
     """Return a profile with these traits."""
     return cpb.Customer(
-        customer_id=customer_id,
+        id=customer_id,
         traits={name: cpb.Trait(value=value(each)) for name, each in (traits or {}).items()},
         **fields,
     )

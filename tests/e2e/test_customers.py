@@ -301,7 +301,7 @@ def test_traits_and_segments_open_offers_until_they_are_too_old(service: Service
     grant(service, "old-hand", traits={"tier": "gold", "points": 200.0})
     assert {"gold-only", "for-keen", "for-points"} <= ranked(service, "ruled", "old-hand")
     grant(service, "older-hand")
-    profile = cpb.Customer(customer_id="older-hand")
+    profile = cpb.Customer(id="older-hand")
     profile.traits["points"].CopyFrom(cpb.Trait(value=value(200.0), update_time=ago(31 * DAY_S)))
     profile.traits["tier"].CopyFrom(cpb.Trait(value=value("gold"), update_time=ago(364 * DAY_S)))
     update(service, profile)
@@ -313,7 +313,7 @@ def test_traits_and_segments_open_offers_until_they_are_too_old(service: Service
     assert used(explained)["tier"] == "gold"
     assert removed(explained)["for-points"] == "when"
     grant(service, "oldest-hand")
-    profile.customer_id = "oldest-hand"
+    profile.id = "oldest-hand"
     profile.traits["tier"].update_time.CopyFrom(ago(366 * DAY_S))
     profile.traits["points"].CopyFrom(cpb.Trait(value=value("many")))
     update(service, profile)

@@ -39,7 +39,7 @@ def _introduce(service: Service, draw: random.Random) -> None:
             quiet_hours="22:00-07:00" if draw.random() < 0.5 else "",
         )
         customer = customers_pb2.Customer(
-            customer_id=f"customer-{number}",
+            id=f"customer-{number}",
             consent=pb.CONSENT_GRANTED,
             time_zone=draw.choice(["Europe/Copenhagen", "Asia/Tokyo"]),
             preferences=preferences,
@@ -51,7 +51,7 @@ def _introduce(service: Service, draw: random.Random) -> None:
         waiting.append(update)
         if draw.random() < 0.5:
             event = customers_pb2.ReportCustomerEventRequest(
-                customer_id=customer.customer_id,
+                customer_id=customer.id,
                 event=draw.choice(["add_to_cart", "support_case", "bought"]),
                 event_id="first",
                 consent=pb.CONSENT_GRANTED,

@@ -155,7 +155,7 @@ def _checkpoints(service: Service) -> set[str]:
 
 def _versions(service: Service) -> dict[str, tuple[str, int]]:
     listed = service.campaigns.ListCampaigns(campaigns_pb2.ListCampaignsRequest()).campaigns
-    versions = {each.campaign: each.model_version.rpartition(".") for each in listed}
+    versions = {each.id: each.model_version.rpartition(".") for each in listed}
     return {name: (lineage, int(number)) for name, (lineage, _, number) in versions.items()}
 
 

@@ -112,7 +112,7 @@ def test_campaigns_are_listed_page_by_page(service: Service) -> None:
         page = service.campaigns.ListCampaigns(
             campaigns_pb2.ListCampaignsRequest(page_size=2, page_token=token)
         )
-        names += [campaign.campaign for campaign in page.campaigns]
+        names += [campaign.id for campaign in page.campaigns]
         token = page.next_page_token
         if not token:
             break

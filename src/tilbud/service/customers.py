@@ -99,7 +99,7 @@ class CustomerService:
 
         Raises InvalidField, CustomerChanged, ConsentMissing, CustomerErased, Overloaded, LedgerUnavailable.
         """
-        key = await self._customer(customer_id, "customer.customer_id")
+        key = await self._customer(customer_id, "customer.id")
         update.check(self._limits)
         now = self._clock.now()
         return await self._customers.update_customer(

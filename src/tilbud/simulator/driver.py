@@ -245,7 +245,7 @@ def keeping_up(calls: Calls, served: campaigns_pb2.Campaign, pacing: Pacing) -> 
     """What waits for the learner of a served campaign; None where the pacing does not want it."""
     if pacing.unlearned_max is None:
         return None
-    return KeepingUp(calls, served.campaign, served.model_version, unlearned_max=pacing.unlearned_max)
+    return KeepingUp(calls, served.id, served.model_version, unlearned_max=pacing.unlearned_max)
 
 
 @contextmanager

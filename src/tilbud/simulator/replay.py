@@ -134,13 +134,13 @@ def _channel(served: campaigns_pb2.Campaign) -> str:
 
 def _outcomes(served: campaigns_pb2.Campaign, positive: str, negative: str) -> tuple[str, str]:
     """The outcomes to report where something happened, and where nothing did."""
-    declared = [outcome.outcome for outcome in served.outcomes]
+    declared = [outcome.name for outcome in served.outcomes]
     if not negative and f"no_{positive}" in declared:
         negative = f"no_{positive}"
     for name in (positive, negative):
         if name and name not in declared:
             names = ", ".join(declared)
-            raise CampaignError(f"campaign {served.campaign!r} takes {names}; not the outcome {name!r}")
+            raise CampaignError(f"campaign {served.id!r} takes {names}; not the outcome {name!r}")
     return positive, negative
 
 

@@ -172,13 +172,13 @@ async def simulate(
 
 def _fitted(shop: ShopConfig, served: campaigns_pb2.Campaign) -> ShopConfig:
     """The shop with the campaign's offers and vocabularies."""
-    declared = {outcome.outcome for outcome in served.outcomes}
+    declared = {outcome.name for outcome in served.outcomes}
     missing = [name for name in (PURCHASE, LEAVE) if name not in declared]
     if missing:
-        problem = f"campaign {served.campaign!r} does not take the outcome {' nor '.join(missing)}"
+        problem = f"campaign {served.id!r} does not take the outcome {' nor '.join(missing)}"
         raise CampaignError(f"{problem}: simulate a campaign like the sample shop.yaml")
     if not served.offers:
-        raise CampaignError(f"campaign {served.campaign!r} has no offers")
+        raise CampaignError(f"campaign {served.id!r} has no offers")
     return replace(
         shop,
         offers=tuple(served.offers),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/campaigns.proto\x12\ttilbud.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x03\n\x08\x43\x61mpaign\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06offers\x18\x02 \x03(\t\x12,\n\x08outcomes\x18\x03 \x03(\x0b\x32\x1a.tilbud.v1.CampaignOutcome\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x10\n\x08\x63hannels\x18\x05 \x03(\t\x12\x16\n\x0ejourney_stages\x18\x06 \x03(\t\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x15\n\rmodel_version\x18\x08 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\t \x01(\t\x12 \n\x06pauses\x18\n \x03(\x0b\x32\x10.tilbud.v1.Pause\x12*\n\x06traits\x18\x0b \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12\x0e\n\x06topics\x18\r \x03(\t\x12\x18\n\x10sensitive_topics\x18\x0e \x03(\t\x12)\n\nrelearning\x18\x0f \x01(\x0b\x32\x15.tilbud.v1.Relearning\x12\x10\n\x08stand_in\x18\x10 \x01(\x08\"T\n\nRelearning\x12\x18\n\x10settlements_left\x18\x01 \x01(\x03\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x05Pause\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x0f\x43\x61mpaignOutcome\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\r\n\x05shows\x18\x04 \x01(\x08\"-\n\x0f\x43\x61mpaignFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"=\n\x14ListCampaignsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCampaignsResponse\x12&\n\tcampaigns\x18\x01 \x03(\x0b\x32\x13.tilbud.v1.Campaign\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"<\n\x13GetCampaignResponse\x12%\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Campaign\"\x18\n\x16ReloadCampaignsRequest\"\x88\x02\n\x17ReloadCampaignsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12R\n\x11under_older_rules\x18\x05 \x03(\x0b\x32\x37.tilbud.v1.ReloadCampaignsResponse.UnderOlderRulesEntry\x12\x1d\n\x15rewards_not_converted\x18\x06 \x03(\t\x1a\x36\n\x14UnderOlderRulesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"u\n\x11PauseOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12PauseOfferResponse\"8\n\x12ResumeOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\"\x15\n\x13ResumeOfferResponse\"f\n\x14PauseCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15PauseCampaignResponse\")\n\x15ResumeCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"\x18\n\x16ResumeCampaignResponse2\xd1\x04\n\x0f\x43\x61mpaignService\x12R\n\rListCampaigns\x12\x1f.tilbud.v1.ListCampaignsRequest\x1a .tilbud.v1.ListCampaignsResponse\x12L\n\x0bGetCampaign\x12\x1d.tilbud.v1.GetCampaignRequest\x1a\x1e.tilbud.v1.GetCampaignResponse\x12X\n\x0fReloadCampaigns\x12!.tilbud.v1.ReloadCampaignsRequest\x1a\".tilbud.v1.ReloadCampaignsResponse\x12I\n\nPauseOffer\x12\x1c.tilbud.v1.PauseOfferRequest\x1a\x1d.tilbud.v1.PauseOfferResponse\x12L\n\x0bResumeOffer\x12\x1d.tilbud.v1.ResumeOfferRequest\x1a\x1e.tilbud.v1.ResumeOfferResponse\x12R\n\rPauseCampaign\x12\x1f.tilbud.v1.PauseCampaignRequest\x1a .tilbud.v1.PauseCampaignResponse\x12U\n\x0eResumeCampaign\x12 .tilbud.v1.ResumeCampaignRequest\x1a!.tilbud.v1.ResumeCampaignResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/campaigns.proto\x12\ttilbud.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x03\n\x08\x43\x61mpaign\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offers\x18\x02 \x03(\t\x12,\n\x08outcomes\x18\x03 \x03(\x0b\x32\x1a.tilbud.v1.CampaignOutcome\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x10\n\x08\x63hannels\x18\x05 \x03(\t\x12\x16\n\x0ejourney_stages\x18\x06 \x03(\t\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x15\n\rmodel_version\x18\x08 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\t \x01(\t\x12 \n\x06pauses\x18\n \x03(\x0b\x32\x10.tilbud.v1.Pause\x12*\n\x06traits\x18\x0b \x03(\x0b\x32\x1a.tilbud.v1.CampaignFeature\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12\x0e\n\x06topics\x18\r \x03(\t\x12\x18\n\x10sensitive_topics\x18\x0e \x03(\t\x12)\n\nrelearning\x18\x0f \x01(\x0b\x32\x15.tilbud.v1.Relearning\x12\x10\n\x08stand_in\x18\x10 \x01(\x08\"T\n\nRelearning\x12\x18\n\x10settlements_left\x18\x01 \x01(\x03\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x05Pause\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x0f\x43\x61mpaignOutcome\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\r\n\x05shows\x18\x04 \x01(\x08\"-\n\x0f\x43\x61mpaignFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"=\n\x14ListCampaignsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCampaignsResponse\x12&\n\tcampaigns\x18\x01 \x03(\x0b\x32\x13.tilbud.v1.Campaign\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12GetCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"<\n\x13GetCampaignResponse\x12%\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Campaign\"\x18\n\x16ReloadCampaignsRequest\"\x88\x02\n\x17ReloadCampaignsResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12R\n\x11under_older_rules\x18\x05 \x03(\x0b\x32\x37.tilbud.v1.ReloadCampaignsResponse.UnderOlderRulesEntry\x12\x1d\n\x15rewards_not_converted\x18\x06 \x03(\t\x1a\x36\n\x14UnderOlderRulesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"u\n\x11PauseOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12PauseOfferResponse\"8\n\x12ResumeOfferRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\"\x15\n\x13ResumeOfferResponse\"f\n\x14PauseCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15PauseCampaignResponse\")\n\x15ResumeCampaignRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"\x18\n\x16ResumeCampaignResponse2\xd1\x04\n\x0f\x43\x61mpaignService\x12R\n\rListCampaigns\x12\x1f.tilbud.v1.ListCampaignsRequest\x1a .tilbud.v1.ListCampaignsResponse\x12L\n\x0bGetCampaign\x12\x1d.tilbud.v1.GetCampaignRequest\x1a\x1e.tilbud.v1.GetCampaignResponse\x12X\n\x0fReloadCampaigns\x12!.tilbud.v1.ReloadCampaignsRequest\x1a\".tilbud.v1.ReloadCampaignsResponse\x12I\n\nPauseOffer\x12\x1c.tilbud.v1.PauseOfferRequest\x1a\x1d.tilbud.v1.PauseOfferResponse\x12L\n\x0bResumeOffer\x12\x1d.tilbud.v1.ResumeOfferRequest\x1a\x1e.tilbud.v1.ResumeOfferResponse\x12R\n\rPauseCampaign\x12\x1f.tilbud.v1.PauseCampaignRequest\x1a .tilbud.v1.PauseCampaignResponse\x12U\n\x0eResumeCampaign\x12 .tilbud.v1.ResumeCampaignRequest\x1a!.tilbud.v1.ResumeCampaignResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,45 +35,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._loaded_options = None
   _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_options = b'8\001'
   _globals['_CAMPAIGN']._serialized_start=74
-  _globals['_CAMPAIGN']._serialized_end=510
-  _globals['_RELEARNING']._serialized_start=512
-  _globals['_RELEARNING']._serialized_end=596
-  _globals['_PAUSE']._serialized_start=599
-  _globals['_PAUSE']._serialized_end=734
-  _globals['_CAMPAIGNOUTCOME']._serialized_start=736
-  _globals['_CAMPAIGNOUTCOME']._serialized_end=816
-  _globals['_CAMPAIGNFEATURE']._serialized_start=818
-  _globals['_CAMPAIGNFEATURE']._serialized_end=863
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=865
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=926
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=928
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1016
-  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1018
-  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1056
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=1058
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=1118
-  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_start=1120
-  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_end=1144
-  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_start=1147
-  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_end=1411
-  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_start=1357
-  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_end=1411
-  _globals['_PAUSEOFFERREQUEST']._serialized_start=1413
-  _globals['_PAUSEOFFERREQUEST']._serialized_end=1530
-  _globals['_PAUSEOFFERRESPONSE']._serialized_start=1532
-  _globals['_PAUSEOFFERRESPONSE']._serialized_end=1552
-  _globals['_RESUMEOFFERREQUEST']._serialized_start=1554
-  _globals['_RESUMEOFFERREQUEST']._serialized_end=1610
-  _globals['_RESUMEOFFERRESPONSE']._serialized_start=1612
-  _globals['_RESUMEOFFERRESPONSE']._serialized_end=1633
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1635
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1737
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1739
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1762
-  _globals['_RESUMECAMPAIGNREQUEST']._serialized_start=1764
-  _globals['_RESUMECAMPAIGNREQUEST']._serialized_end=1805
-  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_start=1807
-  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_end=1831
-  _globals['_CAMPAIGNSERVICE']._serialized_start=1834
-  _globals['_CAMPAIGNSERVICE']._serialized_end=2427
+  _globals['_CAMPAIGN']._serialized_end=504
+  _globals['_RELEARNING']._serialized_start=506
+  _globals['_RELEARNING']._serialized_end=590
+  _globals['_PAUSE']._serialized_start=593
+  _globals['_PAUSE']._serialized_end=728
+  _globals['_CAMPAIGNOUTCOME']._serialized_start=730
+  _globals['_CAMPAIGNOUTCOME']._serialized_end=807
+  _globals['_CAMPAIGNFEATURE']._serialized_start=809
+  _globals['_CAMPAIGNFEATURE']._serialized_end=854
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=856
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=917
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=919
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1007
+  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1009
+  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1047
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=1049
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=1109
+  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_start=1111
+  _globals['_RELOADCAMPAIGNSREQUEST']._serialized_end=1135
+  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_start=1138
+  _globals['_RELOADCAMPAIGNSRESPONSE']._serialized_end=1402
+  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_start=1348
+  _globals['_RELOADCAMPAIGNSRESPONSE_UNDEROLDERRULESENTRY']._serialized_end=1402
+  _globals['_PAUSEOFFERREQUEST']._serialized_start=1404
+  _globals['_PAUSEOFFERREQUEST']._serialized_end=1521
+  _globals['_PAUSEOFFERRESPONSE']._serialized_start=1523
+  _globals['_PAUSEOFFERRESPONSE']._serialized_end=1543
+  _globals['_RESUMEOFFERREQUEST']._serialized_start=1545
+  _globals['_RESUMEOFFERREQUEST']._serialized_end=1601
+  _globals['_RESUMEOFFERRESPONSE']._serialized_start=1603
+  _globals['_RESUMEOFFERRESPONSE']._serialized_end=1624
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1626
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1728
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1730
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1753
+  _globals['_RESUMECAMPAIGNREQUEST']._serialized_start=1755
+  _globals['_RESUMECAMPAIGNREQUEST']._serialized_end=1796
+  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_start=1798
+  _globals['_RESUMECAMPAIGNRESPONSE']._serialized_end=1822
+  _globals['_CAMPAIGNSERVICE']._serialized_start=1825
+  _globals['_CAMPAIGNSERVICE']._serialized_end=2418
 # @@protoc_insertion_point(module_scope)

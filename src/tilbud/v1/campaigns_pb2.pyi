@@ -25,7 +25,7 @@ class Campaign(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     OFFERS_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
@@ -41,7 +41,7 @@ class Campaign(_message.Message):
     SENSITIVE_TOPICS_FIELD_NUMBER: _builtins.int
     RELEARNING_FIELD_NUMBER: _builtins.int
     STAND_IN_FIELD_NUMBER: _builtins.int
-    campaign: _builtins.str
+    id: _builtins.str
     """The campaign's id."""
     model_version: _builtins.str
     """"<lineage>.<sequence>" of the model that answers now."""
@@ -102,7 +102,7 @@ class Campaign(_message.Message):
     def __init__(
         self,
         *,
-        campaign: _builtins.str = ...,
+        id: _builtins.str = ...,
         offers: _abc.Iterable[_builtins.str] | None = ...,
         outcomes: _abc.Iterable[Global___CampaignOutcome] | None = ...,
         devices: _abc.Iterable[_builtins.str] | None = ...,
@@ -121,7 +121,7 @@ class Campaign(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["relearning", b"relearning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "channels", b"channels", "devices", b"devices", "events", b"events", "features", b"features", "file_sha256", b"file_sha256", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses", "relearning", b"relearning", "sensitive_topics", b"sensitive_topics", "stand_in", b"stand_in", "topics", b"topics", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "devices", b"devices", "events", b"events", "features", b"features", "file_sha256", b"file_sha256", "id", b"id", "journey_stages", b"journey_stages", "model_version", b"model_version", "offers", b"offers", "outcomes", b"outcomes", "pauses", b"pauses", "relearning", b"relearning", "sensitive_topics", b"sensitive_topics", "stand_in", b"stand_in", "topics", b"topics", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,11 +199,11 @@ class CampaignOutcome(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    OUTCOME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     SHOWS_FIELD_NUMBER: _builtins.int
-    outcome: _builtins.str
+    name: _builtins.str
     """Its name."""
     weight: _builtins.float
     """The reward of one such outcome with value 1. Rewards that are settled are not converted when it changes."""
@@ -214,14 +214,14 @@ class CampaignOutcome(_message.Message):
     def __init__(
         self,
         *,
-        outcome: _builtins.str = ...,
+        name: _builtins.str = ...,
         weight: _builtins.float = ...,
         final: _builtins.bool = ...,
         shows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "outcome", b"outcome", "shows", b"shows", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "name", b"name", "shows", b"shows", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

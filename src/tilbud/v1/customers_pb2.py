@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tilbud.v1 import decisions_pb2 as tilbud_dot_v1_dot_decisions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/customers.proto\x12\ttilbud.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tilbud/v1/decisions.proto\"\xde\x02\n\x08\x43ustomer\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12#\n\x07\x63onsent\x18\x02 \x01(\x0e\x32\x12.tilbud.v1.Consent\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x15\n\rjourney_stage\x18\x05 \x01(\t\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12/\n\x06traits\x18\x08 \x03(\x0b\x32\x1f.tilbud.v1.Customer.TraitsEntry\x12+\n\x0bpreferences\x18\t \x01(\x0b\x32\x16.tilbud.v1.Preferences\x1a?\n\x0bTraitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.tilbud.v1.Trait:\x02\x38\x01\"`\n\x05Trait\x12&\n\x05value\x18\x01 \x01(\x0b\x32\x17.tilbud.v1.FeatureValue\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\x0bPreferences\x12\x16\n\x0e\x62locked_offers\x18\x01 \x03(\t\x12\x16\n\x0e\x62locked_topics\x18\x02 \x03(\t\x12\x18\n\x10\x62locked_channels\x18\x03 \x03(\t\x12\x17\n\x0fopted_in_topics\x18\x04 \x03(\t\x12\x13\n\x0bquiet_hours\x18\x05 \x01(\t\")\n\x12GetCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"<\n\x13GetCustomerResponse\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\"o\n\x15UpdateCustomerRequest\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"?\n\x16UpdateCustomerResponse\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\"\xa1\x01\n\x1aReportCustomerEventRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07\x63onsent\x18\x05 \x01(\x0e\x32\x12.tilbud.v1.Consent\"M\n\x1bReportCustomerEventResponse\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.tilbud.v1.CustomerEventStatus\"S\n\x15\x45xportCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"E\n\x16\x45xportCustomerResponse\x12\x12\n\njson_lines\x18\x01 \x01(\x0c\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x14\x45raseCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"-\n\x15\x45raseCustomerResponse\x12\x14\n\x0cremoved_rows\x18\x01 \x01(\x03*\xab\x01\n\x13\x43ustomerEventStatus\x12%\n!CUSTOMER_EVENT_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43USTOMER_EVENT_STATUS_ACCEPTED\x10\x01\x12#\n\x1f\x43USTOMER_EVENT_STATUS_DUPLICATE\x10\x02\x12$\n CUSTOMER_EVENT_STATUS_NO_CONSENT\x10\x03\x32\xc7\x03\n\x0f\x43ustomerService\x12L\n\x0bGetCustomer\x12\x1d.tilbud.v1.GetCustomerRequest\x1a\x1e.tilbud.v1.GetCustomerResponse\x12U\n\x0eUpdateCustomer\x12 .tilbud.v1.UpdateCustomerRequest\x1a!.tilbud.v1.UpdateCustomerResponse\x12\x64\n\x13ReportCustomerEvent\x12%.tilbud.v1.ReportCustomerEventRequest\x1a&.tilbud.v1.ReportCustomerEventResponse\x12U\n\x0e\x45xportCustomer\x12 .tilbud.v1.ExportCustomerRequest\x1a!.tilbud.v1.ExportCustomerResponse\x12R\n\rEraseCustomer\x12\x1f.tilbud.v1.EraseCustomerRequest\x1a .tilbud.v1.EraseCustomerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilbud/v1/customers.proto\x12\ttilbud.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tilbud/v1/decisions.proto\"\xd5\x02\n\x08\x43ustomer\x12\n\n\x02id\x18\x01 \x01(\t\x12#\n\x07\x63onsent\x18\x02 \x01(\x0e\x32\x12.tilbud.v1.Consent\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x15\n\rjourney_stage\x18\x05 \x01(\t\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12/\n\x06traits\x18\x08 \x03(\x0b\x32\x1f.tilbud.v1.Customer.TraitsEntry\x12+\n\x0bpreferences\x18\t \x01(\x0b\x32\x16.tilbud.v1.Preferences\x1a?\n\x0bTraitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.tilbud.v1.Trait:\x02\x38\x01\"`\n\x05Trait\x12&\n\x05value\x18\x01 \x01(\x0b\x32\x17.tilbud.v1.FeatureValue\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\x0bPreferences\x12\x16\n\x0e\x62locked_offers\x18\x01 \x03(\t\x12\x16\n\x0e\x62locked_topics\x18\x02 \x03(\t\x12\x18\n\x10\x62locked_channels\x18\x03 \x03(\t\x12\x17\n\x0fopted_in_topics\x18\x04 \x03(\t\x12\x13\n\x0bquiet_hours\x18\x05 \x01(\t\")\n\x12GetCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"<\n\x13GetCustomerResponse\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\"o\n\x15UpdateCustomerRequest\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"?\n\x16UpdateCustomerResponse\x12%\n\x08\x63ustomer\x18\x01 \x01(\x0b\x32\x13.tilbud.v1.Customer\"\xa1\x01\n\x1aReportCustomerEventRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07\x63onsent\x18\x05 \x01(\x0e\x32\x12.tilbud.v1.Consent\"M\n\x1bReportCustomerEventResponse\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.tilbud.v1.CustomerEventStatus\"S\n\x15\x45xportCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"E\n\x16\x45xportCustomerResponse\x12\x12\n\njson_lines\x18\x01 \x01(\x0c\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x14\x45raseCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"-\n\x15\x45raseCustomerResponse\x12\x14\n\x0cremoved_rows\x18\x01 \x01(\x03*\xab\x01\n\x13\x43ustomerEventStatus\x12%\n!CUSTOMER_EVENT_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43USTOMER_EVENT_STATUS_ACCEPTED\x10\x01\x12#\n\x1f\x43USTOMER_EVENT_STATUS_DUPLICATE\x10\x02\x12$\n CUSTOMER_EVENT_STATUS_NO_CONSENT\x10\x03\x32\xc7\x03\n\x0f\x43ustomerService\x12L\n\x0bGetCustomer\x12\x1d.tilbud.v1.GetCustomerRequest\x1a\x1e.tilbud.v1.GetCustomerResponse\x12U\n\x0eUpdateCustomer\x12 .tilbud.v1.UpdateCustomerRequest\x1a!.tilbud.v1.UpdateCustomerResponse\x12\x64\n\x13ReportCustomerEvent\x12%.tilbud.v1.ReportCustomerEventRequest\x1a&.tilbud.v1.ReportCustomerEventResponse\x12U\n\x0e\x45xportCustomer\x12 .tilbud.v1.ExportCustomerRequest\x1a!.tilbud.v1.ExportCustomerResponse\x12R\n\rEraseCustomer\x12\x1f.tilbud.v1.EraseCustomerRequest\x1a .tilbud.v1.EraseCustomerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CUSTOMER_TRAITSENTRY']._loaded_options = None
   _globals['_CUSTOMER_TRAITSENTRY']._serialized_options = b'8\001'
-  _globals['_CUSTOMEREVENTSTATUS']._serialized_start=1496
-  _globals['_CUSTOMEREVENTSTATUS']._serialized_end=1667
+  _globals['_CUSTOMEREVENTSTATUS']._serialized_start=1487
+  _globals['_CUSTOMEREVENTSTATUS']._serialized_end=1658
   _globals['_CUSTOMER']._serialized_start=135
-  _globals['_CUSTOMER']._serialized_end=485
-  _globals['_CUSTOMER_TRAITSENTRY']._serialized_start=422
-  _globals['_CUSTOMER_TRAITSENTRY']._serialized_end=485
-  _globals['_TRAIT']._serialized_start=487
-  _globals['_TRAIT']._serialized_end=583
-  _globals['_PREFERENCES']._serialized_start=586
-  _globals['_PREFERENCES']._serialized_end=719
-  _globals['_GETCUSTOMERREQUEST']._serialized_start=721
-  _globals['_GETCUSTOMERREQUEST']._serialized_end=762
-  _globals['_GETCUSTOMERRESPONSE']._serialized_start=764
-  _globals['_GETCUSTOMERRESPONSE']._serialized_end=824
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=826
-  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=937
-  _globals['_UPDATECUSTOMERRESPONSE']._serialized_start=939
-  _globals['_UPDATECUSTOMERRESPONSE']._serialized_end=1002
-  _globals['_REPORTCUSTOMEREVENTREQUEST']._serialized_start=1005
-  _globals['_REPORTCUSTOMEREVENTREQUEST']._serialized_end=1166
-  _globals['_REPORTCUSTOMEREVENTRESPONSE']._serialized_start=1168
-  _globals['_REPORTCUSTOMEREVENTRESPONSE']._serialized_end=1245
-  _globals['_EXPORTCUSTOMERREQUEST']._serialized_start=1247
-  _globals['_EXPORTCUSTOMERREQUEST']._serialized_end=1330
-  _globals['_EXPORTCUSTOMERRESPONSE']._serialized_start=1332
-  _globals['_EXPORTCUSTOMERRESPONSE']._serialized_end=1401
-  _globals['_ERASECUSTOMERREQUEST']._serialized_start=1403
-  _globals['_ERASECUSTOMERREQUEST']._serialized_end=1446
-  _globals['_ERASECUSTOMERRESPONSE']._serialized_start=1448
-  _globals['_ERASECUSTOMERRESPONSE']._serialized_end=1493
-  _globals['_CUSTOMERSERVICE']._serialized_start=1670
-  _globals['_CUSTOMERSERVICE']._serialized_end=2125
+  _globals['_CUSTOMER']._serialized_end=476
+  _globals['_CUSTOMER_TRAITSENTRY']._serialized_start=413
+  _globals['_CUSTOMER_TRAITSENTRY']._serialized_end=476
+  _globals['_TRAIT']._serialized_start=478
+  _globals['_TRAIT']._serialized_end=574
+  _globals['_PREFERENCES']._serialized_start=577
+  _globals['_PREFERENCES']._serialized_end=710
+  _globals['_GETCUSTOMERREQUEST']._serialized_start=712
+  _globals['_GETCUSTOMERREQUEST']._serialized_end=753
+  _globals['_GETCUSTOMERRESPONSE']._serialized_start=755
+  _globals['_GETCUSTOMERRESPONSE']._serialized_end=815
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_start=817
+  _globals['_UPDATECUSTOMERREQUEST']._serialized_end=928
+  _globals['_UPDATECUSTOMERRESPONSE']._serialized_start=930
+  _globals['_UPDATECUSTOMERRESPONSE']._serialized_end=993
+  _globals['_REPORTCUSTOMEREVENTREQUEST']._serialized_start=996
+  _globals['_REPORTCUSTOMEREVENTREQUEST']._serialized_end=1157
+  _globals['_REPORTCUSTOMEREVENTRESPONSE']._serialized_start=1159
+  _globals['_REPORTCUSTOMEREVENTRESPONSE']._serialized_end=1236
+  _globals['_EXPORTCUSTOMERREQUEST']._serialized_start=1238
+  _globals['_EXPORTCUSTOMERREQUEST']._serialized_end=1321
+  _globals['_EXPORTCUSTOMERRESPONSE']._serialized_start=1323
+  _globals['_EXPORTCUSTOMERRESPONSE']._serialized_end=1392
+  _globals['_ERASECUSTOMERREQUEST']._serialized_start=1394
+  _globals['_ERASECUSTOMERREQUEST']._serialized_end=1437
+  _globals['_ERASECUSTOMERRESPONSE']._serialized_start=1439
+  _globals['_ERASECUSTOMERRESPONSE']._serialized_end=1484
+  _globals['_CUSTOMERSERVICE']._serialized_start=1661
+  _globals['_CUSTOMERSERVICE']._serialized_end=2116
 # @@protoc_insertion_point(module_scope)

@@ -87,7 +87,7 @@ class Customer(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     CONSENT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
@@ -96,8 +96,8 @@ class Customer(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     TRAITS_FIELD_NUMBER: _builtins.int
     PREFERENCES_FIELD_NUMBER: _builtins.int
-    customer_id: _builtins.str
-    """1 to 128 characters of any text."""
+    id: _builtins.str
+    """The caller's id of the customer: 1 to 128 characters of any text."""
     consent: _decisions_pb2.Consent.ValueType
     """What the customer said; CONSENT_UNSPECIFIED: nothing yet. Setting anything but GRANTED where it was
     GRANTED takes it back.
@@ -133,7 +133,7 @@ class Customer(_message.Message):
     def __init__(
         self,
         *,
-        customer_id: _builtins.str = ...,
+        id: _builtins.str = ...,
         consent: _decisions_pb2.Consent.ValueType = ...,
         time_zone: _builtins.str = ...,
         language: _builtins.str = ...,
@@ -145,7 +145,7 @@ class Customer(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preferences", b"preferences", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "customer_id", b"customer_id", "etag", b"etag", "journey_stage", b"journey_stage", "language", b"language", "preferences", b"preferences", "time_zone", b"time_zone", "traits", b"traits", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "etag", b"etag", "id", b"id", "journey_stage", b"journey_stage", "language", b"language", "preferences", b"preferences", "time_zone", b"time_zone", "traits", b"traits", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,7 +290,7 @@ class UpdateCustomerRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def customer(self) -> Global___Customer:
-        """The new values; customer_id is required. With an etag: only if the profile is still the one that had it,
+        """The new values; id is required. With an etag: only if the profile is still the one that had it,
         else ABORTED.
         """
 

@@ -20,11 +20,11 @@ class FakeService(decisions_pb2_grpc.DecisionServiceServicer, campaigns_pb2_grpc
     def __init__(self) -> None:
         self.target = ""
         self.campaign = campaigns_pb2.Campaign(
-            campaign="shop",
+            id="shop",
             offers=UNIFORM_OFFERS,
             outcomes=[
-                campaigns_pb2.CampaignOutcome(outcome="purchase", weight=1, final=True),
-                campaigns_pb2.CampaignOutcome(outcome="leave", weight=0, final=True),
+                campaigns_pb2.CampaignOutcome(name="purchase", weight=1, final=True),
+                campaigns_pb2.CampaignOutcome(name="leave", weight=0, final=True),
             ],
             devices=["mobile", "desktop"],
             channels=["web"],
@@ -50,7 +50,7 @@ class FakeService(decisions_pb2_grpc.DecisionServiceServicer, campaigns_pb2_grpc
         """What happened to which decision, in order, without retries."""
 
     async def GetCampaign(self, request, context):  # noqa: N802 - the contract's name
-        if request.campaign != self.campaign.campaign:
+        if request.campaign != self.campaign.id:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no campaign {request.campaign}")
         await self._fault("GetCampaign", context)
         self.campaign.model_version = f"fake.{self.learned()}"

@@ -50,11 +50,11 @@ def log(tmp_path: Path) -> Path:
 def hillstrom(service):
     """The fake service with a campaign that fits the log; it always draws the men's e-mail."""
     service.campaign = campaigns_pb2.Campaign(
-        campaign="hillstrom",
+        id="hillstrom",
         offers=OFFERS,
         outcomes=[
-            campaigns_pb2.CampaignOutcome(outcome="visit", weight=1, final=True),
-            campaigns_pb2.CampaignOutcome(outcome="no_visit", weight=0, final=True),
+            campaigns_pb2.CampaignOutcome(name="visit", weight=1, final=True),
+            campaigns_pb2.CampaignOutcome(name="no_visit", weight=0, final=True),
         ],
         channels=["email"],
         features=[

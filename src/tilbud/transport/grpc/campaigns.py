@@ -37,7 +37,7 @@ class CampaignsPage:
         listed = self.response.campaigns
         self._bytes += campaign.ByteSize() + _FRAME_BYTES
         if listed and (len(listed) >= self._campaigns_max or self._bytes > self._bytes_max):
-            self.response.next_page_token = listed[-1].campaign
+            self.response.next_page_token = listed[-1].id
             return False
         listed.append(campaign)
         return True

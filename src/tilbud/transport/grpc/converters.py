@@ -180,12 +180,10 @@ def campaign_message(
     """Return what the contract says of a served campaign, of what is off in it, and of its next model."""
     campaign = served.campaign
     return campaigns_pb2.Campaign(
-        campaign=served.id,
+        id=served.id,
         offers=served.offer_ids,
         outcomes=[
-            campaigns_pb2.CampaignOutcome(
-                outcome=name, weight=rule.weight, final=rule.final, shows=rule.shows
-            )
+            campaigns_pb2.CampaignOutcome(name=name, weight=rule.weight, final=rule.final, shows=rule.shows)
             for name, rule in campaign.reward.outcomes.items()
         ],
         devices=campaign.context.devices,

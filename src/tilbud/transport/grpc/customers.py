@@ -39,7 +39,7 @@ def customer_handlers(customers: CustomerService, limits: Limits) -> Mapping[str
         return customers_pb2.GetCustomerResponse(customer=customer_message(message.customer_id, profile))
 
     async def update(message: customers_pb2.UpdateCustomerRequest, _: Context) -> Message:
-        customer_id = message.customer.customer_id
+        customer_id = message.customer.id
         profile = await shield(customers.update(customer_id, profile_update(message, limits)))
         return customers_pb2.UpdateCustomerResponse(customer=customer_message(customer_id, profile))
 
@@ -73,7 +73,7 @@ def customer_message(customer_id: str, profile: Profile) -> customers_pb2.Custom
     """Return what the contract says of a profile."""
     preferences = profile.preferences
     return customers_pb2.Customer(
-        customer_id=customer_id,
+        id=customer_id,
         consent=int(profile.consent),  # type: ignore[arg-type]  # the domain's numbers are the contract's
         time_zone=profile.time_zone,
         language=profile.language,

@@ -10,7 +10,7 @@ from tilbud.v1 import campaigns_pb2
 
 
 def _campaign(name: str) -> campaigns_pb2.Campaign:
-    return campaigns_pb2.Campaign(campaign=name, offers=["x" * 100])
+    return campaigns_pb2.Campaign(id=name, offers=["x" * 100])
 
 
 def test_a_page_ends_before_it_is_too_large() -> None:
@@ -18,7 +18,7 @@ def test_a_page_ends_before_it_is_too_large() -> None:
     limits = replace(Limits(), campaigns_page_bytes_max=250)
     page = CampaignsPage(10, limits)
     assert [page.add(_campaign(name)) for name in "abc"] == [True, True, False]
-    assert page.response.next_page_token == page.response.campaigns[-1].campaign
+    assert page.response.next_page_token == page.response.campaigns[-1].id
     assert page.response.ByteSize() <= 250
 
 
@@ -27,4 +27,4 @@ def test_a_page_holds_one_campaign_whatever_its_size() -> None:
     page = CampaignsPage(10, replace(Limits(), campaigns_page_bytes_max=1))
     assert page.add(_campaign("a"))
     assert not page.add(_campaign("b"))
-    assert page.response.next_page_token == page.response.campaigns[-1].campaign
+    assert page.response.next_page_token == page.response.campaigns[-1].id

@@ -29,7 +29,7 @@ def update(customer: customers_pb2.Customer, *paths: str) -> ProfileUpdate:
 def full() -> customers_pb2.Customer:
     """A customer of whom everything is said."""
     customer = customers_pb2.Customer(
-        customer_id="anna",
+        id="anna",
         consent=decisions_pb2.CONSENT_GRANTED,
         time_zone="Europe/Copenhagen",
         language="da",
@@ -86,7 +86,7 @@ def test_preferences_as_a_whole_are_replaced():
     assert emptied == ProfileUpdate(preference_lists=dict.fromkeys(lists, ()), quiet_hours="")
 
 
-@pytest.mark.parametrize("path", ["customer_id", "etag", "update_time", "preferences.nothing", ""])
+@pytest.mark.parametrize("path", ["id", "etag", "update_time", "preferences.nothing", ""])
 def test_a_path_that_cannot_be_changed_is_refused(path):
     """A mask that names what is no field to change says so."""
     with pytest.raises(InvalidField) as raised:
@@ -96,7 +96,7 @@ def test_a_path_that_cannot_be_changed_is_refused(path):
 
 def test_a_trait_without_a_value_is_refused_by_name():
     """A trait message without a value is a mistake, not a removal."""
-    customer = customers_pb2.Customer(customer_id="anna")
+    customer = customers_pb2.Customer(id="anna")
     customer.traits["tier"].update_time.FromSeconds(1)
     with pytest.raises(InvalidField) as raised:
         update(customer)

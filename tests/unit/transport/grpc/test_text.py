@@ -71,7 +71,7 @@ def test_a_profile_says_the_same_in_any_form(text, form):
     """Traits and preferences of a profile are what they are in NFC."""
 
     def update(said: str) -> Any:
-        customer = customers_pb2.Customer(customer_id="anna", journey_stage=said)
+        customer = customers_pb2.Customer(id="anna", journey_stage=said)
         customer.traits[said].value.category = said
         customer.preferences.blocked_topics.append(said)
         customer.preferences.blocked_channels.append(said)

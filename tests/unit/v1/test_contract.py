@@ -1,0 +1,20 @@
+"""The contract reads alike everywhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+
+from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
+
+FILES = [each.DESCRIPTOR for each in (campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2)]
+MESSAGES = [message for file in FILES for message in file.message_types_by_name.values()]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda each: str(each.name))
+def test_no_field_repeats_its_message(message: Descriptor) -> None:
+    """A campaign has an `id`, and an outcome of it a `name`, not a `campaign` and an `outcome`."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", message.name).lower()
+    assert not {words, f"{words}_id", f"{words}_name", words.rpartition("_")[2]} & set(message.fields_by_name)
