@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tilbud/v1/insights.proto\x12\ttilbud.v1\"$\n\x10GetReportRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"7\n\x11GetReportResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.tilbud.v1.ReportRow\"Y\n\tReportRow\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x13\n\x0bsettlements\x18\x03 \x01(\x03\x12\x14\n\x0creward_total\x18\x04 \x01(\x01\x32X\n\x0eInsightService\x12\x46\n\tGetReport\x12\x1b.tilbud.v1.GetReportRequest\x1a\x1c.tilbud.v1.GetReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tilbud/v1/insights.proto\x12\ttilbud.v1\"$\n\x10GetReportRequest\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\"7\n\x11GetReportResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.tilbud.v1.ReportRow\"Y\n\tReportRow\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x13\n\x0bsettlements\x18\x03 \x01(\x03\x12\x14\n\x0creward_total\x18\x04 \x01(\x01\x32X\n\x0eInsightService\x12\x46\n\tGetReport\x12\x1b.tilbud.v1.GetReportRequest\x1a\x1c.tilbud.v1.GetReportResponseB-\n\ttilbud.v1P\x01Z\x12tilbud/v1;tilbudv1\xaa\x02\tTilbud.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tilbud.v1.insights_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\ttilbud.v1P\001Z\022tilbud/v1;tilbudv1\252\002\tTilbud.V1'
   _globals['_GETREPORTREQUEST']._serialized_start=39
   _globals['_GETREPORTREQUEST']._serialized_end=75
   _globals['_GETREPORTRESPONSE']._serialized_start=77
