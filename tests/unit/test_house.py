@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,19 +217,6 @@ def test_generated_code_runs_on_the_floors():
     for file in GENERATED.glob("*_pb2_grpc.py"):
         [made_with] = re.findall(r"^GRPC_GENERATED_VERSION = '([\d.]+)'$", file.read_text(), re.MULTILINE)
         assert version(made_with) <= floor("grpcio"), file.name
-
-
-def test_wheel(tmp_path):
-    """The wheel holds every sample campaign, the marker of types and the stubs of the contract."""
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path)
-    [wheel] = tmp_path.glob("*.whl")
-    shipped = set(zipfile.ZipFile(wheel).namelist())
-    samples = {f"tilbud/samples/{file.name}" for file in (ROOT / "src" / "tilbud" / "samples").glob("*.yaml")}
-    assert samples
-    assert (
-        samples | {"tilbud/py.typed", "tilbud/v1/decisions_pb2.pyi", "tilbud/v1/service_config.json"}
-        <= shipped
-    )
 
 
 def is_number(value: ast.expr | None) -> bool:
