@@ -8,12 +8,13 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TOOLS := $(VENV)/proto-tools
+BUF = $(abspath $(TOOLS))/bin/buf
 INSTALLED := $(VENV)/.tilbud
 INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test check lint types imports contract proto tools prometheus clean
+.PHONY: help run watch test check lint types imports contract released proto tools prometheus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +48,13 @@ types: ## mypy, strict
 imports: ## import-linter: which room may import which
 	PYTHONPATH=src $(BIN)/lint-imports
 
-contract: ## buf lint of proto/
-	$(TOOLS)/bin/python proto/generate.py lint
+contract: ## buf: its lint, and nothing in proto/ that breaks callers of the last release
+	cd proto && $(BUF) lint
+	cd proto && $(BUF) breaking --against released.binpb || { \
+	echo "this breaks callers of the last release: see proto/buf.yaml"; exit 1; }
+
+released: $(INSTALLED_TOOLS) ## keep the contract as that of a release, which later ones must not break
+	cd proto && $(BUF) build --exclude-source-info --output released.binpb
 
 proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1 from proto/
 	rm -f src/tilbud/v1/*_pb2*

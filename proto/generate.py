@@ -1,24 +1,20 @@
-"""Generates the Python code of the contract in this directory, and lints the contract.
+"""Generates the Python code of the contract in this directory.
 
     generate.py code DIRECTORY    writes tilbud/v1/*_pb2* below DIRECTORY
-    generate.py lint              buf's STANDARD rules; prints violations and fails on any
 
 Runs offline, in the venv that `make tools` builds from requirements.txt. The same contract and the
-same pins give the same bytes. google/rpc/*.proto comes from the wheel googleapis-common-protos.
+same pins give the same bytes.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from grpc_tools import protoc
 
 CONTRACT = Path(__file__).resolve().parent
-SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
@@ -26,7 +22,7 @@ def compile_contract(*options: str) -> None:
     """Run protoc over every file of the contract; exits with its status where it fails."""
     files = sorted(str(file.relative_to(CONTRACT)) for file in CONTRACT.glob("tilbud/**/*.proto"))
     well_known = Path(protoc.__file__).parent / "_proto"
-    includes = [f"-I{path}" for path in (CONTRACT, SITE_PACKAGES, well_known)]
+    includes = [f"-I{path}" for path in (CONTRACT, well_known)]
     status = protoc.main(["protoc", *includes, *options, *files])
     if status != 0:
         sys.exit(status)
@@ -45,23 +41,12 @@ def write_code(directory: Path) -> None:
     )
 
 
-def lint() -> int:
-    """Lint the contract as one image with its imports: buf would look for those in its registry."""
-    with tempfile.TemporaryDirectory() as scratch:
-        image = Path(scratch) / "contract.binpb"
-        compile_contract("--include_imports", "--include_source_info", f"--descriptor_set_out={image}")
-        options: list[str | Path] = ["--config", CONTRACT / "buf.yaml", "--path", "tilbud"]
-        return subprocess.run([SCRIPTS / "buf", "lint", image, *options], check=False).returncode
-
-
 def main(arguments: list[str]) -> int:
     """Do what the command line asks; returns the exit status."""
     match arguments:
         case ["code", directory]:
             write_code(Path(directory))
             return 0
-        case ["lint"]:
-            return lint()
         case _:
             sys.stderr.write(__doc__)
             return 2
