@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.protobuf import timestamp_pb2
 from tests.e2e.customers import (
     decide,
     dropped,
@@ -60,7 +61,10 @@ consent: not_required
 EVERYONE = COLOURS.replace("campaign: colours", "campaign: everyone").replace(
     "consent: not_required", "variants: {control: {share: 1.0, serves: uniform}}\nconsent: required"
 )
-FILES = {"colours.yaml": COLOURS, "everyone.yaml": EVERYONE}
+CLOCK = COLOURS.replace("campaign: colours", "campaign: clock").replace(
+    "context:\n", "context:\n  time: [weekday, hour]\n"
+)
+FILES = {"colours.yaml": COLOURS, "everyone.yaml": EVERYONE, "clock.yaml": CLOCK}
 OTHERWISE = {"en": "We show this to everyone now and then.", "da": "Det viser vi alle en gang imellem."}
 SHOES = {"red": "red-shoes", "blue": "blue-shoes", "green": "blue-shoes"}
 
@@ -147,6 +151,16 @@ def test_factors_are_values_that_were_used_and_the_one_that_decides_comes_first(
         service, "colours", context=situation({"colour": "red"}, channel="web"), include_offers=["red-shoes"]
     )
     assert list(explain(service, "colours", alone.decision_id).factors) == []
+
+
+def test_what_is_read_of_the_time_is_what_the_file_says(service: Service) -> None:
+    """A campaign that declares hour and weekday decides by them, and by no other word for the time."""
+    context = pb.Context(device="mobile", time=timestamp_pb2.Timestamp(seconds=1_796_000_400))
+    explained = explain(service, "clock", decide(service, "clock", context=context).decision_id)
+    assert {name: value for name, value in used(explained).items() if name != "device"} == {
+        "hour": 1.0, "weekday": "monday"
+    }  # fmt: skip
+    assert explained.rules_only.keys() == {"part_of_day", "weekend"}
 
 
 @pytest.mark.parametrize("language", ["en", "da"])

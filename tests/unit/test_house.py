@@ -48,7 +48,7 @@ NO_LIMITS = {
     "what arithmetic, an algorithm or a measurement means": (
         "bandit/features.py _SQUASH _DIGITS",
         "bandit/counts.py PRIOR",
-        "bandit/hats.py KNOTS _TINY",
+        "bandit/hats.py HOUR_KNOTS KNOTS _TINY",
         "bandit/scale.py COST_MAX",
         "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _NEW_PART _KNOWN",
         "bandit/model.py _PROPENSITY_MAX",

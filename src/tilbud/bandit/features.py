@@ -4,11 +4,12 @@ What always holds: an encoding is made only of namespace letters from the table 
 and floats made here, `|d 123 |f 789:1.25`. No text of a caller, customer or campaign file is in it, so
 none can add an offer, a namespace or a feature. One value is one feature: another value of the
 situation neither adds to it nor takes from it. What is absent or unknown has no feature; `other` and 0 are
-values like any other.
+values like any other. Of the time there is what the campaign says.
 
 A feature is `index`, or of a number `index:value`, the index being 48 bits of a hash of (name, value) for
 words and flags, of the name for numbers. VW adds its hash of the namespace to an all-digit index. Numbers
 stand here as they are, to ten digits, `5.56e+01`; what VW reads in their place is `hats.py`'s business.
+The hour, a number of its own namespace, needs nothing learned to be read: it lies on a clock.
 Encodings of versions before have sign · log1p(|x|) / 4 in six decimals, from which the number is had back.
 
 What it does not do: decide which features cross; that is `presets.py`'s business.
@@ -23,8 +24,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tilbud.bandit.hats import Feature, hour_of_day, written
 from tilbud.domain.campaign.campaign import Offer
-from tilbud.domain.context import UNKNOWN, Context, FeatureValue
+from tilbud.domain.context import TIME_READ, UNKNOWN, Context, FeatureValue
 from tilbud.domain.limits import Limits
 
 ENCODER = "2"
@@ -46,8 +48,8 @@ NAMESPACES = {
 CONTEXT_NAMESPACES = "dcjtplgf"
 OFFER_NAMESPACES = "oa"
 
-REDUCED = {"hour": "part_of_day", "weekday": "weekend"}
-"""What a model does not read as it is, and what it reads instead."""
+NOTHING = f"|{NAMESPACES['time']} 0"
+"""A context of which nothing is known, and of the time nothing read."""
 
 _SQUASH = 4.0  # what logarithms were divided by
 _DIGITS = 9  # of a number, behind its first
@@ -58,12 +60,14 @@ _GROUP = rf"\|[{CONTEXT_NAMESPACES}{OFFER_NAMESPACES}](?: {_FEATURE})+"
 _ENCODED = re.compile(rf"{_GROUP}(?: {_GROUP})*")
 
 
-def encode_context(context: Context) -> str:
-    """Return the part of a VW example that follows `shared `; never empty, as time is known."""
+def encode_context(context: Context, time: tuple[str, ...] = TIME_READ) -> str:
+    """Return the part of a VW example that follows `shared `; never empty.
+
+    `time` names what is read of the time, in the order of `TIME_FEATURES`.
+    """
     moment = context.moment
-    encoded = _situation(
-        context.device, context.channel, context.journey_stage, moment.part_of_day, moment.weekend
-    )
+    told = tuple([getattr(moment, name) for name in time])
+    encoded = _situation(context.device, context.channel, context.journey_stage, time, told)
     if context.place:
         encoded += f" |{NAMESPACES['place']} {_index('place', context.place)}"
     if context.language:
@@ -72,7 +76,7 @@ def encode_context(context: Context) -> str:
         encoded += f" |{NAMESPACES['country']} {_index('country', context.country)}"
     if context.features:
         encoded += _values(NAMESPACES["features"], context.features)
-    return encoded
+    return encoded.lstrip() or NOTHING
 
 
 def encode_offer(offer: Offer) -> str:
@@ -81,20 +85,20 @@ def encode_offer(offer: Offer) -> str:
     return encoded + _values(NAMESPACES["attributes"], offer.features) if offer.features else encoded
 
 
-def is_seen(name: str, value: FeatureValue) -> bool:
-    """Say whether a model reads a value of a context; else rules alone do.
+def is_in(encoded: str, name: str, value: FeatureValue) -> bool:
+    """Say whether an encoded context says this value of it, so that a model can read it; else rules alone do.
 
-    Of the hour and the weekday it reads `part_of_day` and `weekend`.
+    Of a number no more than that there is one: encodings of before have it in fewer digits.
     """
-    return name not in REDUCED and _feature(name, value) != ""
+    feature = _feature(name, value).strip().partition(":")[0]
+    return any(each.partition(":")[0] == feature for each in encoded.split() if not each.startswith("|"))
 
 
 def without(encoded: str, name: str, value: FeatureValue) -> str | None:
     """Return an encoded context as it would be had one value not been known.
 
-    None where the value has no feature in it, as the hour and the weekday never have, and where nothing
-    would be left. A feature's index tells its name and kind, so it is found without its namespace. This is
-    for explanations; no decision is made on it.
+    None where the value has no feature in it, and where nothing would be left. A feature's index tells its
+    name and kind, so it is found without its namespace. This is for explanations; no decision is made on it.
     """
     feature = _feature(name, value).strip()
     groups = [group.split() for group in encoded.split("|")[1:]]
@@ -125,8 +129,9 @@ class Parts(NamedTuple):
     """An encoding, taken apart."""
 
     words: tuple[int, ...]  # the indexes of what is no number, in order
-    numbers: tuple[Number, ...]  # in order
-    rest: str  # the encoding without its numbers
+    numbers: tuple[Number, ...]  # in order, but for the hour
+    hour: tuple[Feature, ...]  # between its knots
+    rest: str  # the encoding without its numbers, and with the hour between its knots
 
 
 @lru_cache(maxsize=Limits.feature_situations_cached_max)
@@ -136,25 +141,35 @@ def parts_of(encoded: str) -> Parts | None:
         return None
     words: list[int] = []
     numbers: list[Number] = []
+    hour: list[Feature] = []
     groups: list[str] = []
     for group in encoded[1:].split(" |"):
         namespace, *features = group.split(" ")
         plain = [feature for feature in features if ":" not in feature]
         words += map(int, plain)
         if len(plain) < len(features):
-            told = [feature.split(":") for feature in features if ":" in feature]
-            numbers += [Number(namespace, int(index), _value(text)) for index, text in told]
+            split = [feature.split(":") for feature in features if ":" in feature]
+            found = [Number(namespace, int(index), _value(text)) for index, text in split]
+            if namespace == NAMESPACES["time"]:
+                hats = [hat for number in found for hat in hour_of_day(number.name, number.value)]
+                hour += hats
+                plain.append(written(hats))
+            else:
+                numbers += found
         if plain:
             groups.append(f"|{namespace} {' '.join(plain)}")
-    return Parts(tuple(words), tuple(numbers), " ".join(groups))
+    return Parts(tuple(words), tuple(numbers), tuple(hour), " ".join(groups))
 
 
 @lru_cache(maxsize=Limits.feature_situations_cached_max)
-def _situation(device: str, channel: str, journey_stage: str, part_of_day: str, weekend: bool) -> str:
-    """Encode what every context has. The hour cost more to learn than it gave (see loadtests)."""
+def _situation(
+    device: str, channel: str, journey_stage: str, time: tuple[str, ...], told: tuple[FeatureValue, ...]
+) -> str:
+    """Encode what every context has, and of its time what is `told` under the names of `time`."""
     words = (("device", device), ("channel", channel), ("journey_stage", journey_stage))
     parts = [f"|{NAMESPACES[name]} {_index(name, word)}" for name, word in words if word and word != UNKNOWN]
-    parts.append(f"|{NAMESPACES['time']} {_index('part_of_day', part_of_day)} {_index('weekend', weekend)}")
+    if time:
+        parts.append(f"|{NAMESPACES['time']}" + "".join(map(_feature, time, told)))
     return " ".join(parts)
 
 

@@ -8,7 +8,8 @@ where a number itself could only be good or bad in proportion.
 Until enough values of a number were seen, its knots are the powers of two of 1 + |x|, on each side of 0:
 whatever its unit, with nothing known. Then they are quantiles of what was seen, at least one value apart, so
 that years, timestamps and numbers that differ in the third digit are told apart. Where most of what comes
-later lies beyond the knots, as of a clock, they are made anew from what comes.
+later lies beyond the knots, as of a clock, they are made anew from what comes. The hour of the day has knots
+of its own, three hours apart on the clock's circle, so that 23 lies as near to 1 as 1 to 3.
 
 What holds: the state is a function of the numbers seen, in order. Values of one number's features lie in
 [0, 1] and sum to 1, whatever finite number is read. Numbers that are one text in the ledger are one number.
@@ -27,6 +28,7 @@ from typing import Any, Self
 
 from tilbud.domain.limits import Limits
 
+HOUR_KNOTS = 8  # of a day
 KNOTS = 9  # quantiles: the least value, each eighth, the largest
 _INDEX_BITS = 48
 _MASK = (1 << _INDEX_BITS) - 1
@@ -44,7 +46,19 @@ def octaves(index: int, value: float) -> list[Feature]:
     place = math.log2(1.0 + abs(value))
     knot = int(place)
     key = knot + (_NEGATIVE if value < 0.0 else 0)
-    return _hat(index, key, place - knot)
+    return _hat(index, key, key + 1, place - knot)
+
+
+def hour_of_day(index: int, hour: float) -> list[Feature]:
+    """Return the features of an hour between knots on the clock's circle, of which 24 is 0."""
+    place = hour * HOUR_KNOTS / 24.0 % HOUR_KNOTS
+    knot = int(place)
+    return _hat(index, knot % HOUR_KNOTS, (knot + 1) % HOUR_KNOTS, place - knot)
+
+
+def written(features: Iterable[Feature]) -> str:
+    """Return features in VW's language, to six decimals."""
+    return " ".join([f"{index}:{value:.6f}" for index, value in features])
 
 
 @dataclass(slots=True)
@@ -92,11 +106,12 @@ class Hats:
         base = seen.generation * _GENERATION
         right = bisect_right(knots, value)
         if right == 0:
-            return _hat(index, base, 0.0)
+            return _hat(index, base, base + 1, 0.0)
+        left = base + right - 1
         if right == len(knots):
-            return _hat(index, base + right - 1, 0.0)
+            return _hat(index, left, base + right, 0.0)
         low, high = knots[right - 1], knots[right]
-        return _hat(index, base + right - 1, (value - low) / (high - low))
+        return _hat(index, left, base + right, (value - low) / (high - low))
 
     def see(self, numbers: Iterable[tuple[int, float]]) -> None:
         """Take note of numbers, by index, of one settlement."""
@@ -123,13 +138,13 @@ class Hats:
         return hats
 
 
-def _hat(index: int, key: int, share: float) -> list[Feature]:
-    """Return the features of a place between the knots `key` and `key` + 1, `share` of the way."""
+def _hat(index: int, left: int, right: int, share: float) -> list[Feature]:
+    """Return the features of a place between two knots, `share` of the way from the left one."""
     features = []
     if share < 1.0 - _TINY:
-        features.append((_index(index, key), 1.0 - share))
+        features.append((_index(index, left), 1.0 - share))
     if share > _TINY:
-        features.append((_index(index, key + 1), share))
+        features.append((_index(index, right), share))
     return features
 
 

@@ -34,13 +34,14 @@ from typing import NamedTuple
 
 from tilbud.bandit import presets, saved
 from tilbud.bandit.counts import Counts
-from tilbud.bandit.features import ENCODER, Parts, is_encoding, parts_of
+from tilbud.bandit.features import ENCODER, NOTHING, Parts, is_encoding, parts_of
 from tilbud.bandit.hats import Feature, Hats
 from tilbud.bandit.parsed import ParsedOffers, ParsedSet, group, offer_key, offer_line
 from tilbud.bandit.scale import Scale
 from tilbud.bandit.scores import beliefs, is_new, with_new
 from tilbud.bandit.vw import VW_VERSION, Workspace
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
+from tilbud.domain.context import TIME_READ
 from tilbud.domain.decision.records import OfferSet, Settlement
 from tilbud.domain.decision.rewards import RewardRules
 from tilbud.domain.errors import ModelUnavailable
@@ -49,15 +50,15 @@ from tilbud.domain.limits import Limits
 _PROPENSITY_MIN = 2.0**-126  # below it a float32 loses digits, then becomes 0
 _PROPENSITY_MAX = 1.0 + 1e-9  # float64 sums of probabilities end a few units in the last place off 1
 _LINEAGE_BYTES = 6
-_NOWHERE = "|t 0"  # a context to warm up with
 
 
 def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED) -> str:
     """Return 12 hex digits for all that shapes the model of a policy: another lineage, another model.
 
-    Those are the VW arguments and version, the encoder, the declared features, the range of rewards, how
-    predicted costs become scores, how many `erasures` took settlements out of what is learned, and the
-    policy's name, so that no two of a campaign share one; not offers, rules, payloads or outcomes' weights.
+    Those are the VW arguments and version, the encoder, the declared features and time, the range of
+    rewards, how predicted costs become scores, how many `erasures` took settlements out of what is learned,
+    and the policy's name, so that no two of a campaign share one; not offers, rules, payloads or outcomes'
+    weights.
     ValueError where the arguments are not allowed.
     """
     exploration = campaign.policies[policy]
@@ -71,6 +72,8 @@ def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED
     ]
     if (trying := presets.trying(exploration, given)) is not None:
         shaping.append([trying.wide, trying.up])
+    if campaign.context.time != TIME_READ:
+        shaping.append({"time": campaign.context.time})
     if erasures:
         shaping.append(erasures)
     if policy != PERSONALIZED:  # whose lineages are those from before a campaign could have others
@@ -165,7 +168,7 @@ class Model:
         parts = parts_of(features)
         if parts is None:
             raise ModelUnavailable("the context was not encoded here")
-        read = self._read(features, parts)
+        read = self._read(parts)
         try:
             parsed = self._offers.of(offers)
             shared = self._workspace.parse(f"shared {read.line}")
@@ -217,7 +220,7 @@ class Model:
     def warm(self, offers: OfferSet) -> None:
         """Parse a set's offers and predict once, so that the first caller does not pay for it."""
         if offers.ids:
-            self.predict(_NOWHERE, offers)
+            self.predict(NOTHING, offers)
 
     def save(self, path: Path) -> None:
         """Write the model; OSError where that fails."""
@@ -260,7 +263,7 @@ class Model:
         offer = settlement.offers.features[settlement.drawn]
         parts = parts_of(settlement.features)
         assert parts is not None, "it is sound"
-        read = self._read(settlement.features, parts)
+        read = self._read(parts)
         cost = self.rules.cost(settlement.reward)
         if self._in_deviations:
             cost = self._scale.cost(1.0 - cost)
@@ -279,12 +282,12 @@ class Model:
             return False
         return True
 
-    def _read(self, features: str, parts: Parts) -> _Read:
+    def _read(self, parts: Parts) -> _Read:
         """Return an encoded context as VW and the counts read it now."""
         if not parts.numbers:
-            return _Read(features, parts.words, [])
+            return _Read(parts.rest, parts.words, [*parts.hour])
         lines = [parts.rest] if parts.rest else []
-        numbers: list[Feature] = []
+        numbers = [*parts.hour]
         for number in parts.numbers:
             hat = self._hats.read(number.name, number.value)
             lines.append(group(number.namespace, hat))

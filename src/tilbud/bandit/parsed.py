@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tilbud.bandit.counts import Keys, keys_of
 from tilbud.bandit.features import is_encoding, parts_of
-from tilbud.bandit.hats import Feature, octaves
+from tilbud.bandit.hats import Feature, octaves, written
 from tilbud.bandit.vw import Example, Workspace
 from tilbud.domain.decision.records import OfferSet
 from tilbud.domain.errors import ModelUnavailable
@@ -112,7 +112,7 @@ def offer_line(encoded: str) -> str:
 
 def group(namespace: str, features: list[Feature]) -> str:
     """Return features in VW's language."""
-    return f"|{namespace} " + " ".join([f"{index}:{value:.6f}" for index, value in features])
+    return f"|{namespace} {written(features)}"
 
 
 def _numbered(texts: tuple[str, ...]) -> list[tuple[str, int]]:

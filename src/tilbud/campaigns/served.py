@@ -181,7 +181,7 @@ class ServedCampaign:
             if len(self._contexts) >= self._limits.context_cache_entries_max:
                 self._contexts.clear()
             text = json.dumps(context.known(), separators=(",", ":"), ensure_ascii=False)
-            encoded = EncodedContext(encode_context(context), text)
+            encoded = EncodedContext(encode_context(context, self.campaign.context.time), text)
             if len(text) <= self._limits.context_cached_chars_max:
                 self._contexts[key] = encoded
         return encoded

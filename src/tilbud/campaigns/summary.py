@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tilbud.bandit.features import REDUCED
 from tilbud.bandit.presets import PRESETS, arguments
 from tilbud.domain.campaign.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.campaign.fields import Cap
 from tilbud.domain.campaign.offer import Shown
 from tilbud.domain.campaign.sections import RewardSection
+from tilbud.domain.context import TIME_FEATURES, TIME_READ
 from tilbud.domain.decision.eligibility import RULES
 from tilbud.domain.durations import duration_text
 from tilbud.domain.language_tags import cased, nearest
@@ -85,14 +85,19 @@ def _languages(campaign: Campaign) -> dict[str, str]:
 
 
 def _unsaid(campaign: Campaign) -> str:
-    """Return a warning of phrases that never appear: of values that no model reads."""
+    """Return a warning of phrases that never appear: of what the model does not read of the time."""
     phrased = {name for texts in campaign.explanations.values() for name in texts.factors}
+    read = _time_read(campaign)
     return "".join(
-        f"\nWARNING: the phrase for {name} is never said, since the model reads {read} instead: write one "
-        f"for {read}"
-        for name, read in REDUCED.items()
-        if name in phrased
+        f"\nWARNING: the phrase for {name} is never said, since the model reads {read} of the time: write "
+        f"one for that, or add {name} to context.time"
+        for name in TIME_FEATURES
+        if name in phrased and name not in campaign.context.time
     )
+
+
+def _time_read(campaign: Campaign) -> str:
+    return _listed(campaign.context.time) or "nothing"
 
 
 def _lacking(language: str, shown: Iterable[Shown]) -> str:
@@ -172,6 +177,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         f"learned {reward.learn}{_showing(reward)}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
         "arguments": arguments(campaign.exploration),
+        **({"time": f"the model reads {_time_read(campaign)}"} if campaign.context.time != TIME_READ else {}),
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
         **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),

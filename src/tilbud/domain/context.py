@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from tilbud.domain.errors import InvalidField
@@ -39,6 +39,11 @@ BUILT_IN_FEATURES = {
     "part_of_day": "category",
     "weekend": "flag",
 }
+TimeFeature = Literal["part_of_day", "weekend", "hour", "weekday"]
+TIME_FEATURES: tuple[TimeFeature, ...] = get_args(TimeFeature)
+"""What a model may read of the time."""
+TIME_READ: tuple[TimeFeature, ...] = ("part_of_day", "weekend")
+"""What it reads where a campaign does not say: the hour and the day cost more to learn than they give."""
 EVENT_FEATURES = {"last_event": "category", "last_event_recency": "category"}
 """What is known of a customer where the campaign declares events: the last of them, and how long ago."""
 RECENCIES = {

@@ -1,7 +1,7 @@
 """Why a decision fell as it did: every offer's fate, what was known, and what spoke for the drawn offer.
 
-What holds: what was used is what a model reads; what rules alone can ask for (the hour, of which a model
-reads the part of day) is told apart. Nothing is told that the decision's own record does not say, but for
+What holds: what was used is what the decision's encoded context says, which is all that a model reads; what
+rules alone could ask for is told apart. Nothing is told that the decision's own record does not say, but for
 factors, which are asked of the model that answers now. A factor is a value that was used, by what it does:
 the drawn offer's probability after discovery, with the value minus without it. What the customer is told
 names no other factors than those, and only ones that spoke for the offer; of a fallback they are told
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, repeat
 
-from tilbud.bandit.features import is_seen, without
+from tilbud.bandit.features import is_in, without
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.campaign.sections import FACTORS
@@ -78,7 +78,7 @@ async def explain(
     is a prediction on the thread that decides (2 ms with 1,000 offers): `give_way` is awaited between.
     """
     values: dict[str, FeatureValue] = json.loads(decision.context)
-    used = {name: value for name, value in values.items() if is_seen(name, value)}
+    used = {name: value for name, value in values.items() if is_in(decision.features, name, value)}
     dropped: dict[str, str] = json.loads(decision.dropped.body)
     factors = await _factors(decision, used, model, give_way)
     spoken = language or str(values.get("language", ""))

@@ -877,8 +877,9 @@ class ExplainDecisionResponse(_message.Message):
     def used(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
         """What was known and could be used, by name: by rules, and by the model where one chose (the reason says).
         A device, channel or journey stage that the campaign does not declare was read as "other", and is told
-        so; a number is told as it was said, while the model reads its logarithm; of words and flags it reads a
-        hash. `part_of_day` and `weekend` are what the model reads of the time.
+        so; a number is told as it was said, while the model reads how near it is to some that it has seen; of words
+        and flags it reads a hash. Of the time there is what the campaign then read: `part_of_day` and `weekend`
+        where its context.time does not say another.
         """
 
     @_builtins.property
@@ -897,9 +898,8 @@ class ExplainDecisionResponse(_message.Message):
 
     @_builtins.property
     def rules_only(self) -> _containers.MessageMap[_builtins.str, Global___FeatureValue]:
-        """What was known and only rules could use, by name: the model does not see it. Always `hour` and `weekday`,
-        of which it sees `part_of_day` and `weekend`; also a number that is 0, which it cannot tell from one that
-        is not known.
+        """What was known and only rules could use, by name: the model does not see it. That is what the campaign does
+        not read of the time: `hour` and `weekday` where its context.time does not say another.
         """
 
     def __init__(

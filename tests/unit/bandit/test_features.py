@@ -10,22 +10,34 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.unit.bandit.samples import LIMITS, context, encoded
+from tests.unit.bandit.samples import LIMITS, NOW_US, context, encoded
 
 from tilbud.bandit.features import (
     NAMESPACES,
+    NOTHING,
     encode_context,
     encode_offer,
     is_encoding,
+    is_in,
     parts_of,
     without,
 )
+from tilbud.bandit.hats import hour_of_day, written
 from tilbud.bandit.vw import Workspace
 from tilbud.domain.campaign.campaign import Offer
-from tilbud.domain.context import UNKNOWN, Context, FeatureValue
+from tilbud.domain.context import (
+    TIME_FEATURES,
+    TIME_READ,
+    UNKNOWN,
+    Context,
+    FeatureValue,
+    moment_at,
+    time_zone,
+)
 
 FEATURE = r" \d{1,15}(:-?\d(\.\d{1,9})?e[+-]\d{2,3})?"
 ENCODING = re.compile(rf"\|[a-z]({FEATURE})+( \|[a-z]({FEATURE})+)*")
+HOUR_US = 3_600_000_000
 HOSTILE = (
     "a\n|o 5",
     "shared |d 1",
@@ -54,6 +66,10 @@ contexts = st.builds(
     features=st.dictionaries(
         words.filter(bool).map("x_{}".format), words.filter(bool) | numbers | st.booleans(), max_size=5
     ),
+    moment=st.integers(0, 14 * 24).map(lambda hour: moment_at(NOW_US + hour * HOUR_US, time_zone("UTC"))),
+)
+times = st.sets(st.sampled_from(TIME_FEATURES)).map(
+    lambda read: tuple(name for name in TIME_FEATURES if name in read)
 )
 
 
@@ -186,21 +202,31 @@ def less(known: Context, name: str) -> Context:
     return replace(known, **unknown)
 
 
-@given(known=contexts)
-def test_a_value_taken_out_leaves_what_would_be_without_it(known):
+@given(known=contexts, time=times)
+def test_a_value_taken_out_leaves_what_would_be_without_it(known, time):
     """Taking a value out of an encoding gives, byte for byte, the encoding of the context without it."""
-    encoding = encode_context(known)
+    encoding = encode_context(known, time)
     for name, value in known.known().items():
-        if name not in ("hour", "weekday", "part_of_day", "weekend"):  # time is always known
-            taken = without(encoding, name, value)
-            assert taken is None or is_encoding(taken)
-            assert (encoding if taken is None else taken) == encode_context(less(known, name))
+        taken = without(encoding, name, value)
+        left = tuple(each for each in time if each != name)
+        bare = encode_context(known if name in TIME_FEATURES else less(known, name), left)
+        assert taken is None or is_encoding(taken)
+        assert (NOTHING if taken is None and bare == NOTHING else taken or encoding) == bare
+
+
+@given(known=contexts, time=times)
+def test_what_is_in_an_encoding_is_what_was_known_and_is_read(known, time):
+    """Every value of a context is in its encoding, but for what is not read of the time."""
+    encoding = encode_context(known, time)
+    assert is_encoding(encoding)
+    found = {name for name, value in known.known().items() if is_in(encoding, name, value)}
+    assert found == (known.known().keys() - TIME_FEATURES) | set(time)
 
 
 @given(known=contexts, order=st.randoms(use_true_random=False))
 def test_values_can_be_taken_out_one_after_another(known, order):
     """Values taken out in any order leave valid encodings, down to a last feature that stays."""
-    encoding = encode_context(known)
+    encoding = encode_context(known, TIME_FEATURES)
     values = list(known.known().items())
     order.shuffle(values)
     for name, value in values:
@@ -208,6 +234,30 @@ def test_values_can_be_taken_out_one_after_another(known, order):
         assert taken is None or is_encoding(taken)
         encoding = taken or encoding
     assert len(encoding.split()) == 2
+
+
+def test_the_time_is_read_as_it_is_declared():
+    """Part of day and weekend unless another is asked for; nothing where nothing is, and something always."""
+    known = context()
+    assert encode_context(known) == encode_context(known, TIME_READ)
+    assert encode_context(known, TIME_FEATURES).startswith(encode_context(known))
+    assert "|t" not in encode_context(known, ())
+    assert encode_context(replace(context(""), channel=UNKNOWN), ()) == NOTHING
+    assert is_encoding(NOTHING)
+
+
+@pytest.mark.parametrize("time", [("hour",), TIME_FEATURES])
+def test_the_hour_is_read_between_knots_of_the_day(time):
+    """An encoding says the hour as it is; what it says is read with no knots to be learned."""
+    parts = parts_of(encode_context(context(), time))
+    assert parts is not None
+    assert parts.numbers == ()
+    [index] = {
+        int(text.split(":")[0]) for text in encode_context(context(), ("hour",)).split() if ":" in text
+    }
+    assert parts.hour == tuple(hour_of_day(index, context().moment.hour))
+    assert f"|t {' '.join(map(str, parts.words[2:]))}".strip() in parts.rest
+    assert parts.rest.endswith(written(parts.hour))
 
 
 @pytest.mark.parametrize("name", ["part_of_day", "weekend"])

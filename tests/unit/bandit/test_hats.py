@@ -6,11 +6,11 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.bandit.samples import LIMITS
 
-from tilbud.bandit.hats import KNOTS, Hats, octaves
+from tilbud.bandit.hats import HOUR_KNOTS, KNOTS, Feature, Hats, hour_of_day, octaves
 
 ANY = st.floats(-LIMITS.number_abs_max, LIMITS.number_abs_max)
 ENOUGH = LIMITS.knots_of_values
@@ -64,6 +64,31 @@ def test_two_values_are_told_apart_once_they_were_seen(two):
     hats = taught([two[number % 2] for number in range(ENOUGH)])
     [[one, _]], [[other, _]] = hats.read(7, two[0]), hats.read(7, two[1])
     assert one != other
+
+
+def alike(one: list[Feature], other: list[Feature]) -> float:
+    """How much two places have in common: 1 where they are one."""
+    shares = dict(other)
+    return sum(min(share, shares.get(index, 0.0)) for index, share in one)
+
+
+def test_midnight_divides_no_hours():
+    """23:00 is as near to 01:00 as 02:00 to 04:00; what is six hours apart has nothing in common."""
+    for one, other in ((23.0, 1.0), (2.0, 4.0), (20.0, 22.0)):
+        assert alike(hour_of_day(7, one), hour_of_day(7, other)) == pytest.approx(2 / 3)
+    assert all(alike(hour_of_day(7, hour), hour_of_day(7, (hour + 6.0) % 24)) == 0.0 for hour in range(24))
+
+
+@given(hour=ANY)
+@example(hour=-1e-300)
+@example(hour=24.0)
+def test_whatever_is_called_an_hour_has_a_place_on_the_clock(hour):
+    """A number from a damaged ledger too lies between two of the day's knots, and its shares sum to 1."""
+    knots = {index for each in range(24) for index, _ in hour_of_day(7, float(each))}
+    assert len(knots) == HOUR_KNOTS
+    features = hour_of_day(7, hour)
+    assert {index for index, _ in features} <= knots
+    assert sum(share for _, share in features) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_knots_are_quantiles_of_what_was_seen():

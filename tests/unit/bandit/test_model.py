@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -13,12 +14,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.bandit.samples import LIMITS, campaign, encoded, erased, model, offer_set, settlement, teach
+from tests.unit.bandit.samples import (
+    LIMITS,
+    NOW_US,
+    campaign,
+    context,
+    encoded,
+    erased,
+    model,
+    offer_set,
+    settlement,
+    teach,
+)
 
 from tilbud.bandit import presets
-from tilbud.bandit.features import ENCODER
+from tilbud.bandit.features import ENCODER, encode_context
 from tilbud.bandit.model import Model, lineage_of
 from tilbud.bandit.vw import VW_VERSION, Workspace
+from tilbud.domain.context import TIME_FEATURES, moment_at, time_zone
 from tilbud.domain.decision.records import NO_OFFERS, OfferSet
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
@@ -40,6 +53,9 @@ BAD_SETTLEMENTS: dict[str, dict[str, Any]] = {
     "no offers": {"offers": NO_OFFERS},
 }
 
+FEATURES = {"tier": "category", "basket": "number", "returning": "flag"}
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 WHOLE = offer_set()
 SUBSETS = (WHOLE, WHOLE.only((0, 1)), WHOLE.only((1, 2)))
 
@@ -457,13 +473,27 @@ def resident_kib() -> int:
         {"exploration": {"arguments": "-l 0.1"}},
         {"context": {"features": {"tier": "category"}}},
         {"context": {"features": {"tier": "flag", "basket": "number", "returning": "flag"}}},
+        {"context": {"features": FEATURES, "time": []}},
+        {"context": {"features": FEATURES, "time": ["weekend"]}},
+        {"context": {"features": FEATURES, "time": ["part_of_day", "weekend", "hour"]}},
         {"reward": {"outcomes": {"purchase": 1.0}, "range": [-1, 1]}},
     ],
     ids=str,
 )
 def test_lineage_changes_with_what_shapes_the_model(changes):
-    """Arguments, declared features and the range of rewards begin another lineage."""
+    """Arguments, declared features and time, and the range of rewards begin another lineage."""
     assert lineage_of(campaign(**changes)) != lineage_of(campaign())
+
+
+def test_every_reading_of_the_time_has_a_lineage_of_its_own():
+    """Two campaigns share a lineage only where their models read the same of the time, in whatever order."""
+    readings = [names for size in range(5) for names in itertools.combinations(TIME_FEATURES, size)]
+    lineages = {
+        lineage_of(campaign(context={"features": FEATURES, "time": list(order)}))
+        for names in readings
+        for order in (names, names[::-1])
+    }
+    assert len(lineages) == len(readings)
 
 
 def test_lineage_changes_with_every_erasure():
@@ -506,6 +536,7 @@ def test_lineage_changes_with_vw_and_the_encoder(monkeypatch):
         {"exploration": {"discovery": 0.5}},
         {"variants": {"control": {"share": 0.5}}},
         {"context": {"features": {"returning": "flag", "basket": "number", "tier": "category"}}},
+        {"context": {"features": FEATURES, "time": ["weekend", "part_of_day"]}},
         {"fallback": {"id": "welcome"}},
         {"consent": "required"},
     ],
@@ -514,6 +545,23 @@ def test_lineage_changes_with_vw_and_the_encoder(monkeypatch):
 def test_lineage_stays_with_the_rest(changes):
     """Offers, payloads, rules, weights, discovery and variants keep the model and its lineage."""
     assert lineage_of(campaign(**changes)) == lineage_of(campaign())
+
+
+def test_an_hour_is_learned_with_those_beside_it():
+    """What sells at 23 is shown at 1 too, of which nothing was learned, and not at noon."""
+    read = campaign(context={"features": FEATURES, "time": ["hour"]})
+    taught = model(read)
+
+    def at(hour: int) -> str:
+        moment = moment_at(NOW_US // DAY_US * DAY_US + hour * HOUR_US, time_zone("UTC"))
+        return encode_context(replace(context(), moment=moment), read.context.time)
+
+    for sequence in range(1, 1_501):
+        drawn, (hour, best) = sequence % 5, ((23, 2), (12, 0))[sequence // 5 % 2]
+        taught.learn(settlement(sequence, drawn, reward=float(drawn == best), features=at(hour)))
+    offers = offer_set()
+    shown = {hour: taught.predict(at(hour), offers) for hour in (23, 1, 12)}
+    assert [scores.index(max(scores)) for scores in map(list, shown.values())] == [2, 2, 0]
 
 
 def test_learning_from_an_evolved_catalogue_works():

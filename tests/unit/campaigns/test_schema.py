@@ -29,6 +29,7 @@ FULL: dict[str, Any] = {
         "devices": ["mobile"],
         "channels": ["web", "app"],
         "journey_stages": ["purchase"],
+        "time": ["part_of_day", "hour"],
         "features": {"tier": "category", "basket": "number"},
         "traits": {"points": "number", "member": {"kind": "flag", "max_age": "30d"}},
         "max_age": "90d",

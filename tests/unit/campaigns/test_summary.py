@@ -142,8 +142,28 @@ def test_the_summary_says_who_is_in_control(variants, told):
 
 
 def test_a_phrase_that_is_never_said_is_warned_of():
-    """Of the hour a model reads the part of day: a phrase for the hour can be no reason."""
-    never = DESIGN.replace("factors: {", "factors: {hour: the hour, ", 1)
-    assert never != DESIGN
-    assert "WARNING: the phrase for hour is never said" in summary(parse(never))["explanations"]
+    """Where a model does not read the hour, a phrase for it can be no reason; where it does, one can."""
+    phrased = DESIGN.replace("factors: {", "factors: {hour: the hour, ", 1)
+    assert phrased != DESIGN
+    assert (
+        "WARNING: the phrase for hour is never said, since the model reads part_of_day, weekend of the time: "
+        "write one for that, or add hour to context.time"
+    ) in summary(parse(phrased))["explanations"]
     assert "WARNING" not in summary(parse(DESIGN))["explanations"]
+    read = phrased.replace("context:\n", "context:\n  time: [hour]\n", 1)
+    assert "WARNING" not in summary(parse(read))["explanations"]
+
+
+@pytest.mark.parametrize(
+    ("time", "line"),
+    [
+        ("[weekday, hour]", "the model reads hour, weekday"),
+        ("[]", "the model reads nothing"),
+        ("[part_of_day, weekend]", None),
+    ],
+)
+def test_what_is_read_of_the_time_is_told_where_the_file_says_another(time, line):
+    """It has a line of its own only where it is not as in every campaign that says nothing."""
+    assert (
+        summary(parse(SMALL.replace("offers:", f"context: {{time: {time}}}\noffers:", 1))).get("time") == line
+    )

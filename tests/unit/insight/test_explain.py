@@ -18,7 +18,13 @@ from tests.unit.bandit.samples import LIMITS, context, model, offer_set, settlem
 from tilbud.bandit.features import encode_context, without
 from tilbud.bandit.model import Model
 from tilbud.domain.campaign.campaign import Campaign
-from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, UNKNOWN, Context
+from tilbud.domain.context import (
+    BUILT_IN_FEATURES,
+    EVENT_FEATURES,
+    TIME_FEATURES,
+    UNKNOWN,
+    Context,
+)
 from tilbud.domain.decision.draw import draw
 from tilbud.domain.decision.records import Decision, InternedText, Reason
 from tilbud.domain.errors import ModelUnavailable
@@ -200,13 +206,42 @@ def test_what_was_used_is_told_whole():
     )
 
 
-@given(known=contexts)
-def test_what_was_used_is_what_a_model_reads(known):
-    """A value is told as used where the encoded context has it, and only there."""
-    encoded = encode_context(known)
-    told = story(decided(known, opinions(1)), opinions(1))
-    for name, value in known.known().items():
-        assert (name in told.used) == (without(encoded, name, value) is not None)
+@given(
+    known=contexts,
+    time=st.sets(st.sampled_from(TIME_FEATURES)).map(
+        lambda read: tuple(name for name in TIME_FEATURES if name in read)
+    ),
+)
+def test_what_was_used_is_what_the_model_read(known, time):
+    """Of the time what the campaign declared when it was decided, of the rest all there is."""
+    told = decided(known, opinions(1), features=encode_context(known, time))
+    used = story(told, opinions(1)).used
+    assert used.keys() == (known.known().keys() - TIME_FEATURES) | set(time)
+    assert used.items() <= known.known().items()
+
+
+def test_an_hour_that_was_read_can_be_a_reason():
+    """It is asked about as any value is, and named with its phrase."""
+    known = context("mobile")
+    features = encode_context(known, ("hour",))
+    lacking = without(features, "hour", known.moment.hour)
+
+    def scores(features: str, count: int) -> list[float]:
+        return [1.0 if features == lacking else 50.0, *[1.0] * (count - 1)]
+
+    asked = cast(Model, Opinions(scores))
+    told = campaign({"en": {**ENGLISH, "factors": {"hour": "the hour"}}})
+    explained = story(decided(known, asked, drawn=0, features=features), asked, told)
+    assert [(factor.name, factor.value) for factor in explained.factors] == [("hour", known.moment.hour)]
+    assert explained.customer_explanation == "Chosen for the hour."
+
+
+def test_numbers_of_older_decisions_were_read_too():
+    """A decision recorded when numbers were encoded as logarithms is told with them."""
+    known = context(basket=50.0)
+    index = encode_context(known).rpartition(" ")[2].split(":")[0]
+    features = f"{encode_context(replace(known, features={}))} |f {index}:0.982956"
+    assert story(decided(known, opinions(1), features=features), opinions(1)).used["basket"] == 50.0
 
 
 def test_nothing_is_a_number_too():

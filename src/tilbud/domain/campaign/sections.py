@@ -27,7 +27,15 @@ from tilbud.domain.campaign.fields import (
     different,
     listed,
 )
-from tilbud.domain.context import BUILT_IN_FEATURES, EVENT_FEATURES, OTHER, UNKNOWN
+from tilbud.domain.context import (
+    BUILT_IN_FEATURES,
+    EVENT_FEATURES,
+    OTHER,
+    TIME_FEATURES,
+    TIME_READ,
+    UNKNOWN,
+    TimeFeature,
+)
 from tilbud.domain.limits import Limits
 
 FeatureKind = Literal["category", "number", "flag"]
@@ -65,6 +73,10 @@ def _trait_rule(written: object) -> object:
     return {"kind": written} if isinstance(written, str) else written
 
 
+def _in_one_order(names: tuple[TimeFeature, ...]) -> tuple[TimeFeature, ...]:
+    return tuple(name for name in TIME_FEATURES if name in names)
+
+
 _Labels = Annotated[Words, Field(json_schema_extra={"maxItems": Limits.labels_max})]
 
 
@@ -74,6 +86,13 @@ class ContextSection(Section):
     devices: _Labels = ("mobile", "desktop", "tablet")
     channels: _Labels = ("web", "app", "email", "push", "call_center")
     journey_stages: _Labels = ("awareness", "consideration", "purchase", "retention", "advocacy")
+    time: Annotated[
+        tuple[TimeFeature, ...],
+        BeforeValidator(listed, json_schema_input_type=list[TimeFeature]),
+        AfterValidator(different),
+        AfterValidator(_in_one_order),
+        Field(description="What the bandit reads of the time. Rules may ask for all of it."),
+    ] = TIME_READ
     features: dict[Name, FeatureKind] = Field(
         default_factory=dict, json_schema_extra={"maxProperties": Limits.features_max}
     )

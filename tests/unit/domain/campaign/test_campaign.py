@@ -88,6 +88,9 @@ def test_an_empty_key_is_not_an_absent_one(key):
             "context.journey_stages",
             "at most 50",
         ),
+        ({"context": {"time": ["hour", "hour"]}}, "context.time", "twice"),
+        ({"context": {"time": ["minute"]}}, "context.time.0", "'hour' or 'weekday'"),
+        ({"context": {"time": "hour"}}, "context.time", "tuple"),
         ({"context": {"features": {"hour": "number"}}}, "context.features", "hour"),
         ({"context": {"features": {"any_of": "number"}}}, "context.features", "any_of"),
         ({"context": {"features": {"x": "text"}}}, "context.features.x", "category"),
@@ -406,6 +409,19 @@ FULL: dict[str, Any] = {
     },
     "segments": {"rich": {"value": {"gt": 500}}, "early": {"hour": {"lt": 9}}},
 }
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({}, ("part_of_day", "weekend")),
+        ({"time": []}, ()),
+        ({"time": ["weekday", "hour", "part_of_day"]}, ("part_of_day", "hour", "weekday")),
+    ],
+)
+def test_what_is_read_of_the_time_is_declared(written, read):
+    """Part of day and weekend where nothing is said; the order in which it is written says nothing."""
+    assert campaign(context=written).context.time == read
 
 
 def test_everything_known_of_a_customer_is_in_the_feature_schema():
