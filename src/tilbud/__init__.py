@@ -3,6 +3,7 @@
 The rooms, from the ground up. Each imports only from those above it here, and its `__init__` has a map.
 
     domain/        the rules, pure               v1/           the contract, generated from proto/
+    client/        the service as a caller sees it
     concurrency/   batches, locks, time slices for one event loop
     telemetry/     metrics and log               bandit/       Vowpal Wabbit behind types
     ledger/        the durable record

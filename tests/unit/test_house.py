@@ -253,7 +253,7 @@ def modules() -> dict[str, str]:
     return {
         path.as_posix(): file.read_text()
         for path, file in files.items()
-        if path.parts[0] not in {"simulator", "v1"}
+        if path.parts[0] not in {"client", "simulator", "v1"}
     }
 
 

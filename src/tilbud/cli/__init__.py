@@ -1,25 +1,36 @@
-"""The command line: `tilbud serve`, `health`, `check`, `simulate`, `replay`, `rebuild`, `backup`.
+"""The command line: `tilbud serve`, `check`, `decide` and the others.
 
-What holds: every option is also an environment variable `TILBUD_…`; what a person reads goes to
-standard output, logs go to standard error as JSON lines; a mistake ends with a sentence that says how to
-mend it and a non-zero status. Commands parse and print; the work is done in the rooms.
+What holds: every option of `serve`, and what several commands have, is also an environment variable
+`TILBUD_…`, and its help names it; what a person reads goes to standard output, logs go to standard error as
+JSON lines; a mistake ends with a sentence that says how to mend it and status 2, a service that cannot answer
+with status 1. Commands parse and print; the work is done in the rooms.
 
 serve.py      serve and health         options.py, serve_options.py   what can be set
-check.py      check                    simulate.py   simulate and replay
+new.py        new                      values.py     what is written on the command line
+check.py      check                    answers.py    JSON and tables
+simulate.py   simulate and replay      examples.py   what --help shows last
 data.py       rebuild and backup       errors.py     how a command ends that cannot
+ask.py        decide, activate, outcome, explain
+manage.py     campaigns, pause, resume          customer.py   customer show, update, event, export, erase
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from tilbud.cli.ask import activate, decide, explain, outcome
 from tilbud.cli.check import check
+from tilbud.cli.customer import erase, event, export, show, update
 from tilbud.cli.data import backup, rebuild
+from tilbud.cli.examples import example
+from tilbud.cli.manage import campaigns, pause, resume
+from tilbud.cli.new import new
 from tilbud.cli.serve import health, serve
 from tilbud.cli.simulate import replay, simulate
 
@@ -28,10 +39,27 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"auto_envvar_prefix": "TILBUD", "help_option_names": ["-h", "--help"]},
+    # No variable of the environment counts but those that options name: what the toolkit would make up
+    # (TILBUD_VERSION, say) may be there for another reason.
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, health, check, simulate, replay, rebuild, backup):
-    cli.command()(command)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Serve": (serve, health, backup, rebuild),
+    "Write a campaign": (new, check, simulate, replay),
+    "Ask a running service": (decide, activate, outcome, explain, campaigns, pause, resume),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        cli.command(rich_help_panel=panel, epilog=example(command.__name__))(command)
+customers = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+for command in (show, update, event, export, erase):
+    customers.command(epilog=example(f"customer {command.__name__}"))(command)
+cli.add_typer(
+    customers,
+    name="customer",
+    rich_help_panel="Ask a running service",
+    help="Tell, change, export or erase what is kept of a customer.",
+)
 
 
 def main() -> None:
@@ -64,9 +92,8 @@ def options(
             "--version",
             callback=_version,
             is_eager=True,
-            show_envvar=False,
             help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Which offer should this customer see, here and now? Serve, check, try out and audit campaigns."""
+    """Which offer should this customer see, here and now? Write, serve, ask and audit campaigns."""

@@ -1,4 +1,7 @@
-"""How a command ends that cannot do what was asked: a sentence for each problem, and status 2."""
+"""How a command ends that cannot do what was asked: a sentence for each problem, and a status.
+
+What holds: 2 where the question should change, 1 where a service could not answer it and may later.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ from typing import Any, NoReturn
 
 import typer
 
+from tilbud.client.refusals import Refusal
 from tilbud.domain.errors import CampaignInvalid, TilbudError
 from tilbud.simulator.errors import SimulatorError
 
 
-def fail(*lines: str) -> NoReturn:
+def fail(*lines: str, status: int = 2) -> NoReturn:
     """Say what is wrong, a line each, and end."""
     for line in lines:
         typer.echo(line, err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 @contextmanager
@@ -27,7 +31,9 @@ def mistakes_reported() -> Iterator[None]:
         yield
     except CampaignInvalid as error:
         fail(*map(str, error.problems))
-    except (TilbudError, SimulatorError, OSError) as error:
+    except Refusal as refused:
+        fail(*refused.lines, status=1 if refused.later else 2)
+    except (TilbudError, SimulatorError, OSError, ValueError) as error:
         fail(str(error))
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tilbud.cli.answers import Format
+from tilbud.client.address import TIMEOUT_S as TIMEOUT_S  # noqa: PLC0414 - for those who have the option
 from tilbud.runtime.settings import Settings
 
 Data = Annotated[
@@ -25,3 +27,18 @@ Listen = Annotated[str, typer.Option("--listen", envvar="TILBUD_LISTEN", help="g
 DEFAULTS = Settings()
 DATA = DEFAULTS.data
 LISTEN = DEFAULTS.listen
+
+Target = Annotated[
+    str,
+    typer.Option("--target", envvar="TILBUD_TARGET", help="The running service: HOST:PORT or unix:PATH."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.001, max=3_600.0, help="Seconds to wait for an answer.")
+]
+Output = Annotated[
+    Format | None,
+    typer.Option("--format", help="How to print the answer. Default: a table on a terminal, else JSON."),
+]
+CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+DecisionId = Annotated[str, typer.Argument(metavar="DECISION_ID", help="The decision's id.")]
+CustomerId = Annotated[str, typer.Argument(metavar="CUSTOMER_ID", help="Your own id of the customer.")]

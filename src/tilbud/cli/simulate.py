@@ -10,12 +10,9 @@ import typer
 from rich.console import Console
 
 from tilbud.cli.errors import fail, finished
-from tilbud.cli.options import LISTEN
+from tilbud.cli.options import LISTEN, Target
 
-Target = Annotated[
-    str, typer.Option("--target", envvar="TILBUD_TARGET", help="The running service, HOST:PORT.")
-]
-Seed = Annotated[int, typer.Option("--seed", envvar="TILBUD_SEED", help="Another seed, other tastes.")]
+Seed = Annotated[int, typer.Option("--seed", help="Another seed, other tastes.")]
 
 
 def simulate(

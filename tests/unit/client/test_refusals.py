@@ -1,0 +1,64 @@
+"""What a refused call means, in sentences."""
+
+from __future__ import annotations
+
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+
+from tilbud.client.refusals import Refusal, refusal
+
+
+def _refused(code: str, message: str, *details) -> Refusal:
+    status = status_pb2.Status(message=message)
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return refusal(code, message, status.SerializeToString(), target="here:1", timeout_s=2.5)
+
+
+def _info(reason: str):
+    return error_details_pb2.ErrorInfo(domain="tilbud", reason=reason)
+
+
+def test_each_field_has_a_line() -> None:
+    """Violations are lines that begin with their field; another question is wanted, not another try."""
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="context.time", description="write a year from 1970 to 9998")
+    bad.field_violations.add(
+        field="decision_id", description="decision_id 'a' was used before; choose a new id"
+    )
+    refused = _refused("INVALID_ARGUMENT", "two problems", _info("INVALID_FIELD"), bad)
+    assert refused.lines == (
+        "context.time: write a year from 1970 to 9998",
+        "decision_id 'a' was used before; choose a new id",
+    )
+    assert not refused.later
+
+
+def test_what_is_unknown_says_where_to_look() -> None:
+    """An unknown campaign names the command that lists them."""
+    refused = _refused("NOT_FOUND", "campaign 'x' is not served here", _info("UNKNOWN_CAMPAIGN"))
+    assert refused.lines == ("campaign 'x' is not served here; `tilbud campaigns` lists those that are",)
+
+
+def test_what_may_be_tried_again_says_when() -> None:
+    """RetryInfo is told in seconds."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(1_500)
+    refused = _refused("RESOURCE_EXHAUSTED", "too many calls", _info("OVERLOADED"), retry)
+    assert refused.lines == ("too many calls; try again in 1.5 s",)
+    assert refused.later
+
+
+def test_what_grpc_says_is_told_in_other_words() -> None:
+    """No sentence about sockets: where, what is likely, and what helps."""
+    raw = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connect: refused (111)"
+    away = refusal("UNAVAILABLE", raw, None, target="here:1", timeout_s=2.5)
+    assert away.lines == (
+        "here:1: no service answers there; start one with `tilbud serve`, or name it with --target",
+    )
+    slow = refusal("DEADLINE_EXCEEDED", "Deadline Exceeded", b"\xff", target="here:1", timeout_s=2.5)
+    assert slow.lines == ("here:1: no answer within 2.5 s; try again, or wait longer with --timeout",)
+    assert away.later
+    assert slow.later
