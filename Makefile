@@ -14,7 +14,7 @@ INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test check lint types imports contract released proto tools prometheus clean
+.PHONY: help run watch test check lint types imports contract released proto tools prometheus languages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ watch: $(INSTALLED_DEV) prometheus ## samples, visitors, Prometheus and pictures
 # ARGS leaves nothing to one of the two, pytest says so with 5. What Python compiled is kept, whatever the environment
 # says: each of the hundreds of processes that tests start would compile all of it again.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus ## run every test; ARGS="-k ledger" selects
+test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus languages ## run every test; ARGS="-k ledger" selects
 	$(BIN)/python -m pytest -q -m "not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
 
@@ -62,18 +62,40 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1 from proto/
 
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 
-# Debian's package, unpacked into the venv: that needs no root and starts no service. The lists of what there is
-# are the venv's own too, since those of the system may be missing and are root's.
+# Debian's packages, unpacked into a directory of the venv: that needs no root and starts no service. The lists of what
+# there is are the venv's own too, since those of the system may be missing and are root's.
 APT := $(VENV)/apt
 APT_GET := timeout 120 apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Timeout=10 \
 	-o Dir::State::lists=$(abspath $(APT))/lists -o Dir::Cache=$(abspath $(APT))/cache
 
+unpack = rm -rf $(APT) $(1) && mkdir -p $(1) $(APT)/lists/partial $(APT)/cache/archives/partial && \
+	(cd $(APT) && $(APT_GET) update && $(APT_GET) download $(2)) && \
+	for package in $(APT)/*.deb; do dpkg-deb -x $$package $(1) || exit 1; done && rm -rf $(APT)
+
 prometheus: | $(BIN)/python ## get prometheus and promtool for the tests, where they are missing
-	@(for tool in prometheus promtool; do test -x $(BIN)/$$tool || command -v $$tool || exit 1; done) > /dev/null || { \
-	rm -rf $(APT) && mkdir -p $(APT)/lists/partial $(APT)/cache/archives/partial && cd $(APT) && \
-	$(APT_GET) update && $(APT_GET) download prometheus && dpkg-deb -x prometheus_*.deb ../prometheus && \
-	ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ && rm -rf ../apt; } || \
+	@(for tool in prometheus promtool; do test -x $(BIN)/$$tool || command -v $$tool || exit 1; done) > /dev/null || \
+	($(call unpack,$(VENV)/prometheus,prometheus) && \
+	ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool $(BIN)/) || \
 	echo "prometheus could not be had; what needs it is skipped"
+
+# What the tests compile the contract with in other languages: about 100 MB. Java and Node themselves must be there.
+LANGUAGES := $(VENV)/languages
+GO := golang-1.19-go golang-1.19-src protoc-gen-go-1-5 protoc-gen-go-grpc golang-github-golang-protobuf-1-5-dev \
+	golang-golang-x-net-dev golang-golang-x-sys-dev golang-golang-x-text-dev golang-google-genproto-dev \
+	golang-google-grpc-dev golang-google-protobuf-dev
+JAVA := protobuf-compiler-grpc-java-plugin libgrpc-java libgeronimo-annotation-1.3-spec-java libguava-java libnetty-java \
+	libperfmark-java libprotobuf-java
+PROTOC := protobuf-compiler libprotobuf-dev libprotobuf32 libprotoc32
+NODE := $(LANGUAGES)/node
+PACKAGES := tests/languages/programs/package.json tests/languages/programs/package-lock.json
+
+languages: | $(BIN)/python ## get what the tests need of Go, Java and Node, where it is missing
+	@test -x $(LANGUAGES)/debian/usr/bin/protoc-gen-go-grpc || ($(call unpack,$(LANGUAGES)/debian,$(PROTOC) $(GO) $(JAVA))) || \
+	echo "protoc, Go and the packages for Java could not be had; what needs them is skipped"
+	@cmp -s tests/languages/programs/package-lock.json $(NODE)/.installed || \
+	(rm -rf $(NODE) && mkdir -p $(NODE) && cp $(PACKAGES) $(NODE) && cd $(NODE) && \
+	timeout 120 npm ci --silent --ignore-scripts --no-audit --no-fund && cp package-lock.json .installed) || \
+	echo "the packages for Node could not be had; what needs them is skipped"
 
 clean: ## remove .venv, tilbud-data, tilbud-pictures, builds and caches
 	rm -rf .venv tilbud-data tilbud-pictures build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

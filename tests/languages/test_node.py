@@ -1,0 +1,31 @@
+"""The contract in Node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.languages.conftest import Understood
+from tests.languages.toolchains import LANGUAGES, PROGRAMS, PROTO, node, run, says
+from tests.running import Service
+from tests.unit.test_house import make
+
+
+def test_proto_loader_decides_and_reports(tmp_path: Path, service: Service, understood: Understood) -> None:
+    """@grpc/proto-loader reads proto/ as it lies; a program asks, and is answered."""
+    understood(says([*node(tmp_path, PROGRAMS / "loader.mjs"), service.target, PROTO], tmp_path))
+
+
+def test_connect_decides_and_reports(tmp_path: Path, service: Service, understood: Understood) -> None:
+    """What plain `buf generate` with protoc-gen-es makes of proto/ asks by connect-es, and is answered."""
+    command = node(tmp_path, PROGRAMS / "connect.mjs")
+    make("tools")
+    plugin = {
+        "local": [str(LANGUAGES / "node/node_modules/.bin/protoc-gen-es")],
+        "out": str(tmp_path / "gen"),
+        "opt": ["target=js", "import_extension=js"],
+    }
+    template = json.dumps({"version": "v2", "plugins": [plugin]})
+    run(Path(sys.prefix) / "proto-tools/bin/buf", "generate", "--template", template, cwd=PROTO)
+    understood(says([*command, service.target], tmp_path))
