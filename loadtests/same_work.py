@@ -39,7 +39,7 @@ class Work:
         self._limits = Limits()
         self._offers = "\n".join(map(encode_offer, self._campaign.offers))
         self.offer_ids = [offer.id for offer in self._campaign.offers]
-        self.vw_arguments = presets.arguments(self._campaign.exploration).split()
+        self.vw_arguments = presets.arguments(self._campaign.exploration, OFFERS).split()
 
     def example(self, device: str, channel: str, journey_stage: str) -> str:
         """Return a context now and all offers, a line each."""

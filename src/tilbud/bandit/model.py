@@ -62,7 +62,7 @@ def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED
     ValueError where the arguments are not allowed.
     """
     exploration = campaign.policies[policy]
-    given = presets.arguments(exploration)
+    given = presets.arguments(exploration, len(campaign.offers))
     shaping: list[object] = [
         given,
         VW_VERSION,
@@ -100,7 +100,8 @@ class Shape:
 
 def shape_of(campaign: Campaign, erasures: int, policy: str) -> Shape:
     """Return what the model of a policy is made as."""
-    return Shape(lineage_of(campaign, erasures, policy), presets.arguments(campaign.policies[policy]))
+    arguments = presets.arguments(campaign.policies[policy], len(campaign.offers))
+    return Shape(lineage_of(campaign, erasures, policy), arguments)
 
 
 class Model:

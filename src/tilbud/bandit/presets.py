@@ -35,10 +35,14 @@ class PresetArguments:
     trying: Trying | None = None  # None: VW's own probabilities
 
 
-_REGRESSION = "--ftrl --ftrl_alpha 0.04 --ftrl_beta 0.4 --bit_precision 17"
-"""Follow-the-regularised-leader takes steps that fit rewards in standard deviations without tuning; the
-context's own features stay in the regression (no --ignore_linear), for real contexts differ more than offers
-do. 2^17 weights are 2 MB."""
+_REGRESSION = "--ftrl --ftrl_alpha 0.045 --ftrl_beta 8"
+"""Follow-the-regularised-leader takes steps that fit rewards in standard deviations without tuning. A large
+beta keeps first steps small: of a weight little is believed until some sixteen settlements have told of it.
+The context's own features stay in the regression (no --ignore_linear), for real contexts differ more than
+offers do."""
+_BITS = ((64, 16), (512, 18))
+"""Up to so many offers, so many bits: 2^16 weights are 1 MB, and room enough for sixty offers."""
+_BITS_MAX = 20
 _CROSSINGS = " ".join(
     f"--quadratic {context}{offer}" for offer in OFFER_NAMESPACES for context in CONTEXT_NAMESPACES
 )
@@ -49,17 +53,17 @@ PRESETS: Mapping[str, PresetArguments] = MappingProxyType(
         "balanced": PresetArguments(
             f"{_REGRESSION} {_CROSSINGS}",
             "Shows an offer as often as it may be the best, as far as is known: the one to begin with.",
-            Trying(wide=0.2),
+            Trying(wide=0.1, up=0.15),
         ),
         "fast_changing": PresetArguments(
-            f"{_REGRESSION} {_CROSSINGS}",
-            "Keeps trying what was tried least: for tastes and offers that change often.",
-            Trying(wide=0.15, up=0.3),
+            f"--ftrl --ftrl_alpha 0.08 --ftrl_beta 4 {_CROSSINGS}",
+            "Learns in larger steps and keeps trying what was tried least: for tastes that change often.",
+            Trying(wide=0.1, up=0.3),
         ),
         "cautious": PresetArguments(
             f"{_REGRESSION} {_CROSSINGS}",
             "Shows what looks best almost always: for costly mistakes, and many decisions.",
-            Trying(wide=0.1),
+            Trying(wide=0.03),
         ),
         "epsilon_greedy": PresetArguments(
             f"--epsilon 0.1 {_REGRESSION} {_CROSSINGS}",
@@ -91,8 +95,11 @@ def learns_deviations(given: str) -> bool:
     return not any(name in given.split() for name in _IN_RANGE)
 
 
-def arguments(exploration: Exploration) -> str:
-    """Return the VW arguments of a campaign; ValueError, with a remedy, where it may not have them."""
+def arguments(exploration: Exploration, offers: int) -> str:
+    """Return the VW arguments of a campaign; ValueError, with a remedy, where it may not have them.
+
+    How many `offers` it has says how many weights it needs, in steps so wide that it seldom matters.
+    """
     chosen = _read(PRESETS[exploration.preset].arguments)
     own = _read(exploration.arguments)
     if len([name for name in own if name in _ALGORITHMS]) > 1:
@@ -103,12 +110,17 @@ def arguments(exploration: Exploration) -> str:
         chosen = {name: values for name, values in chosen.items() if name not in _OPTIMIZER_SETTINGS}
     for name, values in own.items():
         chosen[name] = [*chosen.get(name, ()), *values] if name in _REPEATED else values
+    chosen.setdefault("--bit_precision", [str(_bits(offers))])
     _check_together(chosen)
     words = [_EXPLORING if any(name in _ALGORITHMS or name == "--epsilon" for name in chosen) else _PLAIN]
     for name in sorted(chosen):
         for value in dict.fromkeys(chosen[name]):
             words += [name, value] if value else [name]
     return " ".join(words)
+
+
+def _bits(offers: int) -> int:
+    return next((bits for most, bits in _BITS if offers <= most), _BITS_MAX)
 
 
 def _number(low: float, high: float) -> Callable[[str], str]:

@@ -159,7 +159,7 @@ def parse_campaign(content: bytes, name: str) -> Campaign:
     tree = Tree(name, "a campaign file is a map of keys; start with `campaign: its-id`")
     campaign = _parsed(tree, content, Campaign, _SECTIONS)
     try:
-        arguments(campaign.exploration)
+        arguments(campaign.exploration, len(campaign.offers))
     except ValueError as error:
         raise CampaignInvalid((tree.problem(("exploration", "arguments"), str(error)),)) from None
     return campaign

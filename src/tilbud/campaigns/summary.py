@@ -176,7 +176,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
         f"learned {reward.learn}{_showing(reward)}",
         "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
-        "arguments": arguments(campaign.exploration),
+        "arguments": arguments(campaign.exploration, len(campaign.offers)),
         **({"time": f"the model reads {_time_read(campaign)}"} if campaign.context.time != TIME_READ else {}),
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",

@@ -507,12 +507,12 @@ def test_lineage_is_a_hash_of_what_shapes_the_model():
     """Nothing else is in it, so that checkpoints and decisions keep their lineage from version to version."""
     sample = campaign()
     shaping = [
-        presets.arguments(sample.exploration),
+        presets.arguments(sample.exploration, len(sample.offers)),
         VW_VERSION,
         ENCODER,
         sorted(sample.context.features.items()),
         sample.reward.range,
-        [0.2, 0.0],
+        [0.1, 0.15],
     ]
     text = json.dumps(shaping, separators=(",", ":")).encode()
     assert lineage_of(sample) == hashlib.blake2b(text, digest_size=6).hexdigest()

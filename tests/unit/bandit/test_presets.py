@@ -11,9 +11,9 @@ from tilbud.bandit.vw import Workspace
 from tilbud.domain.campaign.campaign import Exploration, Preset
 
 
-def resolved(text: str, preset: str = "balanced") -> str:
+def resolved(text: str, preset: str = "balanced", offers: int = 10) -> str:
     """The arguments of a campaign with its own `text`."""
-    return arguments(Exploration.model_validate({"preset": preset, "arguments": text}))
+    return arguments(Exploration.model_validate({"preset": preset, "arguments": text}), offers)
 
 
 def test_every_preset_a_campaign_may_name_exists():
@@ -112,3 +112,12 @@ def test_equal_files_have_equal_arguments():
 def test_vw_takes_what_the_allow_list_lets_through(text):
     """Whatever is allowed, VW starts with it."""
     Workspace(resolved(text)).close()
+
+
+def test_a_catalogue_has_weights_by_its_size():
+    """Few offers have 1 MB of them and many have more, in wide steps; a campaign's own number stays."""
+    bits = [
+        resolved("", offers=offers).split("--bit_precision ")[1].split()[0] for offers in (2, 64, 65, 513)
+    ]
+    assert bits == ["16", "16", "18", "20"]
+    assert "--bit_precision 12" in resolved("-b 12", offers=1_000)

@@ -278,7 +278,7 @@ async def test_what_vw_refuses_is_a_problem_of_the_file(
 ) -> None:
     """Arguments that pass the allow-list but not VW are told with the file, and nothing changes."""
     (files / "c.yaml").write_text(CAMPAIGN + "exploration: {arguments: --ftrl_alpha 0.07}\n")
-    monkeypatch.setattr("tilbud.bandit.presets.arguments", lambda _: "--cb_explore_adf --nonsense")
+    monkeypatch.setattr("tilbud.bandit.presets.arguments", lambda *_: "--cb_explore_adf --nonsense")
     before = wired.served
     with pytest.raises(CampaignInvalid, match=r"c\.yaml:1: exploration\.arguments"):
         await loader_of(wired, files).reload()
@@ -840,8 +840,8 @@ async def test_a_start_serves_the_others_also_where_a_model_cannot_be_opened(
     )
     real = presets.arguments
 
-    def refused(exploration: Exploration) -> str:
-        return "--cb_explore_adf --nonsense" if exploration.arguments else real(exploration)
+    def refused(exploration: Exploration, offers: int) -> str:
+        return "--cb_explore_adf --nonsense" if exploration.arguments else real(exploration, offers)
 
     monkeypatch.setattr("tilbud.bandit.presets.arguments", refused)
     loader = loader_of(wired, files)
