@@ -49,6 +49,7 @@ NO_LIMITS = {
         "bandit/features.py _SQUASH _DIGITS",
         "bandit/counts.py PRIOR",
         "bandit/hats.py HOUR_KNOTS KNOTS _TINY",
+        "bandit/judge.py _KEPT _MARGIN",
         "bandit/presets.py _BITS_MAX",
         "bandit/scale.py COST_MAX",
         "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _NEW_PART _KNOWN",

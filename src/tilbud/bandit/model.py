@@ -29,17 +29,21 @@ import math
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from tilbud.bandit import presets, saved
+from tilbud.bandit import presets
 from tilbud.bandit.counts import Counts
 from tilbud.bandit.features import ENCODER, NOTHING, Parts, is_encoding, parts_of
 from tilbud.bandit.hats import Feature, Hats
-from tilbud.bandit.parsed import ParsedOffers, ParsedSet, group, offer_key, offer_line
+from tilbud.bandit.judge import Judge
+from tilbud.bandit.parsed import ParsedSet, group, offer_key, offer_line
+from tilbud.bandit.regression import Regression
+from tilbud.bandit.saved import pack, unpack
 from tilbud.bandit.scale import Scale
 from tilbud.bandit.scores import beliefs, is_new, with_new
-from tilbud.bandit.vw import VW_VERSION, Workspace
+from tilbud.bandit.vw import VW_VERSION
 from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.context import TIME_READ
 from tilbud.domain.decision.records import OfferSet, Settlement
@@ -57,9 +61,8 @@ def lineage_of(campaign: Campaign, erasures: int = 0, policy: str = PERSONALIZED
 
     Those are the VW arguments and version, the encoder, the declared features and time, the range of
     rewards, how predicted costs become scores, how many `erasures` took settlements out of what is learned,
-    and the policy's name, so that no two of a campaign share one; not offers, rules, payloads or outcomes'
-    weights.
-    ValueError where the arguments are not allowed.
+    and the policy's name, so that no two of a campaign share one; not which offers there are, rules,
+    payloads or outcomes' weights. ValueError where the arguments are not allowed.
     """
     exploration = campaign.policies[policy]
     given = presets.arguments(exploration, len(campaign.offers))
@@ -105,7 +108,7 @@ def shape_of(campaign: Campaign, erasures: int, policy: str) -> Shape:
 
 
 class Model:
-    """One VW workspace and what is known beside it, up to the last settlement learned."""
+    """VW's regressions and what is known beside them, up to the last settlement learned."""
 
     def __init__(
         self,
@@ -134,16 +137,25 @@ class Model:
         self.sequence = sequence
         self._trying = presets.trying(campaign.policies[policy], self.arguments)
         self._in_deviations = presets.learns_deviations(self.arguments)
-        self._scale, self._hats, self._counts = Scale(), Hats(), Counts()
+        self._scale, self._hats, self._counts, self._judge = Scale(), Hats(), Counts(), Judge()
         self._scored: dict[Hashable, list[float]] = {}  # since the last lesson, by context and offers
         self._scores_kept = 0
-        try:
-            self._workspace = Workspace(self.arguments) if saved is None else self._load(saved)
-        except RuntimeError as error:
-            raise ModelUnavailable(f"VW refused: {error}") from error
-        self._offers = ParsedOffers(self._workspace, limits.offer_set_cache_entries_max)
+        every = [self.arguments]
+        # Whether a stand-in has a challenger is its file's to say: it may have been of other features.
+        features = 0 if stand_in else len(campaign.context.features)
+        if challenger := presets.challenger(self.arguments, features):
+            every.append(challenger)
+        contents = self._restore(saved) if saved is not None else []
+        if stand_in:
+            del every[max(len(contents), 1) :]
+        if contents and not self._judge.answering < len(contents) == len(every):
+            raise ModelUnavailable("the model's file is damaged: it has other regressions")
+        sets_max = limits.offer_set_cache_entries_max
+        self._regressions = [
+            Regression(arguments, sets_max, content) for arguments, content in zip_longest(every, contents)
+        ]
         # A replaced model is closed by nobody: a decision in flight may still ask it.
-        self._free = weakref.finalize(self, _free, self._workspace, self._offers)
+        self._free = weakref.finalize(self, _free, self._regressions)
         self._free.atexit = False
         self._closed = False
 
@@ -170,20 +182,7 @@ class Model:
         if parts is None:
             raise ModelUnavailable("the context was not encoded here")
         read = self._read(parts)
-        try:
-            parsed = self._offers.of(offers)
-            shared = self._workspace.parse(f"shared {read.line}")
-            try:
-                predicted = self._workspace.predict([*shared, *parsed.examples])
-            except BaseException:
-                self._workspace.discard(shared)
-                raise
-            self._workspace.finish(shared)
-        except RuntimeError as error:
-            self._offers.clear()  # VW may have stopped half-way through one of them
-            raise ModelUnavailable(f"VW failed to predict: {error}") from error
-        if len(predicted) != len(offers.ids):
-            raise ModelUnavailable(f"{len(predicted)} predictions for {len(offers.ids)} offers")
+        predicted, parsed = self._regressions[self._judge.answering].predict(read.line, offers)
         total = sum(predicted)  # finite only if all are: NaN and infinities survive it
         if not math.isfinite(total):
             raise ModelUnavailable("predictions are not finite")
@@ -225,23 +224,25 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write the model; OSError where that fails."""
-        try:
-            self._workspace.save(path)
-        except RuntimeError as error:
-            raise OSError(f"VW failed to save: {error}") from error
         settled, table = self._counts.state()
-        state = {"scale": self._scale.state(), "hats": self._hats.state(), "settled": settled}
-        path.write_bytes(saved.pack(state, [path.read_bytes(), table]))
+        state = {
+            "scale": self._scale.state(),
+            "hats": self._hats.state(),
+            "settled": settled,
+            "judge": self._judge.state(),
+        }
+        contents = [regression.content(path) for regression in self._regressions]
+        path.write_bytes(pack(state, [table, *contents]))
 
-    def _load(self, path: Path) -> Workspace:
+    def _restore(self, path: Path) -> list[bytes]:
+        """Take up the state beside VW, and return what VW wrote of each regression."""
         try:
-            state, (vw, table) = saved.unpack(path.read_bytes())
+            state, (table, *contents) = unpack(path.read_bytes())
             self._scale, self._hats = Scale.of(state["scale"]), Hats.of(state["hats"])
-            self._counts = Counts.of(state["settled"], table)
+            self._counts, self._judge = Counts.of(state["settled"], table), Judge.of(state["judge"])
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise ModelUnavailable(f"the model's file is damaged: {error}") from error
-        with saved.in_memory(vw) as file:
-            return Workspace(self.arguments, file)
+        return contents
 
     def close(self) -> None:
         """Free the memory, as also happens when nobody uses the model any more. Safe to call twice."""
@@ -271,16 +272,11 @@ class Model:
         lesson = f"shared {read.line}\n0:{cost:.9f}:1 {offer_line(offer)}"
         self._counts.add(offer_key(offer), read.words, read.numbers)
         self._hats.see([(number.name, number.value) for number in parts.numbers])
-        try:
-            examples = self._workspace.parse(lesson)
-            try:
-                self._workspace.learn(examples)
-            except BaseException:
-                self._workspace.discard(examples)
-                raise
-            self._workspace.finish(examples)
-        except RuntimeError:
+        before = [told for each in self._regressions if (told := each.learn(lesson)) is not None]
+        if len(before) < len(self._regressions):
             return False
+        if len(before) > 1:
+            self._judge.see(before, cost)
         return True
 
     def _read(self, parts: Parts) -> _Read:
@@ -304,6 +300,6 @@ class Model:
         return with_new(beliefs(predicted, variances, self._trying), settled)
 
 
-def _free(workspace: Workspace, offers: ParsedOffers) -> None:
-    offers.clear()
-    workspace.close()
+def _free(regressions: list[Regression]) -> None:
+    for regression in regressions:
+        regression.close()

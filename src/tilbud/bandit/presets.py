@@ -19,11 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from types import MappingProxyType
 
 from tilbud.bandit.features import CONTEXT_NAMESPACES, NAMESPACES, OFFER_NAMESPACES
 from tilbud.bandit.scores import Trying
 from tilbud.domain.campaign.campaign import Exploration
+from tilbud.domain.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ PRESETS: Mapping[str, PresetArguments] = MappingProxyType(
 )
 _PLAIN = "--cb_adf"  # VW predicts costs
 _EXPLORING = "--cb_explore_adf"  # VW predicts probabilities
+_DEEP = {"--cubic", "--interactions"}  # a campaign's own crossings of more than two
 _IN_RANGE = ("--regcb", "--regcbopt")  # which take costs to lie in [0, 1]
 
 
@@ -88,6 +91,20 @@ def trying(exploration: Exploration, given: str) -> Trying | None:
     if given.split(maxsplit=1)[0] != _PLAIN:
         return None
     return PRESETS[exploration.preset].trying or PRESETS["balanced"].trying
+
+
+def challenger(given: str, features: int) -> str:
+    """Return the arguments of the regression that challenges one of these; "" where none does.
+
+    It crosses offers with pairs of what is known of a visitor too: tastes that turn on two things at once.
+    None does where a campaign declares so many `features` that pairs of them would cost more than they
+    teach, where VW explores by itself, and where a campaign has crossings of its own.
+    """
+    words = given.split()
+    if words[0] != _PLAIN or features > Limits.paired_features_max or _DEEP & set(words):
+        return ""
+    pairs = combinations_with_replacement(CONTEXT_NAMESPACES, 2)
+    return " ".join([given, *(f"--cubic {one}{other}{NAMESPACES['offer']}" for one, other in pairs)])
 
 
 def learns_deviations(given: str) -> bool:

@@ -66,9 +66,13 @@ class Workspace:
         self._vw.predict_multi(examples)
         return cast("list[float]", cast("Any", examples[0]).get_action_scores())
 
-    def learn(self, examples: list[Example]) -> None:
-        """Learn from examples that were parsed for this call, one of them with a label."""
+    def learn(self, examples: list[Example]) -> list[float]:
+        """Learn from examples that were parsed for this call, one of them with a label.
+
+        Returns what would have been predicted before.
+        """
         self._vw.learn_multi(examples)
+        return cast("list[float]", cast("Any", examples[0]).get_action_scores())
 
     def save(self, path: Path) -> None:
         """Write the model, with all that continuing needs."""

@@ -147,6 +147,7 @@ class Limits:
     feature_indexes_cached_max: ClassVar[int] = 65_536
     feature_situations_cached_max: ClassVar[int] = 16_384
     scores_cached_max: ClassVar[int] = 10_000  # of a model, between two lessons
+    paired_features_max: ClassVar[int] = 20  # of a context, whose pairs are tried
     squashed_max: ClassVar[float] = 700.0  # beyond which an exponential is no number
     knots_of_values: ClassVar[int] = 200  # of a number, from which its knots are made
     knots_judged_after: ClassVar[int] = 1_000  # values: most of them beyond the knots, and there are others
