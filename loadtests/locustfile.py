@@ -7,7 +7,7 @@ and of the server's, the same id asked again; deferred ones, activated after an 
 are accepted, duplicate, late, or of a decision nobody knows; batches of both. Each answer is checked: a
 status other than expected, or another answer to a retry, is a failure in locust's statistics.
 
-When it ends, it asks the service for its metrics (TILBUD_METRICS, by default http://127.0.0.1:8080/metrics;
+When it ends, it asks the service for its metrics (TILBUD_METRICS_URL, by default http://127.0.0.1:8080/metrics;
 several with commas between, one for each worker) and compares: calls by method and status, which must be
 equal, else the exit code is 1; and latencies. A user waits for its answer before it asks again, so locust
 never sees less than the service does: it adds the way there and back, the queue before the service begins to
@@ -47,7 +47,7 @@ from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 grpc.experimental.gevent.init_gevent()
 
-METRICS = os.environ.get("TILBUD_METRICS", "http://127.0.0.1:8080/metrics")
+METRICS = os.environ.get("TILBUD_METRICS_URL", "http://127.0.0.1:8080/metrics")
 TIMEOUT_S = 10.0
 CUSTOMERS = 2_000
 BATCH = 20
@@ -273,7 +273,7 @@ def begin(**_: object) -> None:
     try:
         _before.update(handled())
     except OSError as error:
-        sys.exit(f"no metrics at {METRICS}: {error}; set TILBUD_METRICS")
+        sys.exit(f"no metrics at {METRICS}: {error}; set TILBUD_METRICS_URL")
 
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]  # the library's

@@ -82,7 +82,7 @@ class Service:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "tilbud", "serve", "--campaigns", self.files, "--data", self.data,
-                    "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                    "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
                     "--draw-key", "ab" * 32, "--drain-notice-s", "0.1", *self.options,
                 ],
                 stdout=subprocess.PIPE,
@@ -94,8 +94,8 @@ class Service:
         found = _FIRST_LINE.search(line)
         assert found, f"no first line: {line!r}; the log says:\n{self.log.read_text()}"
         self.target = found[1]
-        self.http_sides = _METRICS.findall(found[2])  # of each process that answers
-        self.http = self.http_sides[0]
+        self.metrics_sides = _METRICS.findall(found[2])  # of each process that answers
+        self.metrics_side = self.metrics_sides[0]
         self.channel = grpc.insecure_channel(self.target, [_RETRIES])
         grpc.channel_ready_future(self.channel).result(START_S)
         self.decisions = DecisionServiceStub(self.channel)
@@ -105,7 +105,7 @@ class Service:
     def get(self, path: str, worker: int = 0) -> tuple[int, str]:
         """Return status and text of the HTTP side, of one worker where there are several."""
         try:
-            with urllib.request.urlopen(self.http_sides[worker] + path, timeout=CALL_S) as response:
+            with urllib.request.urlopen(self.metrics_sides[worker] + path, timeout=CALL_S) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -124,7 +124,7 @@ class Service:
 
     def metrics(self, name: str, **labels: str) -> list[float]:
         """Return `metric` of each worker."""
-        return [self.metric(name, worker, **labels) for worker in range(len(self.http_sides))]
+        return [self.metric(name, worker, **labels) for worker in range(len(self.metrics_sides))]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log's lines of one event."""
@@ -203,7 +203,7 @@ class Service:
             if reached in found:
                 channel.close()
             found.setdefault(reached, channel)
-            if len(found) == len(self.http_sides):
+            if len(found) == len(self.metrics_sides):
                 return [found[worker] for worker in sorted(found)]
         raise AssertionError(f"of {_DIALS_MAX} connections all went to {sorted(found)}")
 

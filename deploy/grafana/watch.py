@@ -68,7 +68,7 @@ async def service(directory: Path, options: argparse.Namespace) -> AsyncIterator
     campaigns = hurried_samples(directory / "campaigns", REWARD_WINDOW)
     async with child(
         sys.executable, "-m", "tilbud", "serve", "--campaigns", campaigns, "--data", directory / "data",
-        "--listen", options.listen, "--http", options.http, "--log-level", "warning", stdout=PIPE,
+        "--listen", options.listen, "--metrics", options.metrics, "--log-level", "warning", stdout=PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         found = _FIRST_LINE.search((await process.stdout.readline()).decode())
@@ -200,7 +200,7 @@ def main() -> None:
         "--campaign", action="append", default=[], help="only this one's pictures; repeatable"
     )
     parser.add_argument("--listen", default="127.0.0.1:50051", help="gRPC address")
-    parser.add_argument("--http", default="127.0.0.1:8080", help="address of the metrics")
+    parser.add_argument("--metrics", default="127.0.0.1:8080", help="address of the metrics")
     parser.add_argument("--prometheus", default="127.0.0.1:9090", help="address of Prometheus")
     asyncio.run(watch(parser.parse_args()))
 

@@ -78,7 +78,7 @@ def _entered(made: Path, place: Path) -> Container:
 def served(container: Container, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Started]:
     """The container's own command, with one worker and with two, on a free port of loopback."""
     words = json.loads(written("ENTRYPOINT")) + json.loads(written("CMD"))
-    addresses = {"TILBUD_LISTEN": "127.0.0.1:0", "TILBUD_HTTP": "127.0.0.1:0"}
+    addresses = {"TILBUD_LISTEN": "127.0.0.1:0", "TILBUD_METRICS": "127.0.0.1:0"}
     command = container.command(
         *words, **addresses, TILBUD_WORKERS=str(request.param), TILBUD_DRAIN_NOTICE_S="0"
     )
@@ -118,7 +118,7 @@ def test_options():
     """Every variable that image and compose file set is an option of `tilbud serve`."""
     text = COMPOSE.read_text() + (DOCKER / "Dockerfile").read_text()
     named = {name for name in re.findall(r"TILBUD_[A-Z_]+", text) if name != "TILBUD_"}
-    assert {"TILBUD_DATA", "TILBUD_LISTEN", "TILBUD_HTTP"} <= named
+    assert {"TILBUD_DATA", "TILBUD_LISTEN", "TILBUD_METRICS"} <= named
     assert named <= options()
 
 
@@ -128,7 +128,7 @@ def test_image():
     assert environment(IMAGE, "ARG")["VERSION"] == PROJECT["version"]
     assert written("VOLUME") == environment(IMAGE)["TILBUD_DATA"] == written("WORKDIR")
     assert written("STOPSIGNAL") == "SIGTERM"
-    ports = {environment(IMAGE)[name].rpartition(":")[2] for name in ("TILBUD_LISTEN", "TILBUD_HTTP")}
+    ports = {environment(IMAGE)[name].rpartition(":")[2] for name in ("TILBUD_LISTEN", "TILBUD_METRICS")}
     assert set(written("EXPOSE").split()) == ports
 
 
@@ -176,7 +176,7 @@ def test_composed_prometheus_differs_in_its_target():
     composed = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
     [job] = [job for job in plain["scrape_configs"] if job["job_name"] == "tilbud"]
     [static] = job["static_configs"]
-    static["targets"] = [f"tilbud:{environment(IMAGE)['TILBUD_HTTP'].rpartition(':')[2]}"]
+    static["targets"] = [f"tilbud:{environment(IMAGE)['TILBUD_METRICS'].rpartition(':')[2]}"]
     assert composed == plain
 
 

@@ -65,9 +65,9 @@ class Rendered:
         return {each["name"]: each["value"] for each in self.container["env"]}
 
     @property
-    def http_ports(self) -> dict[str, int]:
+    def metrics_ports(self) -> dict[str, int]:
         """Name and port of each worker's HTTP side, as the service counts them."""
-        first = int(self.environment["TILBUD_HTTP"].rpartition(":")[2])
+        first = int(self.environment["TILBUD_METRICS"].rpartition(":")[2])
         workers = int(self.environment.get("TILBUD_WORKERS", "1"))
         return {f"http-{number}" if number else "http": first + number for number in range(workers)}
 
@@ -149,7 +149,7 @@ def test_probes(rendered: Rendered):
 def test_ports(rendered: Rendered):
     """Pod, headless Service and NetworkPolicy have gRPC's port and one for each worker's metrics."""
     ports = {each["name"]: each["containerPort"] for each in rendered.container["ports"]}
-    assert ports == {"grpc": 50051} | rendered.http_ports
+    assert ports == {"grpc": 50051} | rendered.metrics_ports
     headless = rendered.find("Service", rendered.find("StatefulSet")["spec"]["serviceName"])["spec"]
     assert headless["clusterIP"] == "None"
     assert {each["targetPort"]: each["port"] for each in headless["ports"]} == ports
@@ -202,7 +202,7 @@ def test_restricted(rendered: Rendered):
 
 def test_resources(rendered: Rendered):
     """A core and the memory of one process for each worker, and no limit on CPU, which would stall calls."""
-    workers = len(rendered.http_ports)
+    workers = len(rendered.metrics_ports)
     resources = rendered.container["resources"]
     mebibytes = {
         kind: int(re.sub("Gi$", "", text)) * 1024 if text.endswith("Gi") else int(text.removesuffix("Mi"))

@@ -75,7 +75,7 @@ def _config(service: Service, directory: Path) -> Path:
     config["rule_files"] = [str(ROOT / "deploy/prometheus/rules/*.yml")]
     [job] = config["scrape_configs"]
     job["scrape_timeout"] = "1s"
-    job["static_configs"] = [{"targets": [side.removeprefix("http://") for side in service.http_sides]}]
+    job["static_configs"] = [{"targets": [side.removeprefix("http://") for side in service.metrics_sides]}]
     file = directory / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
     return file
@@ -258,7 +258,7 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         "version": re.compile(r"[\w.+-]+"),
         "vw_version": re.compile(r"[\w.+-]+"),
         "job": {"tilbud"},
-        "instance": {side.removeprefix("http://") for side in live.service.http_sides},
+        "instance": {side.removeprefix("http://") for side in live.service.metrics_sides},
     }  # fmt: skip
 
 

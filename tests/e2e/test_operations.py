@@ -237,7 +237,7 @@ def test_reflection_v1_describes_itself(slow: Service) -> None:
 def test_a_taken_address_is_a_sentence(slow: Service, tmp_path: Path) -> None:
     """Starting on a taken port ends with status 2 and says so."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--http", "127.0.0.1:0",
+        [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--metrics", "127.0.0.1:0",
          "--listen", slow.target],
         check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_taken_address_is_a_sentence(slow: Service, tmp_path: Path) -> None:
 def test_a_data_directory_has_one_service(slow: Service) -> None:
     """A second service on the same data directory is refused with a sentence, and harms nothing."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--data", slow.data, "--http", "127.0.0.1:0",
+        [sys.executable, "-m", "tilbud", "serve", "--data", slow.data, "--metrics", "127.0.0.1:0",
          "--listen", "127.0.0.1:0"],
         check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
@@ -260,7 +260,7 @@ def test_a_data_directory_has_one_service(slow: Service) -> None:
 
 def test_idle_connections_to_the_http_side_are_bounded(slow: Service) -> None:
     """Hundreds of idle connections cost a bounded number of threads; decisions go on."""
-    port = int(slow.http.rsplit(":", 1)[1])
+    port = int(slow.metrics_side.rsplit(":", 1)[1])
     before = len(list(Path(f"/proc/{slow.process.pid}/task").iterdir()))
     idle = [socket.create_connection(("127.0.0.1", port), timeout=CALL_S) for _ in range(200)]
     assert slow.decisions.Decide(pb.DecideRequest(campaign="slow")).recorded

@@ -19,8 +19,8 @@ from tilbud.cli.serve_options import (
     DrainNotice,
     DrawKey,
     DurabilityOption,
-    Http,
     LogLevel,
+    MetricsAddress,
     RetentionDays,
     Strict,
     Workers,
@@ -33,7 +33,7 @@ def serve(
     campaigns: Campaigns = None,
     data: Data = DATA,
     listen: Listen = LISTEN,
-    http: Http = DEFAULTS.http,
+    metrics: MetricsAddress = DEFAULTS.metrics,
     durability: DurabilityOption = DEFAULTS.durability,
     drain_notice_s: DrainNotice = DEFAULTS.drain_notice_s,
     drain_grace_s: DrainGrace = DEFAULTS.drain_grace_s,
@@ -55,7 +55,7 @@ def serve(
 
     raise_descriptors()
     try:
-        for address in (listen, http):
+        for address in (listen, metrics):
             host_and_port(address)
         key = _draw_key(draw_key)
         serve_log(log_level)
@@ -65,7 +65,7 @@ def serve(
         campaigns=tuple(campaigns or [SAMPLES]),
         data=data,
         listen=listen,
-        http=http,
+        metrics=metrics,
         durability=durability,
         drain_notice_s=drain_notice_s,
         drain_grace_s=drain_grace_s,
@@ -103,7 +103,7 @@ async def _serve(settings: Settings) -> None:
         await run(
             supervisor,
             shutdown_timeout_s=supervisor.shutdown_timeout_s,
-            started=lambda: _announce(settings, supervisor.grpc_port, supervisor.http_ports),
+            started=lambda: _announce(settings, supervisor.grpc_port, supervisor.metrics_ports),
             stopping=asyncio.Event(),
         )
         return
@@ -113,16 +113,16 @@ async def _serve(settings: Settings) -> None:
     await run(
         application,
         shutdown_timeout_s=settings.shutdown_timeout_s,
-        started=lambda: _announce(settings, application.grpc_port, [application.http_port]),
+        started=lambda: _announce(settings, application.grpc_port, [application.metrics_port]),
         stopping=asyncio.Event(),
     )
 
 
-def _announce(settings: Settings, grpc_port: int, http_ports: Sequence[int]) -> None:
+def _announce(settings: Settings, grpc_port: int, metrics_ports: Sequence[int]) -> None:
     from tilbud.telemetry.log import last_words
 
-    host, http_host = (split_address(address)[0] for address in (settings.listen, settings.http))
-    metrics = ", ".join(f"http://{http_host}:{port}/metrics" for port in http_ports)
+    host, metrics_host = (split_address(address)[0] for address in (settings.listen, settings.metrics))
+    metrics = ", ".join(f"http://{metrics_host}:{port}/metrics" for port in metrics_ports)
     last_words()  # whoever reads this line finds in the log what came before
     try:
         # The first line a newcomer looks for.

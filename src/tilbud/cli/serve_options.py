@@ -9,7 +9,9 @@ import typer
 from tilbud.domain.limits import Limits
 from tilbud.ledger.answers import Durability
 
-Http = Annotated[str, typer.Option(envvar="TILBUD_HTTP", help="Address of /metrics, /livez and /readyz.")]
+MetricsAddress = Annotated[
+    str, typer.Option(envvar="TILBUD_METRICS", help="Address of /metrics, /livez and /readyz, HOST:PORT.")
+]
 DurabilityOption = Annotated[
     Durability,
     typer.Option(
@@ -59,7 +61,7 @@ Workers = Annotated[
         envvar="TILBUD_WORKERS",
         min=1,
         max=Limits.workers_max,
-        help="Processes that answer on the gRPC port; each has a --http port, counted from that one.",
+        help="Processes that answer on the gRPC port; each has a --metrics port, counted from that one.",
     ),
 ]
 Strict = Annotated[

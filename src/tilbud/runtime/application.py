@@ -98,7 +98,7 @@ class Application:
         self._ready = False
         self._beats: Beats | None = None
         self.grpc_port = 0
-        self.http_port = 0
+        self.metrics_port = 0
 
     async def start(self) -> None:
         """Open the ledger, bring every model up to date, and serve.
@@ -145,17 +145,19 @@ class Application:
         return metrics
 
     def _start_http(self, metrics: Metrics) -> None:
-        address = self._slot.http if self._slot else self._settings.http
+        address = self._slot.metrics if self._slot else self._settings.metrics
         host, port = host_and_port(address)
         try:
             http = HttpSide(
                 host=host, port=port, registry=metrics.registry, ready=self._unready, missing=self._missing
             )
         except OSError as error:
-            raise OSError(f"cannot listen on {address}: {error.strerror}; choose another --http") from error
+            raise OSError(
+                f"cannot listen on {address}: {error.strerror}; choose another --metrics"
+            ) from error
         http.start()
         self._undo.callback(http.stop)
-        self.http_port = http.port
+        self.metrics_port = http.port
 
     async def _open_ledger(self, metrics: Metrics) -> _Foundation:
         self._ledger = ledger = serving_ledger(
@@ -294,7 +296,7 @@ class Application:
         self._ready = True
         self._beat(base, server)
         await server.set_serving(serving=True)
-        self._log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
+        self._log.info("serving", grpc_port=self.grpc_port, metrics_port=self.metrics_port)
 
     def _reserved(self) -> str:
         """Keep the address for as long as this lives; return it with its port."""

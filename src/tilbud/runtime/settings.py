@@ -18,7 +18,7 @@ class Settings:
     campaigns: tuple[Path, ...] = (SAMPLES,)
     data: Path = Path("tilbud-data")
     listen: str = "127.0.0.1:50051"
-    http: str = "127.0.0.1:8080"
+    metrics: str = "127.0.0.1:8080"
     durability: Durability = Durability.PROCESS
     drain_notice_s: float = 1.0
     drain_grace_s: float = 10.0
@@ -41,7 +41,7 @@ class WorkerSlot:
 
     number: int  # from 0
     listen: str  # HOST:PORT that all workers share
-    http: str  # HOST:PORT of its own, port 0: any
+    metrics: str  # HOST:PORT of its own, port 0: any
     ledger: tuple[int, int]  # the ledger's file, see ledger/sqlite/same_file.py; a worker makes no other
     lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
 

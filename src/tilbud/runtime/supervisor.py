@@ -146,9 +146,9 @@ class Supervisor:
         return self._settings.shutdown_timeout_s + 2 * self._settings.limits.worker_killed_after_s
 
     @property
-    def http_ports(self) -> list[int]:
+    def metrics_ports(self) -> list[int]:
         """Where each worker shows its metrics, in order."""
-        return [worker.http_port for worker in self._workers]
+        return [worker.metrics_port for worker in self._workers]
 
     async def start(self) -> None:
         """Serve; returns once every worker does.
@@ -179,25 +179,27 @@ class Supervisor:
         load = load_campaigns if settings.strict else load_good
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
-        http_addresses = self._http_addresses()
+        metrics_addresses = self._metrics_addresses()
         ledger, lost_commits = await self._open_ledger(data)
         data.lock_as(lock, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
-        for number, http in enumerate(http_addresses):
+        for number, metrics in enumerate(metrics_addresses):
             slot = WorkerSlot(
-                number=number, listen=listen, http=http, ledger=ledger, lost_commits=lost_commits
+                number=number, listen=listen, metrics=metrics, ledger=ledger, lost_commits=lost_commits
             )
             self._workers.append(Worker(settings, slot, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
         await self._complete
-        self._log.info("serving", grpc_port=self.grpc_port, http_ports=self.http_ports)
+        self._log.info("serving", grpc_port=self.grpc_port, metrics_ports=self.metrics_ports)
 
-    def _http_addresses(self) -> list[str]:
-        host, port = split_address(self._settings.http)
+    def _metrics_addresses(self) -> list[str]:
+        host, port = split_address(self._settings.metrics)
         last = port + self._settings.workers - 1
         if last > _PORT_MAX:
-            raise OSError(f"{last} is no port: each worker has one, counted from --http; choose a lower one")
+            raise OSError(
+                f"{last} is no port: each worker has one, counted from --metrics; choose a lower one"
+            )
         return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
 
     async def _open_ledger(self, data: DataDirectory) -> tuple[Identity, int]:
@@ -273,7 +275,7 @@ class Supervisor:
                 self._whole.add(worker.number)
         if isinstance(message, Serving):
             self._start_watchdog.forget(worker.number)
-            if all(self.http_ports) and not self._complete.done():
+            if all(self.metrics_ports) and not self._complete.done():
                 self._complete.set_result(None)
         elif isinstance(message, Reloaded):
             for other in self._workers:

@@ -37,7 +37,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 class Serving:
     """A worker serves, its metrics at this port; so many campaign files it does not, for they are bad."""
 
-    http_port: int
+    metrics_port: int
     files_refused: int = 0
 
 
@@ -76,14 +76,14 @@ class Worker:
         self.number = slot.number
         self.strict = settings.strict  # whether the next process may not serve where a campaign file is bad
         self._process: multiprocessing.process.BaseProcess | None = None
-        self.http_port = 0  # where it serves, or did
+        self.metrics_port = 0  # where it serves, or did
         self.reason = ""  # why the last process ended, in its own words
 
     def start(self) -> None:
         """Start a process, where the last one served. Raises OSError where the machine has none to give."""
         self.reason, self._serves = "", False
-        host, _ = split_address(self._slot.http)
-        slot = replace(self._slot, http=f"{host}:{self.http_port}") if self.http_port else self._slot
+        host, _ = split_address(self._slot.metrics)
+        slot = replace(self._slot, metrics=f"{host}:{self.metrics_port}") if self.metrics_port else self._slot
         settings = replace(self._settings, strict=self.strict)
         resource_tracker.ensure_running()  # else it begins with the first worker, and lets signals through
         ours, theirs = _SPAWN.Pipe()
@@ -138,7 +138,7 @@ class Worker:
         self._process = None
         process.close()
         if not self._serves:  # perhaps since its port was taken meanwhile
-            self.http_port = 0
+            self.metrics_port = 0
         return status, self._serves
 
     def _listen(self) -> None:
@@ -150,7 +150,7 @@ class Worker:
 
     def _hear(self, message: WorkerMessage) -> None:
         if isinstance(message, Serving):
-            self._serves, self.http_port = True, message.http_port
+            self._serves, self.metrics_port = True, message.metrics_port
         elif isinstance(message, Ended):
             self.reason = message.reason
         self._heard(self, message)
@@ -192,7 +192,7 @@ async def _work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
     beating: list[asyncio.Task[None]] = []
 
     def started() -> None:
-        _tell(pipe, Serving(application.http_port, application.files_refused))
+        _tell(pipe, Serving(application.metrics_port, application.files_refused))
         beating.append(asyncio.create_task(_beat(pipe, application, settings.limits.worker_beat_every_s)))
 
     await run(application, shutdown_timeout_s=settings.shutdown_timeout_s, started=started, stopping=stopping)

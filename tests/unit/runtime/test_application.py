@@ -48,7 +48,11 @@ async def test_a_slow_start_is_no_outage(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "c.yaml"
     file.write_text(CAMPAIGN)
     settings = Settings(
-        campaigns=(file,), data=tmp_path / "data", listen="127.0.0.1:0", http="127.0.0.1:0", drain_notice_s=0
+        campaigns=(file,),
+        data=tmp_path / "data",
+        listen="127.0.0.1:0",
+        metrics="127.0.0.1:0",
+        drain_notice_s=0,
     )
     application = Application(
         replace(settings, drain_grace_s=0.1), monotonic_us=lambda: time.monotonic_ns() // 1_000 + away_us

@@ -37,7 +37,7 @@ class HandWorker:
     def __init__(self, _: Settings, place: WorkerSlot, heard: Heard) -> None:
         self.number = place.number
         self.pid = 1_000 + place.number
-        self.http_port = 0
+        self.metrics_port = 0
         self.reason = ""
         self.starts = 0
         self.strict = False
@@ -52,8 +52,8 @@ class HandWorker:
             raise self.surprise
         self.starts += 1
         self._gone = asyncio.get_running_loop().create_future()
-        self.http_port = 8_080 + self.number
-        self.heard(self, Serving(self.http_port, self.files_refused))  # type: ignore[arg-type]
+        self.metrics_port = 8_080 + self.number
+        self.heard(self, Serving(self.metrics_port, self.files_refused))  # type: ignore[arg-type]
 
     def beat(self) -> None:
         """Tell that it lives, and what it serves by now."""
@@ -99,7 +99,7 @@ def settings(tmp_path: Path) -> Settings:
         campaigns=(file,),
         data=tmp_path / "data",
         listen="127.0.0.1:0",
-        http="127.0.0.1:8080",
+        metrics="127.0.0.1:8080",
         workers=2,
         limits=Limits(worker_pause_min_s=0.001, worker_pause_max_s=0.004),
     )
@@ -205,7 +205,7 @@ async def test_a_start_can_be_cancelled(
             worker.heard = lambda *_: None
         real(worker)
         if worker.number == 0:
-            worker.http_port = 0  # it does not serve yet
+            worker.metrics_port = 0  # it does not serve yet
 
     monkeypatch.setattr(HandWorker, "start", slow)
     starting = asyncio.create_task(Supervisor(settings).start())
@@ -242,7 +242,7 @@ async def test_workers_can_be_waited_for_where_their_end_was_to_be_ignored(
 async def test_each_worker_has_a_port_of_its_own_for_metrics(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted from the one of --http; where that passes the last port there is a sentence."""
+    """Counted from the one of --metrics; where that passes the last port there is a sentence."""
     places: list[WorkerSlot] = []
 
     def worker(settings: Settings, place: WorkerSlot, heard: Heard) -> HandWorker:
@@ -250,12 +250,12 @@ async def test_each_worker_has_a_port_of_its_own_for_metrics(
         return HandWorker(settings, place, heard)
 
     monkeypatch.setattr("tilbud.runtime.supervisor.Worker", worker)
-    supervisor = Supervisor(replace(settings, workers=3, http="127.0.0.1:9000"))
+    supervisor = Supervisor(replace(settings, workers=3, metrics="127.0.0.1:9000"))
     await supervisor.start()
-    assert [each.http for each in places] == ["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"]
+    assert [each.metrics for each in places] == ["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"]
     await supervisor.stop()
-    with pytest.raises(OSError, match="65536 is no port: each worker has one, counted from --http"):
-        await Supervisor(replace(settings, http="127.0.0.1:65535")).start()
+    with pytest.raises(OSError, match="65536 is no port: each worker has one, counted from --metrics"):
+        await Supervisor(replace(settings, metrics="127.0.0.1:65535")).start()
 
 
 def _watchdog() -> Watchdog:
@@ -397,7 +397,7 @@ def test_a_worker_is_known_to_work_by_what_it_takes_of_a_processor(settings: Set
         def pid(self) -> int:
             return os.getpid()
 
-    place = WorkerSlot(number=0, listen="127.0.0.1:1", http="127.0.0.1:2", ledger=(0, 0))
+    place = WorkerSlot(number=0, listen="127.0.0.1:1", metrics="127.0.0.1:2", ledger=(0, 0))
     worker = Here(settings, place, lambda *_: None)
     before_s = worker.worked_s()
     assert before_s is not None
