@@ -86,7 +86,7 @@ def serve(listen: str, data: Path) -> subprocess.Popen[str]:
     """Start a service and wait for its first line."""
     command = [sys.executable, "-m", "tilbud", "serve", "--campaigns", str(SAMPLES), "--data", str(data)]
     process = subprocess.Popen(
-        [*command, "--listen", listen, "--metrics", "127.0.0.1:0", "--log-level", "error"],
+        [*command, "--listen", listen, "--http", "off", "--metrics", "127.0.0.1:0", "--log-level", "error"],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -199,7 +199,7 @@ def served(
     command = [
         python, "-m", "tilbud", "serve", "--campaigns", str(campaigns), "--data", str(data),
         "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-level", "warning",
-        "--drain-notice-s", "0", "--draw-key", f"{SEED:032x}", *options,
+        "--http", "off", "--drain-notice-s", "0", "--draw-key", f"{SEED:032x}", *options,
     ]  # fmt: skip
     with running(command, cores) as server:
         yield server

@@ -30,7 +30,10 @@ from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 Held = TypeVar("Held")
-_FIRST_LINE = re.compile(r"gRPC on (127\.0\.0\.1:\d+), metrics on (http://127\.0\.0\.1:\d+/metrics.*)")
+_FIRST_LINE = re.compile(
+    r"gRPC on (127\.0\.0\.1:\d+)(?:, HTTP on (http://127\.0\.0\.1:\d+))?, "
+    r"metrics on (http://127\.0\.0\.1:\d+/metrics.*)"
+)
 _METRICS = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
 _CALLS = "tilbud_rpc_duration_seconds_count"
 _DIALS_MAX = 64
@@ -82,7 +85,7 @@ class Service:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "tilbud", "serve", "--campaigns", self.files, "--data", self.data,
-                    "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
+                    "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
                     "--draw-key", "ab" * 32, "--drain-notice-s", "0.1", *self.options,
                 ],
                 stdout=subprocess.PIPE,
@@ -94,7 +97,8 @@ class Service:
         found = _FIRST_LINE.search(line)
         assert found, f"no first line: {line!r}; the log says:\n{self.log.read_text()}"
         self.target = found[1]
-        self.metrics_sides = _METRICS.findall(found[2])  # of each process that answers
+        self.http = found[2] or ""  # where the contract is served over HTTP
+        self.metrics_sides = _METRICS.findall(found[3])  # of each process that answers
         self.metrics_side = self.metrics_sides[0]
         self.channel = grpc.insecure_channel(self.target, [_RETRIES])
         grpc.channel_ready_future(self.channel).result(START_S)

@@ -115,13 +115,15 @@ def board() -> Dashboard:
             Panel(
                 "Calls that were not OK",
                 "By method and gRPC code. INVALID_ARGUMENT and NOT_FOUND are a caller's mistake, "
-                "RESOURCE_EXHAUSTED is shed load, UNAVAILABLE a ledger that cannot commit.",
+                "RESOURCE_EXHAUSTED is shed load, UNAVAILABLE a ledger that cannot commit. And requests over "
+                "HTTP that were no call, by status.",
                 "reqps",
                 [
                     Query(
                         or_zero(rate(f"{calls}_count", f'{PROCESSES}, code!="OK"', "method", "code"), "code"),
                         "{{method}} {{code}}",
-                    )
+                    ),
+                    Query(rate("tilbud_http_refused_total", PROCESSES, "status"), "HTTP {{status}}"),
                 ],
             ),
             Panel(

@@ -68,7 +68,8 @@ async def service(directory: Path, options: argparse.Namespace) -> AsyncIterator
     campaigns = hurried_samples(directory / "campaigns", REWARD_WINDOW)
     async with child(
         sys.executable, "-m", "tilbud", "serve", "--campaigns", campaigns, "--data", directory / "data",
-        "--listen", options.listen, "--metrics", options.metrics, "--log-level", "warning", stdout=PIPE,
+        "--listen", options.listen, "--http", "off", "--metrics", options.metrics,
+        "--log-level", "warning", stdout=PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         found = _FIRST_LINE.search((await process.stdout.readline()).decode())

@@ -20,6 +20,7 @@ from tests.unit.test_house import PROJECT
 
 DOCKER = DEPLOY / "docker"
 COMPOSE = DOCKER / "compose.yaml"
+ADDRESSES = ("TILBUD_LISTEN", "TILBUD_HTTP", "TILBUD_METRICS")
 IMAGE = instructions(DOCKER / "Dockerfile")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
 
@@ -78,7 +79,7 @@ def _entered(made: Path, place: Path) -> Container:
 def served(container: Container, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Started]:
     """The container's own command, with one worker and with two, on a free port of loopback."""
     words = json.loads(written("ENTRYPOINT")) + json.loads(written("CMD"))
-    addresses = {"TILBUD_LISTEN": "127.0.0.1:0", "TILBUD_METRICS": "127.0.0.1:0"}
+    addresses = dict.fromkeys(ADDRESSES, "127.0.0.1:0")
     command = container.command(
         *words, **addresses, TILBUD_WORKERS=str(request.param), TILBUD_DRAIN_NOTICE_S="0"
     )
@@ -118,7 +119,7 @@ def test_options():
     """Every variable that image and compose file set is an option of `tilbud serve`."""
     text = COMPOSE.read_text() + (DOCKER / "Dockerfile").read_text()
     named = {name for name in re.findall(r"TILBUD_[A-Z_]+", text) if name != "TILBUD_"}
-    assert {"TILBUD_DATA", "TILBUD_LISTEN", "TILBUD_METRICS"} <= named
+    assert {"TILBUD_DATA", *ADDRESSES} <= named
     assert named <= options()
 
 
@@ -128,7 +129,7 @@ def test_image():
     assert environment(IMAGE, "ARG")["VERSION"] == PROJECT["version"]
     assert written("VOLUME") == environment(IMAGE)["TILBUD_DATA"] == written("WORKDIR")
     assert written("STOPSIGNAL") == "SIGTERM"
-    ports = {environment(IMAGE)[name].rpartition(":")[2] for name in ("TILBUD_LISTEN", "TILBUD_METRICS")}
+    ports = {environment(IMAGE)[name].rpartition(":")[2] for name in ADDRESSES}
     assert set(written("EXPOSE").split()) == ports
 
 

@@ -153,7 +153,7 @@ def test_pictures_draw_every_panel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_watching_ends_all_it_started(prometheus: Path, tmp_path: Path) -> None:
     """It says where to look, and Ctrl-C ends it with status 0, a last drawing and nothing left running."""
     pytest.importorskip("matplotlib", reason=NO_MATPLOTLIB)
-    anywhere = [f"--{option}=127.0.0.1:0" for option in ("listen", "http", "prometheus")]
+    anywhere = [f"--{option}=127.0.0.1:0" for option in ("listen", "metrics", "prometheus")]
     with subprocess.Popen(
         [sys.executable, GRAFANA / "watch.py", "--out", tmp_path / "out", *anywhere],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)},

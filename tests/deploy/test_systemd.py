@@ -115,7 +115,7 @@ def test_lives_with_its_filter(analyze: str, tmp_path: Path):
         [
             sys.executable, "-c", CONFINED, names, sys.executable, "-m", "tilbud", "serve",
             "--data", tmp_path / "data", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
-            "--workers", "2", "--drain-notice-s", "0",
+            "--http", "127.0.0.1:0", "--workers", "2", "--drain-notice-s", "0",
         ],
         dict(os.environ),
         tmp_path / "log",

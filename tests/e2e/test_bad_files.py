@@ -66,7 +66,7 @@ def _refused_to_start(files: Path, data: Path, *options: str) -> str:
     ended = subprocess.run(
         [
             sys.executable, "-m", "tilbud", "serve", "--campaigns", files, "--data", data,
-            "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *options,
+            "--listen", "127.0.0.1:0", "--http", "off", "--metrics", "127.0.0.1:0", *options,
         ],
         check=False, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip

@@ -99,7 +99,11 @@ def test_the_schema_is_json_schema() -> None:
 )
 def test_mistakes_are_sentences(words: list[str], said: str, tmp_path: Path) -> None:
     """A mistake ends with status 2 and a sentence that helps; never with a traceback."""
-    where = ["--data", str(tmp_path / "data"), "--metrics", "127.0.0.1:0"] if words[0] == "serve" else []
+    where = (
+        ["--data", str(tmp_path / "data"), "--http", "off", "--metrics", "127.0.0.1:0"]
+        if words[0] == "serve"
+        else []
+    )
     ran = _run(*words, *where)
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr

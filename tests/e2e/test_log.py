@@ -107,7 +107,7 @@ def test_a_full_disk_of_the_log_is_counted(tmp_path: Path) -> None:
 def test_every_line_of_a_start_that_fails_is_json(words: tuple[str, ...], said: str) -> None:
     """Whoever says it, the command line, rich or the service: an object with event, level and time."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--metrics", "127.0.0.1:0", *words],
+        [sys.executable, "-m", "tilbud", "serve", "--http", "off", "--metrics", "127.0.0.1:0", *words],
         check=False, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert ended.returncode == 2
@@ -132,7 +132,7 @@ def test_standard_streams_that_are_closed_harm_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(
         [
             sys.executable, "-c", _CLOSED, "--campaigns", campaigns, "--data", data,
-            "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--drain-notice-s", "0",
+            "--listen", "127.0.0.1:0", "--http", "off", "--metrics", "127.0.0.1:0", "--drain-notice-s", "0",
         ],
     ) as service:  # fmt: skip
         until(lambda: service.poll() is not None or (data / "ledger.sqlite3-wal").exists())

@@ -38,7 +38,7 @@ DESIGNED = {
     "context_reward_gain_total": {"campaign", "variant", "channel", "device", "journey_stage"},
     "context_reward_loss_total": {"campaign", "variant", "channel", "device", "journey_stage"},
     "decide_duration_seconds_count": {"campaign"},
-    "rpc_duration_seconds_count": {"method", "code"},
+    "rpc_duration_seconds_count": {"method", "code", "protocol"},
     "ledger_commit_duration_seconds_count": set(),
     "learn_duration_seconds_count": {"campaign"},
     "settlement_lag_seconds": {"campaign"},
@@ -237,8 +237,8 @@ def test_reflection_v1_describes_itself(slow: Service) -> None:
 def test_a_taken_address_is_a_sentence(slow: Service, tmp_path: Path) -> None:
     """Starting on a taken port ends with status 2 and says so."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--metrics", "127.0.0.1:0",
-         "--listen", slow.target],
+        [sys.executable, "-m", "tilbud", "serve", "--data", tmp_path / "other", "--http", "off",
+         "--metrics", "127.0.0.1:0", "--listen", slow.target],
         check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
     assert ended.returncode == 2
@@ -249,8 +249,8 @@ def test_a_taken_address_is_a_sentence(slow: Service, tmp_path: Path) -> None:
 def test_a_data_directory_has_one_service(slow: Service) -> None:
     """A second service on the same data directory is refused with a sentence, and harms nothing."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tilbud", "serve", "--data", slow.data, "--metrics", "127.0.0.1:0",
-         "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "tilbud", "serve", "--data", slow.data, "--http", "off",
+         "--metrics", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
         check=False, capture_output=True, text=True, timeout=2 * START_S,
     )  # fmt: skip
     assert ended.returncode == 2

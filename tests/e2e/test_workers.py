@@ -228,7 +228,16 @@ def test_files_loaded_by_one_worker_are_loaded_by_all(service: Service, each: li
 def test_a_taken_port_is_a_sentence(service: Service, tmp_path: Path, workers: str) -> None:
     """Another service on the workers' port is refused with status 2, alone or with workers of its own."""
     ended = _serve(
-        "--data", tmp_path, "--listen", service.target, "--metrics", "127.0.0.1:0", "--workers", workers
+        "--data",
+        tmp_path,
+        "--listen",
+        service.target,
+        "--http",
+        "off",
+        "--metrics",
+        "127.0.0.1:0",
+        "--workers",
+        workers,
     )
     assert ended.returncode == 2
     assert f"cannot listen on {service.target}" in ended.stderr
@@ -238,7 +247,9 @@ def test_a_taken_port_is_a_sentence(service: Service, tmp_path: Path, workers: s
 def test_what_keeps_one_worker_from_serving_keeps_the_service(service: Service, tmp_path: Path) -> None:
     """A metrics port that is taken ends all workers with status 2 and the sentence of one it hit."""
     taken = service.metrics_sides[0].removeprefix("http://")
-    ended = _serve("--data", tmp_path, "--listen", "127.0.0.1:0", "--metrics", taken, "--workers", "2")
+    ended = _serve(
+        "--data", tmp_path, "--listen", "127.0.0.1:0", "--http", "off", "--metrics", taken, "--workers", "2"
+    )
     assert ended.returncode == 2
     said = re.search(
         r"cannot listen on 127\.0\.0\.1:(\d+): Address already in use; choose another --metrics", ended.stderr
@@ -270,7 +281,17 @@ def test_problems_of_a_campaign_file_are_told_once(tmp_path: Path) -> None:
 
 def test_a_stop_during_the_start_ends_it(tmp_path: Path) -> None:
     """SIGTERM to all processes at once, before or while they serve: status 0, without a word of a failure."""
-    words = ("--data", tmp_path, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *OPTIONS)
+    words = (
+        "--data",
+        tmp_path,
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "off",
+        "--metrics",
+        "127.0.0.1:0",
+        *OPTIONS,
+    )
     for workers in (0, 1, 2):
         with subprocess.Popen(
             [sys.executable, "-m", "tilbud", "serve", *map(str, words)],

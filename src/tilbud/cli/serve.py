@@ -15,10 +15,12 @@ from tilbud.cli.errors import fail, finished
 from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
 from tilbud.cli.serve_options import (
     AcceptLoss,
+    CorsOrigins,
     DrainGrace,
     DrainNotice,
     DrawKey,
     DurabilityOption,
+    Http,
     LogLevel,
     MetricsAddress,
     RetentionDays,
@@ -26,13 +28,15 @@ from tilbud.cli.serve_options import (
     Workers,
 )
 from tilbud.domain.limits import Limits
-from tilbud.runtime.settings import SAMPLES, Settings, host_and_port, split_address
+from tilbud.runtime.settings import OFF, SAMPLES, Settings, check_origins, host_and_port, split_address
 
 
 def serve(
     campaigns: Campaigns = None,
     data: Data = DATA,
     listen: Listen = LISTEN,
+    http: Http = DEFAULTS.http,
+    cors_origins: CorsOrigins = None,
     metrics: MetricsAddress = DEFAULTS.metrics,
     durability: DurabilityOption = DEFAULTS.durability,
     drain_notice_s: DrainNotice = DEFAULTS.drain_notice_s,
@@ -44,9 +48,9 @@ def serve(
     strict: Strict = False,
     log_level: LogLevel = DEFAULTS.log_level,
 ) -> None:
-    """Serve campaigns over gRPC until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
+    """Serve campaigns over gRPC and HTTP until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
 
-    With --workers more processes answer, on one port and from one data directory.
+    With --workers more processes answer, on the same ports and from one data directory.
     """
     import uvloop
 
@@ -55,8 +59,9 @@ def serve(
 
     raise_descriptors()
     try:
-        for address in (listen, metrics):
+        for address in (listen, metrics, *([http] if http != OFF else [])):
             host_and_port(address)
+        check_origins(cors_origins or ())
         key = _draw_key(draw_key)
         serve_log(log_level)
     except ValueError as error:
@@ -65,6 +70,8 @@ def serve(
         campaigns=tuple(campaigns or [SAMPLES]),
         data=data,
         listen=listen,
+        http=http,
+        cors_origins=tuple(cors_origins or ()),
         metrics=metrics,
         durability=durability,
         drain_notice_s=drain_notice_s,
@@ -103,7 +110,9 @@ async def _serve(settings: Settings) -> None:
         await run(
             supervisor,
             shutdown_timeout_s=supervisor.shutdown_timeout_s,
-            started=lambda: _announce(settings, supervisor.grpc_port, supervisor.metrics_ports),
+            started=lambda: _announce(
+                settings, supervisor.grpc_port, supervisor.http_port, supervisor.metrics_ports
+            ),
             stopping=asyncio.Event(),
         )
         return
@@ -113,20 +122,23 @@ async def _serve(settings: Settings) -> None:
     await run(
         application,
         shutdown_timeout_s=settings.shutdown_timeout_s,
-        started=lambda: _announce(settings, application.grpc_port, [application.metrics_port]),
+        started=lambda: _announce(
+            settings, application.grpc_port, application.http_port, [application.metrics_port]
+        ),
         stopping=asyncio.Event(),
     )
 
 
-def _announce(settings: Settings, grpc_port: int, metrics_ports: Sequence[int]) -> None:
+def _announce(settings: Settings, grpc_port: int, http_port: int, metrics_ports: Sequence[int]) -> None:
     from tilbud.telemetry.log import last_words
 
     host, metrics_host = (split_address(address)[0] for address in (settings.listen, settings.metrics))
+    http = f", HTTP on http://{split_address(settings.http)[0]}:{http_port}" if http_port else ""
     metrics = ", ".join(f"http://{metrics_host}:{port}/metrics" for port in metrics_ports)
     last_words()  # whoever reads this line finds in the log what came before
     try:
         # The first line a newcomer looks for.
-        print(f"tilbud serves gRPC on {host}:{grpc_port}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
+        print(f"tilbud serves gRPC on {host}:{grpc_port}{http}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
     except OSError:  # nobody reads it, which is no reason not to serve
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

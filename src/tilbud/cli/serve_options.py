@@ -9,6 +9,22 @@ import typer
 from tilbud.domain.limits import Limits
 from tilbud.ledger.answers import Durability
 
+Http = Annotated[
+    str,
+    typer.Option(
+        envvar="TILBUD_HTTP",
+        help="Address of the same calls over HTTP, as JSON, HOST:PORT; off: only gRPC.",
+    ),
+]
+CorsOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin",
+        envvar="TILBUD_CORS_ORIGIN",
+        help="Origin whose pages may call over HTTP, such as https://shop.example; may be repeated."
+        " Default: none.",
+    ),
+]
 MetricsAddress = Annotated[
     str, typer.Option(envvar="TILBUD_METRICS", help="Address of /metrics, /livez and /readyz, HOST:PORT.")
 ]
@@ -61,7 +77,7 @@ Workers = Annotated[
         envvar="TILBUD_WORKERS",
         min=1,
         max=Limits.workers_max,
-        help="Processes that answer on the gRPC port; each has a --metrics port, counted from that one.",
+        help="Processes that answer at --listen and --http; each has a --metrics port, counted from that.",
     ),
 ]
 Strict = Annotated[

@@ -131,6 +131,17 @@ class Limits:
     http_scrapes_max: ClassVar[int] = 4  # being made, also those that hang
     http_problems_reported_max: ClassVar[int] = 10  # of campaign files
 
+    # Calls over HTTP
+    connect_connections_max: int = 2_048
+    connect_headers_max: int = 100
+    connect_idle_s: float = 75.0  # of a connection between two requests: longer than balancers keep theirs
+    connect_answer_s: float = 20.0  # until a client has taken an answer
+    connect_linger_s: float = 1.0  # in which what still comes after the last answer is read
+    connect_free_body_bytes: int = 64 * 1024  # of a body that arrives, beyond which all together are bounded
+    connect_heads_cached_max: ClassVar[int] = 64
+    message_types_cached_max: ClassVar[int] = 256
+    json_sliced_bytes: int = 16 * 1024  # from which an answer is written in slices
+
     # Log
     log_lines_waiting_max: ClassVar[int] = 4_096  # for whoever reads standard error
     log_line_chars_max: ClassVar[int] = 16_384

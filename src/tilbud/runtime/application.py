@@ -41,9 +41,9 @@ from tilbud.runtime.garbage import freeze_objects
 from tilbud.runtime.heartbeat import Beats
 from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import start_or_undo
-from tilbud.runtime.reserved_address import reserved
+from tilbud.runtime.reserved_address import reserved, shared
 from tilbud.runtime.serving_ledger import serving_ledger
-from tilbud.runtime.settings import Settings, WorkerSlot, host_and_port, split_address
+from tilbud.runtime.settings import OFF, Settings, WorkerSlot, host_and_port, split_address
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import PauseService
@@ -51,12 +51,16 @@ from tilbud.telemetry.disk import Disk
 from tilbud.telemetry.log import lines_dropped, logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.telemetry.stalls import watch_stalls
+from tilbud.transport.call import Handle
+from tilbud.transport.connect.calls import Calls, Health
+from tilbud.transport.connect.origins import Origins
+from tilbud.transport.connect.server import ConnectServer
 from tilbud.transport.grpc.campaigns import campaign_handlers
 from tilbud.transport.grpc.customers import customer_handlers
 from tilbud.transport.grpc.decisions import DecisionHandlers
 from tilbud.transport.grpc.explain import explain_handler
 from tilbud.transport.grpc.server import GrpcServer
-from tilbud.transport.grpc.unary import Handle, Rpc
+from tilbud.transport.grpc.unary import Rpc
 from tilbud.transport.http.metrics_server import HttpSide
 
 
@@ -98,6 +102,7 @@ class Application:
         self._ready = False
         self._beats: Beats | None = None
         self.grpc_port = 0
+        self.http_port = 0  # where the contract is served over HTTP; 0: nowhere
         self.metrics_port = 0
 
     async def start(self) -> None:
@@ -286,22 +291,52 @@ class Application:
         settings = self._settings
         rpc = Rpc(metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"))
         base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
-        listen = self._slot.listen if self._slot else self._reserved()
-        server = GrpcServer(listen=listen, rpc=rpc, handlers=self._handlers(base, rpc), limits=self._limits)
+        listen = self._slot.listen if self._slot else self._reserved(settings.listen, "--listen")
+        handlers = self._handlers(base, rpc)
+        server = GrpcServer(listen=listen, rpc=rpc, handlers=handlers, limits=self._limits)
+        connect = self._make_connect(base, rpc, handlers, server.health.status)
         freeze_objects(self._limits)
         await server.start()
         self.grpc_port = split_address(listen)[1]
         self._watch(base.metrics, rpc)  # before the drain, to end after it: who drains does not hang
-        self._undo.push_async_callback(server.drain, settings.drain_notice_s, settings.drain_grace_s)
+        self._undo.push_async_callback(self._drain, server, connect)
+        if connect is not None:
+            await connect.start()
         self._ready = True
         self._beat(base, server)
         await server.set_serving(serving=True)
-        self._log.info("serving", grpc_port=self.grpc_port, metrics_port=self.metrics_port)
+        self._log.info(
+            "serving", grpc_port=self.grpc_port, http_port=self.http_port, metrics_port=self.metrics_port
+        )
 
-    def _reserved(self) -> str:
-        """Keep the address for as long as this lives; return it with its port."""
-        listen = self._settings.listen
-        return f"{split_address(listen)[0]}:{self._undo.enter_context(reserved(listen))}"
+    async def _drain(self, server: GrpcServer, connect: ConnectServer | None) -> None:
+        settings = self._settings
+        draining = [server.drain(settings.drain_notice_s, settings.drain_grace_s)]
+        if connect is not None:
+            draining.append(connect.drain(settings.drain_notice_s, settings.drain_grace_s))
+        await asyncio.gather(*draining)
+
+    def _reserved(self, address: str, option: str) -> str:
+        """Keep an address for as long as this lives; return it with its port."""
+        return f"{split_address(address)[0]}:{self._undo.enter_context(reserved(address, option))}"
+
+    def _make_connect(
+        self, base: _Foundation, rpc: Rpc, handlers: Mapping[str, Mapping[str, Handle]], health: Health
+    ) -> ConnectServer | None:
+        settings, limits = self._settings, self._limits
+        if settings.http == OFF:
+            return None
+        http = self._slot.http if self._slot else self._reserved(settings.http, "--http")
+        host, self.http_port = host_and_port(http)
+        calls = Calls(
+            rpc=rpc,
+            handlers=handlers,
+            health=health,
+            origins=Origins(settings.cors_origins),
+            metrics=base.metrics.process,
+            limits=limits,
+        )
+        return ConnectServer(sockets=shared(host, self.http_port), answer=calls.answer, limits=limits)
 
     def _handlers(self, base: _Foundation, rpc: Rpc) -> Mapping[str, Mapping[str, Handle]]:
         limits = self._limits

@@ -23,13 +23,13 @@ _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an 
 
 
 @contextlib.contextmanager
-def reserved(listen: str) -> Iterator[int]:
+def reserved(listen: str, option: str = "--listen") -> Iterator[int]:
     """Keep an address for one service, port 0: any; give the port. Raises AddressRefused."""
     with contextlib.ExitStack() as undo:
         try:
             sockets = [undo.enter_context(bound) for bound in reserve(*host_and_port(listen))]
         except OSError as error:
-            raise AddressRefused(listen, error.strerror or str(error)) from error
+            raise AddressRefused(listen, error.strerror or str(error), option) from error
         yield int(sockets[0].getsockname()[1])
 
 
@@ -54,6 +54,23 @@ def reserve(host: str, port: int) -> list[socket.socket]:
             port = bound.getsockname()[1]
         if not sockets:
             raise missing
+        undo.pop_all()
+        return sockets
+
+
+def shared(host: str, port: int) -> list[socket.socket]:
+    """Return sockets bound to a reserved address, to listen there; raises OSError."""
+    with contextlib.ExitStack() as undo:
+        sockets: list[socket.socket] = []
+        for family, address in _addresses(host):
+            options = (socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+            try:
+                bound = _bound(family, (address[0], port, *address[2:]), *options)
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                continue
+            sockets.append(undo.enter_context(bound))
         undo.pop_all()
         return sockets
 

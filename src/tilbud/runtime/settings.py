@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
 from tilbud.ledger.answers import Durability
 
+OFF = "off"  # in place of an address
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 
@@ -18,6 +21,8 @@ class Settings:
     campaigns: tuple[Path, ...] = (SAMPLES,)
     data: Path = Path("tilbud-data")
     listen: str = "127.0.0.1:50051"
+    http: str = "127.0.0.1:8000"  # OFF: not at all
+    cors_origins: tuple[str, ...] = ()  # whose pages may call over HTTP
     metrics: str = "127.0.0.1:8080"
     durability: Durability = Durability.PROCESS
     drain_notice_s: float = 1.0
@@ -41,6 +46,7 @@ class WorkerSlot:
 
     number: int  # from 0
     listen: str  # HOST:PORT that all workers share
+    http: str  # likewise, or OFF
     metrics: str  # HOST:PORT of its own, port 0: any
     ledger: tuple[int, int]  # the ledger's file, see ledger/sqlite/same_file.py; a worker makes no other
     lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
@@ -52,6 +58,13 @@ def host_and_port(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
         raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051")
     return host.strip("[]"), int(port)
+
+
+def check_origins(origins: Iterable[str]) -> None:
+    """Raise ValueError for what is no origin as browsers write it, nor `*`."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise ValueError(f"--cors-origin: {origin!r} is no origin, such as https://shop.example")
 
 
 def split_address(address: str) -> tuple[str, int]:

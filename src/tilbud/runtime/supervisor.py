@@ -1,8 +1,8 @@
 """`tilbud serve --workers N`: starts the processes that serve, starts again those that die, stops them all.
 
 What holds:
- * It serves nothing itself. The workers listen on one gRPC port, which it keeps for as long as it lives;
-   each has a port of its own for metrics.
+ * It serves nothing itself. The workers listen on one gRPC port and one for HTTP, which it keeps for as long
+   as it lives; each has a port of its own for metrics.
  * What is wrong with the data directory, the campaign files or the port is reported once, before any worker.
    Until all of them serve, the end of one is the end of the service; from then on it is started again, at the
    same addresses, while the others go on. Whatever goes wrong with one, its slot does not stay empty unseen.
@@ -35,7 +35,7 @@ from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.serving_ledger import serving_ledger
-from tilbud.runtime.settings import Settings, WorkerSlot, split_address
+from tilbud.runtime.settings import OFF, Settings, WorkerSlot, split_address
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
 
@@ -139,6 +139,7 @@ class Supervisor:
         self._watching: asyncio.Task[None] | None = None
         self._whole: set[int] = set()  # the workers that serve every campaign file
         self.grpc_port = 0
+        self.http_port = 0  # where the contract is served over HTTP; 0: nowhere
 
     @property
     def shutdown_timeout_s(self) -> float:
@@ -179,19 +180,29 @@ class Supervisor:
         load = load_campaigns if settings.strict else load_good
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
         self.grpc_port = self._undo.enter_context(reserved(settings.listen))
+        if settings.http != OFF:
+            self.http_port = self._undo.enter_context(reserved(settings.http, "--http"))
         metrics_addresses = self._metrics_addresses()
         ledger, lost_commits = await self._open_ledger(data)
         data.lock_as(lock, shared=True)
         listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
+        http = f"{split_address(settings.http)[0]}:{self.http_port}" if self.http_port else OFF
         for number, metrics in enumerate(metrics_addresses):
             slot = WorkerSlot(
-                number=number, listen=listen, metrics=metrics, ledger=ledger, lost_commits=lost_commits
+                number=number,
+                listen=listen,
+                http=http,
+                metrics=metrics,
+                ledger=ledger,
+                lost_commits=lost_commits,
             )
             self._workers.append(Worker(settings, slot, self._heard))
         self._keeping = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         self._watching = asyncio.create_task(self._watch())
         await self._complete
-        self._log.info("serving", grpc_port=self.grpc_port, metrics_ports=self.metrics_ports)
+        self._log.info(
+            "serving", grpc_port=self.grpc_port, http_port=self.http_port, metrics_ports=self.metrics_ports
+        )
 
     def _metrics_addresses(self) -> list[str]:
         host, port = split_address(self._settings.metrics)

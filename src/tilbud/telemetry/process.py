@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from tilbud.telemetry.families import FAST_S, Families
 
+_HTTP_REFUSALS = (403, 404, 405, 415)  # see transport/connect/calls.py
 _TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # see ledger/sqlite/condition.py
 
 
@@ -48,8 +49,20 @@ class ProcessMetrics:
 
     def _make_calls(self, make: Families) -> None:
         self._rpc_duration = make.fast_histograms(
-            "rpc_duration_seconds", "Seconds a call was handled, by its gRPC code", FAST_S, "method", "code"
+            "rpc_duration_seconds",
+            "Seconds a call was handled, by its gRPC code and by how it came: grpc, connect",
+            FAST_S,
+            "method",
+            "code",
+            "protocol",
         )
+        self._http_refused = make.fast_counters(
+            "http_refused",
+            "Requests over HTTP that were no call of a method, by their status",
+            "status",
+        )
+        for status in _HTTP_REFUSALS:
+            self._http_refused.labels(str(status))
         self._in_flight = make.gauge("calls_in_flight", "Calls being answered now")
         self._in_flight_max = make.gauge(
             "calls_in_flight_max", "Calls in flight beyond which more are refused"
@@ -80,14 +93,18 @@ class ProcessMetrics:
         )
         self._outage_s = make.counter("outage_seconds", "Seconds of these times")
 
-    def answers(self, method: str, codes: Iterable[str]) -> None:
-        """Begin at 0 the calls of a method, by each code it may end with."""
+    def answers(self, method: str, codes: Iterable[str], protocol: str) -> None:
+        """Begin at 0 the calls of a method by a protocol, by each code they may end with."""
         for code in codes:
-            self._rpc_duration.labels(method, code)
+            self._rpc_duration.labels(method, code, protocol)
 
-    def rpc(self, method: str, code: str, seconds: float) -> None:
+    def rpc(self, method: str, code: str, seconds: float, protocol: str) -> None:
         """Observe one call."""
-        self._rpc_duration.labels(method, code).observe(seconds)
+        self._rpc_duration.labels(method, code, protocol).observe(seconds)
+
+    def http_refused(self, status: int) -> None:
+        """Count a request over HTTP that was no call of a method."""
+        self._http_refused.labels(str(status)).inc()
 
     def stalled(self, seconds: float) -> None:
         """Observe how late the event loop came to a task that was due."""

@@ -51,6 +51,7 @@ async def test_a_slow_start_is_no_outage(tmp_path: Path, monkeypatch: pytest.Mon
         campaigns=(file,),
         data=tmp_path / "data",
         listen="127.0.0.1:0",
+        http="127.0.0.1:0",
         metrics="127.0.0.1:0",
         drain_notice_s=0,
     )

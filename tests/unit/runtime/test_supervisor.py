@@ -99,6 +99,7 @@ def settings(tmp_path: Path) -> Settings:
         campaigns=(file,),
         data=tmp_path / "data",
         listen="127.0.0.1:0",
+        http="127.0.0.1:0",
         metrics="127.0.0.1:8080",
         workers=2,
         limits=Limits(worker_pause_min_s=0.001, worker_pause_max_s=0.004),
@@ -397,7 +398,7 @@ def test_a_worker_is_known_to_work_by_what_it_takes_of_a_processor(settings: Set
         def pid(self) -> int:
             return os.getpid()
 
-    place = WorkerSlot(number=0, listen="127.0.0.1:1", metrics="127.0.0.1:2", ledger=(0, 0))
+    place = WorkerSlot(number=0, listen="127.0.0.1:1", http="off", metrics="127.0.0.1:2", ledger=(0, 0))
     worker = Here(settings, place, lambda *_: None)
     before_s = worker.worked_s()
     assert before_s is not None

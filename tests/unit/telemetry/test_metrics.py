@@ -164,7 +164,8 @@ def test_series_of_removed_offers_go_with_the_next_change(metrics: Metrics) -> N
 
 def test_calls_and_customer_events_begin_at_zero(metrics: Metrics) -> None:
     """By each code a method may end with, and by each status."""
-    metrics.process.answers("Decide", ("OK", "NOT_FOUND"))
+    metrics.process.answers("Decide", ("OK", "NOT_FOUND"), "grpc")
     for code in ("OK", "NOT_FOUND"):
-        assert _value(metrics, "tilbud_rpc_duration_seconds_count", method="Decide", code=code) == 0
+        labels = {"method": "Decide", "code": code, "protocol": "grpc"}
+        assert _value(metrics, "tilbud_rpc_duration_seconds_count", **labels) == 0
     assert _value(metrics, "tilbud_customer_events_total", status="no_consent") == 0

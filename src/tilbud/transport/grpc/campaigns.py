@@ -16,8 +16,8 @@ from tilbud.domain.decision.records import check_id
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.service.pauses import PauseService
+from tilbud.transport.call import Call, Handle
 from tilbud.transport.grpc.converters import campaign_message, microseconds
-from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.v1 import campaigns_pb2
 
 _FRAME_BYTES = 6  # around a campaign in a page: a tag and a length
@@ -48,7 +48,7 @@ def _list_handler(
     message_of: Callable[[ServedCampaign], Awaitable[campaigns_pb2.Campaign]],
     limits: Limits,
 ) -> Handle:
-    async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Context) -> Message:
+    async def list_campaigns(message: campaigns_pb2.ListCampaignsRequest, _: Call) -> Message:
         if not 0 <= message.page_size <= limits.campaigns_max:
             raise InvalidField("page_size", f"must lie between 0 and {limits.campaigns_max}")
         after = check_id("page_token", message.page_token, limits)
@@ -78,7 +78,7 @@ def campaign_handlers(
     async def message_of(served: ServedCampaign) -> campaigns_pb2.Campaign:
         return campaign_message(served, await pauses.pauses(served.id), await loader.relearning(served.id))
 
-    async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Context) -> Message:
+    async def get_campaign(message: campaigns_pb2.GetCampaignRequest, _: Call) -> Message:
         served = catalog.get(check_id("campaign", message.campaign, limits, required=True))
         return campaigns_pb2.GetCampaignResponse(campaign=await message_of(served))
 
@@ -87,7 +87,7 @@ def campaign_handlers(
         reloaded()
         return changes
 
-    async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Context) -> Message:
+    async def reload_campaigns(_: campaigns_pb2.ReloadCampaignsRequest, __: Call) -> Message:
         changes = await shield(reload())  # it goes on where the caller's time is over
         return campaigns_pb2.ReloadCampaignsResponse(
             added=changes.added,
@@ -98,20 +98,20 @@ def campaign_handlers(
             rewards_not_converted=changes.rewards_not_converted,
         )
 
-    async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Context) -> Message:
+    async def pause_offer(message: campaigns_pb2.PauseOfferRequest, _: Call) -> Message:
         until_us = _end_us(message)
         await shield(pauses.pause_offer(message.campaign, message.offer_id, message.reason, until_us))
         return campaigns_pb2.PauseOfferResponse()
 
-    async def resume_offer(message: campaigns_pb2.ResumeOfferRequest, _: Context) -> Message:
+    async def resume_offer(message: campaigns_pb2.ResumeOfferRequest, _: Call) -> Message:
         await shield(pauses.resume_offer(message.campaign, message.offer_id))
         return campaigns_pb2.ResumeOfferResponse()
 
-    async def pause_campaign(message: campaigns_pb2.PauseCampaignRequest, _: Context) -> Message:
+    async def pause_campaign(message: campaigns_pb2.PauseCampaignRequest, _: Call) -> Message:
         await shield(pauses.pause_campaign(message.campaign, message.reason, _end_us(message)))
         return campaigns_pb2.PauseCampaignResponse()
 
-    async def resume_campaign(message: campaigns_pb2.ResumeCampaignRequest, _: Context) -> Message:
+    async def resume_campaign(message: campaigns_pb2.ResumeCampaignRequest, _: Call) -> Message:
         await shield(pauses.resume_campaign(message.campaign))
         return campaigns_pb2.ResumeCampaignResponse()
 

@@ -14,6 +14,7 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.service.customers import CustomerService, EventReport
+from tilbud.transport.call import Call, Handle
 from tilbud.transport.grpc.converters import (
     consent_of,
     feature_message,
@@ -21,7 +22,6 @@ from tilbud.transport.grpc.converters import (
     microseconds,
     timestamp,
 )
-from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.v1 import customers_pb2
 
 _TEXTS = ("time_zone", "language", "journey_stage")
@@ -34,28 +34,28 @@ _PREFERENCES = (*PREFERENCE_LISTS, "quiet_hours")
 def customer_handlers(customers: CustomerService, limits: Limits) -> Mapping[str, Handle]:
     """Return the handlers by the method's name."""
 
-    async def get(message: customers_pb2.GetCustomerRequest, _: Context) -> Message:
+    async def get(message: customers_pb2.GetCustomerRequest, _: Call) -> Message:
         profile = await customers.get(message.customer_id)
         return customers_pb2.GetCustomerResponse(customer=customer_message(message.customer_id, profile))
 
-    async def update(message: customers_pb2.UpdateCustomerRequest, _: Context) -> Message:
+    async def update(message: customers_pb2.UpdateCustomerRequest, _: Call) -> Message:
         customer_id = message.customer.id
         profile = await shield(customers.update(customer_id, profile_update(message, limits)))
         return customers_pb2.UpdateCustomerResponse(customer=customer_message(customer_id, profile))
 
-    async def report_event(message: customers_pb2.ReportCustomerEventRequest, _: Context) -> Message:
+    async def report_event(message: customers_pb2.ReportCustomerEventRequest, _: Call) -> Message:
         status = await shield(customers.report_event(event_report(message)))
         return customers_pb2.ReportCustomerEventResponse(
             status=int(status)  # type: ignore[arg-type]  # the domain's numbers are the contract's
         )
 
-    async def export(message: customers_pb2.ExportCustomerRequest, _: Context) -> Message:
+    async def export(message: customers_pb2.ExportCustomerRequest, _: Call) -> Message:
         page = await customers.export(message.customer_id, message.page_size, message.page_token)
         return customers_pb2.ExportCustomerResponse(
             json_lines=page.json_lines.encode(), next_page_token=page.next_page_token
         )
 
-    async def erase(message: customers_pb2.EraseCustomerRequest, _: Context) -> Message:
+    async def erase(message: customers_pb2.EraseCustomerRequest, _: Call) -> Message:
         return customers_pb2.EraseCustomerResponse(
             removed_rows=await shield(customers.erase(message.customer_id))
         )

@@ -21,6 +21,7 @@ from tilbud.deciding.pipeline import Answer, DecideService
 from tilbud.domain.errors import InvalidField, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.service.outcomes import ReportService
+from tilbud.transport.call import Call, Handle
 from tilbud.transport.grpc.codec import field
 from tilbud.transport.grpc.converters import (
     answer_bytes,
@@ -30,7 +31,6 @@ from tilbud.transport.grpc.converters import (
     timestamp,
 )
 from tilbud.transport.grpc.status import status_of
-from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.transport.grpc.unsent import Unsent
 from tilbud.v1 import decisions_pb2
 
@@ -71,21 +71,21 @@ class DecisionHandlers:
             "BatchReportOutcomes": self.report_many,
         }
 
-    async def decide_one(self, message: decisions_pb2.DecideRequest, context: Context) -> bytes:
-        deadline_s = _deadline_s(context)
+    async def decide_one(self, message: decisions_pb2.DecideRequest, call: Call) -> bytes:
+        deadline_s = _deadline_s(call)
         if not (message.customer_id and self._decide.counts(message.campaign, message.context.channel)):
-            return await self._deciding.submit(context.peer(), (message, deadline_s))
+            return await self._deciding.submit(call.peer(), (message, deadline_s))
         async with self._decide.locks.holding(message.customer_id):  # or it would hold the others' batch up
-            return await self._deciding.submit(context.peer(), (message, deadline_s))
+            return await self._deciding.submit(call.peer(), (message, deadline_s))
 
-    async def decide_many(self, message: decisions_pb2.BatchDecideRequest, context: Context) -> bytes:
+    async def decide_many(self, message: decisions_pb2.BatchDecideRequest, call: Call) -> bytes:
         self._check_size(message.requests)
 
         def begin() -> Coroutine[Any, Any, bytes]:
-            self._unsent.check(context)  # again: others of this connection were answered meanwhile
-            return self._decide_batch(message, _deadline_s(context))
+            self._unsent.check(call)  # again: others of this connection were answered meanwhile
+            return self._decide_batch(message, _deadline_s(call))
 
-        return await self._turns.run(context.peer(), len(message.requests), begin)
+        return await self._turns.run(call.peer(), len(message.requests), begin)
 
     async def _decide_batch(
         self, message: decisions_pb2.BatchDecideRequest, deadline_s: float | None
@@ -98,7 +98,7 @@ class DecisionHandlers:
         )
         return b"".join(results)
 
-    async def activate(self, message: decisions_pb2.ActivateRequest, _: Context) -> Message:
+    async def activate(self, message: decisions_pb2.ActivateRequest, _: Call) -> Message:
         deadline_us = await shield(
             self._report.activate(message.campaign, message.decision_id, message.shown_offer_id)
         )
@@ -106,16 +106,12 @@ class DecisionHandlers:
             reward_deadline=None if deadline_us is None else timestamp(deadline_us)
         )
 
-    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, context: Context) -> Message:
-        return await self._reporting.submit(context.peer(), message)
+    async def report_one(self, message: decisions_pb2.ReportOutcomeRequest, call: Call) -> Message:
+        return await self._reporting.submit(call.peer(), message)
 
-    async def report_many(
-        self, message: decisions_pb2.BatchReportOutcomesRequest, context: Context
-    ) -> Message:
+    async def report_many(self, message: decisions_pb2.BatchReportOutcomesRequest, call: Call) -> Message:
         self._check_size(message.requests)
-        return await self._turns.run(
-            context.peer(), len(message.requests), lambda: self._report_batch(message)
-        )
+        return await self._turns.run(call.peer(), len(message.requests), lambda: self._report_batch(message))
 
     async def _report_batch(self, message: decisions_pb2.BatchReportOutcomesRequest) -> Message:
         reports = await self._in_slices(message.requests, _reading(outcome_report))
@@ -161,9 +157,9 @@ class DecisionHandlers:
             raise InvalidField("requests", f"at most {self._limits.batch_items_max}, got {len(requests)}")
 
 
-def _deadline_s(context: Context) -> float | None:
+def _deadline_s(call: Call) -> float | None:
     """Return when the caller stops waiting, on `perf_counter`'s clock; None: never."""
-    left_s = context.time_remaining()
+    left_s = call.time_remaining()
     return None if left_s is None else perf_counter() + left_s
 
 

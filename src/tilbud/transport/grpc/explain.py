@@ -19,8 +19,8 @@ from tilbud.domain.errors import UnknownCampaign, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
 from tilbud.insight.explain import Explained, explain
+from tilbud.transport.call import Call, Handle
 from tilbud.transport.grpc.converters import decide_response, feature_message, timestamp
-from tilbud.transport.grpc.unary import Context, Handle
 from tilbud.v1 import decisions_pb2
 
 Find = Callable[[str, str], Awaitable[Decision | None]]
@@ -29,7 +29,7 @@ Find = Callable[[str, str], Awaitable[Decision | None]]
 def explain_handler(catalog: Catalog, find: Find, limits: Limits) -> Handle:
     """Return the handler of ExplainDecision; `find` returns the recorded decision of (campaign, id)."""
 
-    async def explain_decision(message: decisions_pb2.ExplainDecisionRequest, _: Context) -> Message:
+    async def explain_decision(message: decisions_pb2.ExplainDecisionRequest, _: Call) -> Message:
         name = check_id("campaign", message.campaign, limits, required=True)
         served = catalog.find(name)
         decision_id = check_id("decision_id", message.decision_id, limits, required=True)

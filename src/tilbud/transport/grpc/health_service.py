@@ -42,6 +42,10 @@ class HealthService:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def status(self, name: str) -> Any:
+        """Return the status of a service, "": of all; None: there is none of that name."""
+        return self._status if name in self._names else None
+
     def end(self) -> None:
         """Let those go who watch, and take no more."""
         self._ended = True
@@ -66,9 +70,10 @@ class HealthService:
 
     async def _check(self, _: object, context: Context) -> health_pb2.HealthCheckResponse:
         name = (await self._message(context)).service
-        if name not in self._names:
+        status = self.status(name)
+        if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {name[:64]!r} here")
-        return _Status(status=self._status)
+        return _Status(status=status)
 
     async def _list(self, _: object, context: Context) -> Any:
         await self._message(context)

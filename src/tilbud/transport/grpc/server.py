@@ -18,23 +18,24 @@ from collections.abc import Mapping, Sequence
 import grpc
 
 from tilbud.domain.limits import Limits
+from tilbud.transport.call import Handle
 from tilbud.transport.grpc.health_service import SERVICE_NAME as HEALTH
 from tilbud.transport.grpc.health_service import HealthService
 from tilbud.transport.grpc.reflection import SERVICE_NAMES as REFLECTION
 from tilbud.transport.grpc.reflection import reflection_handlers
-from tilbud.transport.grpc.unary import Handle, Rpc
+from tilbud.transport.grpc.unary import Rpc
 from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
 
 _FILES = (decisions_pb2, customers_pb2, campaigns_pb2, insights_pb2)
-_SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values())
+SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values())
 _MINUTE_MS = 60_000
 
 
 class AddressRefused(OSError):
-    """The address of the gRPC server cannot be had."""
+    """The address that an option names cannot be had."""
 
-    def __init__(self, listen: str, reason: str) -> None:
-        super().__init__(f"cannot listen on {listen}: {reason}; choose another --listen")
+    def __init__(self, listen: str, reason: str, option: str = "--listen") -> None:
+        super().__init__(f"cannot listen on {listen}: {reason}; choose another {option}")
 
 
 def connections_of_a_listener(limits: Limits) -> int:
@@ -42,7 +43,9 @@ def connections_of_a_listener(limits: Limits) -> int:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         descriptors = limits.connections_max + limits.descriptors_kept
-    allowed = min(limits.connections_max, descriptors - limits.descriptors_kept)
+    allowed = min(
+        limits.connections_max, (descriptors - limits.descriptors_kept) * 3 // 4
+    )  # the rest: HTTP's
     return max(1, allowed // limits.listeners)
 
 
@@ -61,11 +64,11 @@ class GrpcServer:
         limits: Limits,
     ) -> None:
         self._listen = listen
-        names = tuple(service.full_name for service in _SERVICES)
-        self._health = HealthService(names, limits)
+        names = tuple(service.full_name for service in SERVICES)
+        self.health = HealthService(names, limits)
         services = (
-            *(rpc.service(service, handlers.get(service.name, {})) for service in _SERVICES),
-            self._health.handler(),
+            *(rpc.service(service, handlers.get(service.name, {})) for service in SERVICES),
+            self.health.handler(),
             *reflection_handlers((*names, HEALTH, *REFLECTION), limits),
         )
         self._servers = [self._server(services, limits) for _ in range(limits.listeners)]
@@ -115,7 +118,7 @@ class GrpcServer:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Say SERVING or NOT_SERVING, overall and for each service."""
-        self._health.set(serving=serving)
+        self.health.set(serving=serving)
 
     async def drain(self, notice_s: float, grace_s: float) -> None:
         """Tell clients to go elsewhere, serve `notice_s` longer, then finish what is in flight."""
@@ -124,5 +127,5 @@ class GrpcServer:
         await self._stop(grace_s)
 
     async def _stop(self, grace_s: float) -> None:
-        self._health.end()
+        self.health.end()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))

@@ -62,7 +62,7 @@ async def test_a_start_that_ends_half_way_leaves_no_listener(
         socket.create_connection(address)
 
 
-@pytest.mark.parametrize(("descriptors", "connections"), [(1_024, 48), (1_000_000, 512), (100, 1)])
+@pytest.mark.parametrize(("descriptors", "connections"), [(1_024, 36), (1_000_000, 512), (100, 1)])
 def test_connections_leave_descriptors_to_the_ledger(
     monkeypatch: pytest.MonkeyPatch, descriptors: int, connections: int
 ) -> None:

@@ -88,5 +88,5 @@ async def test_a_call_that_is_too_much_is_refused_before_its_message_is_parsed()
     method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
     with pytest.raises(_AbortError):
         await method(None, _Context(b"\xff no message"))
-    labels = {"method": "Decide", "code": "RESOURCE_EXHAUSTED"}
+    labels = {"method": "Decide", "code": "RESOURCE_EXHAUSTED", "protocol": "grpc"}
     assert metrics.registry.get_sample_value("tilbud_rpc_duration_seconds_count", labels) == 1
