@@ -1,6 +1,8 @@
-"""Generates the Python code of the contract in this directory.
+"""Generates what is made of the contract in this directory.
 
-    generate.py code DIRECTORY    writes tilbud/v1/*_pb2* below DIRECTORY
+    generate.py code DIRECTORY      writes Python's tilbud/v1/*_pb2* below DIRECTORY
+    generate.py descriptors FILE    writes one FileDescriptorSet: the contract, all that it imports, and
+                                    google/rpc/error_details.proto, of which errors are made
 
 Runs offline, in the venv that `make tools` builds from requirements.txt. The same contract and the
 same pins give the same bytes.
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from grpc_tools import protoc
@@ -18,9 +21,11 @@ CONTRACT = Path(__file__).resolve().parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
-def compile_contract(*options: str) -> None:
-    """Run protoc over every file of the contract; exits with its status where it fails."""
-    files = sorted(str(file.relative_to(CONTRACT)) for file in CONTRACT.glob("tilbud/**/*.proto"))
+def compile_contract(*options: str, rooms: Sequence[str] = ("tilbud",)) -> None:
+    """Run protoc over every file below these directories; exits with its status where it fails."""
+    files = sorted(
+        str(file.relative_to(CONTRACT)) for room in rooms for file in CONTRACT.glob(f"{room}/**/*.proto")
+    )
     well_known = Path(protoc.__file__).parent / "_proto"
     includes = [f"-I{path}" for path in (CONTRACT, well_known)]
     status = protoc.main(["protoc", *includes, *options, *files])
@@ -46,6 +51,9 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["code", directory]:
             write_code(Path(directory))
+            return 0
+        case ["descriptors", file]:
+            compile_contract("--include_imports", f"--descriptor_set_out={file}", rooms=("google", "tilbud"))
             return 0
         case _:
             sys.stderr.write(__doc__)

@@ -198,6 +198,8 @@ def test_generated_code_is_current(contract_python, tmp_path):
     committed = {file.name: file.read_bytes() for file in GENERATED.glob("*_pb2*.py*")}
     assert sorted(fresh) == sorted(committed)
     assert [name for name in sorted(fresh) if fresh[name] != committed[name]] == []
+    run(contract_python, ROOT / "proto" / "generate.py", "descriptors", tmp_path / "contract.binpb")
+    assert (tmp_path / "contract.binpb").read_bytes() == (ROOT / "proto" / "contract.binpb").read_bytes()
 
 
 def test_every_message_of_the_contract_is_generated():

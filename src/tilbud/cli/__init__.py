@@ -10,6 +10,7 @@ new.py        new                      values.py     what is written on the comm
 check.py      check                    answers.py    JSON and tables
 simulate.py   simulate and replay      examples.py   what --help shows last
 data.py       rebuild and backup       errors.py     how a command ends that cannot
+assets.py     assets
 ask.py        decide, activate, outcome, explain
 manage.py     campaigns, pause, resume          customer.py   customer show, update, event, export, erase
 """
@@ -25,6 +26,7 @@ from typing import Annotated
 import typer
 
 from tilbud.cli.ask import activate, decide, explain, outcome
+from tilbud.cli.assets import assets
 from tilbud.cli.check import check
 from tilbud.cli.customer import erase, event, export, show, update
 from tilbud.cli.data import backup, rebuild
@@ -44,7 +46,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Serve": (serve, health, backup, rebuild),
+    "Serve": (serve, health, backup, rebuild, assets),
     "Write a campaign": (new, check, simulate, replay),
     "Ask a running service": (decide, activate, outcome, explain, campaigns, pause, resume),
 }

@@ -7,6 +7,7 @@ _EXAMPLES = {
     "health": "tilbud health --listen 127.0.0.1:50051",
     "backup": "tilbud backup --data tilbud-data --to backups/monday",
     "rebuild": "tilbud rebuild --campaigns campaigns/ --data tilbud-data",
+    "assets": "tilbud assets tilbud-assets",
     "new": "tilbud new spring-sale",
     "check": "tilbud check campaigns/",
     "simulate": "tilbud simulate --campaign shop --decisions 10000",

@@ -9,7 +9,9 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
 
-FILES = [each.DESCRIPTOR for each in (campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2)]
+FILES: list[FileDescriptor] = [
+    each.DESCRIPTOR for each in (campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2)
+]
 MESSAGES = [message for file in FILES for message in file.message_types_by_name.values()]
 
 
