@@ -58,6 +58,7 @@ NO_LIMITS = {
         "deciding/frequency.py _CLOCKS_APART_US",
         "domain/decision/draw.py _WHOLE_MAX",
         "domain/decision/rewards.py _TINY",
+        "domain/versions.py _WRITTEN _PLACED _HALF_WAY",
         "domain/language_tags.py _ONE_LANGUAGE_MAX _UNDERSTOOD_MAX _SIBLINGS_MAX _LAST_RESORT",
         "insight/audit.py _TOLERANCE",
         "insight/explain.py EFFECT_MIN",

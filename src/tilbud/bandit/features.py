@@ -2,14 +2,15 @@
 
 What always holds: an encoding is made only of namespace letters from the table below and of integers
 and floats made here, `|d 123 |f 789:1.25`. No text of a caller, customer or campaign file is in it, so
-none can add an offer, a namespace or a feature. One value is one feature: another value of the
+none can add an offer, a namespace or a feature. A value has its features to itself: another value of the
 situation neither adds to it nor takes from it. What is absent or unknown has no feature; `other` and 0 are
 values like any other. Of the time there is what the campaign says.
 
 A feature is `index`, or of a number `index:value`, the index being 48 bits of a hash of (name, value) for
-words and flags, of the name for numbers. VW adds its hash of the namespace to an all-digit index. Numbers
-stand here as they are, to ten digits, `5.56e+01`; what VW reads in their place is `hats.py`'s business.
-The hour, a number of its own namespace, needs nothing learned to be read: it lies on a clock.
+words and flags, of the name for numbers. A version has three: its major version and its minor version, as
+words, and a number that lies as it does among others. VW adds its hash of the namespace to an all-digit
+index. Numbers stand here as they are, to ten digits, `5.56e+01`; what VW reads in their place is `hats.py`'s
+business. The hour, the one number of its namespace, needs nothing learned to be read: it lies on a clock.
 Encodings of versions before have sign · log1p(|x|) / 4 in six decimals, from which the number is had back.
 
 What it does not do: decide which features cross; that is `presets.py`'s business.
@@ -19,15 +20,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import product
 from typing import NamedTuple
 
 from tilbud.bandit.hats import Feature, hour_of_day, written
 from tilbud.domain.campaign.campaign import Offer
-from tilbud.domain.context import TIME_READ, UNKNOWN, Context, FeatureValue
+from tilbud.domain.context import TIME_READ, UNKNOWN, Context, ContextValue, FeatureValue
 from tilbud.domain.limits import Limits
+from tilbud.domain.versions import Version, version_of
 
 ENCODER = "2"
 """Part of every lineage: raise it when an encoding changes, or what of a settlement is learned."""
@@ -90,8 +93,10 @@ def is_in(encoded: str, name: str, value: FeatureValue) -> bool:
 
     Of a number no more than that there is one: encodings of before have it in fewer digits.
     """
-    feature = _feature(name, value).strip().partition(":")[0]
-    return any(each.partition(":")[0] == feature for each in encoded.split() if not each.startswith("|"))
+    indexes = {each.partition(":")[0] for each in encoded.split() if not each.startswith("|")}
+    return any(
+        {feature.partition(":")[0] for feature in features} <= indexes for features in _ways(name, value)
+    )
 
 
 def without(encoded: str, name: str, value: FeatureValue) -> str | None:
@@ -100,15 +105,12 @@ def without(encoded: str, name: str, value: FeatureValue) -> str | None:
     None where the value has no feature in it, and where nothing would be left. A feature's index tells its
     name and kind, so it is found without its namespace. This is for explanations; no decision is made on it.
     """
-    feature = _feature(name, value).strip()
     groups = [group.split() for group in encoded.split("|")[1:]]
-    for group in groups:
-        if feature in group[1:]:
-            group.remove(feature)
-            break
-    else:
-        return None
-    return " ".join([f"|{' '.join(group)}" for group in groups if len(group) > 1]) or None
+    for features, group in product(_ways(name, value), groups):
+        if set(features) <= set(group[1:]):
+            group[1:] = [feature for feature in group[1:] if feature not in features]
+            return " ".join([f"|{' '.join(group)}" for group in groups if len(group) > 1]) or None
+    return None
 
 
 @lru_cache(maxsize=Limits.feature_situations_cached_max)
@@ -173,18 +175,31 @@ def _situation(
     return " ".join(parts)
 
 
-def _values(namespace: str, values: Mapping[str, FeatureValue]) -> str:
+def _values(namespace: str, values: Mapping[str, ContextValue]) -> str:
     encoded = "".join([_feature(name, values[name]) for name in sorted(values)])
     return f" |{namespace}{encoded}" if encoded else ""
 
 
-def _feature(name: str, value: FeatureValue) -> str:
+def _ways(name: str, value: FeatureValue) -> Iterator[list[str]]:
+    """Yield the features that a value may have: of a text, those of a word and those of a version."""
+    if features := _feature(name, value).split():
+        yield features
+    if isinstance(value, str) and (version := version_of(value)) is not None:
+        yield _feature(name, version).split()
+
+
+def _feature(name: str, value: ContextValue) -> str:
     if isinstance(value, str | bool):
         return f" {_index(name, value)}" if value != "" else ""
-    if not math.isfinite(value):
-        return ""
+    if isinstance(value, Version):
+        words = [_index(name, word, "version") for word in (value.major, value.minor)]
+        return f" {words[0]} {words[1]} {_index(name, None, 'version')}:{_written(value.place())}"
+    return f" {_index(name, None)}:{_written(value)}" if math.isfinite(value) else ""
+
+
+def _written(value: float) -> str:
     digits, _, exponent = f"{value + 0.0:.{_DIGITS}e}".partition("e")  # + 0.0: there is one zero
-    return f" {_index(name, None)}:{digits.rstrip('0').rstrip('.')}e{exponent}"
+    return f"{digits.rstrip('0').rstrip('.')}e{exponent}"
 
 
 def _value(text: str) -> float:
@@ -195,8 +210,8 @@ def _value(text: str) -> float:
 
 
 @lru_cache(maxsize=Limits.feature_indexes_cached_max, typed=True)
-def _index(name: str, value: str | bool | None) -> int:
-    """Return 48 bits that stand for a word or a flag, or for a number's name."""
-    kind = "number" if value is None else type(value).__name__
+def _index(name: str, value: str | bool | None, kind: str = "") -> int:
+    """Return 48 bits that stand for a word or a flag, or for a number's name; `kind`: of a version."""
+    kind = kind or ("number" if value is None else type(value).__name__)
     text = f"{kind}\0{name}\0{value}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=6).digest(), "big")

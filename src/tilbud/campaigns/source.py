@@ -298,7 +298,7 @@ _WRITE = {  # for pydantic's kinds of error whose own words are Python's
 _WRITE_THERE = {  # where a better example is known
     ("tuple_type", "caps"): "write a list of caps, such as [{times: 3, per: 7d}]",
     ("model_type", "outcomes"): "write a number, or {weight: 1.0, final: true}",
-    ("model_type", "traits"): "write category, number or flag, or {kind: number, max_age: 30d}",
+    ("model_type", "traits"): "write category, number, flag or version, or {kind: number, max_age: 30d}",
     ("model_type", "caps"): "write a cap, such as {times: 3, per: 7d}",
     ("model_type", "channels"): "write {caps: [{times: 2, per: 1d}]}",
     ("too_long", "range"): "write two numbers, such as [0, 1]",

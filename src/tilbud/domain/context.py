@@ -14,15 +14,21 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import UNCLEAN, is_clean
+from tilbud.domain.versions import Version, version_of
 
 FeatureValue = str | float | bool
+"""A value as callers send it and profiles keep it: a version is text."""
+ContextValue = FeatureValue | Version
+"""A value of a checked situation."""
+VERSION = "version"
+"""The kind of feature whose text is compared as versions are."""
 OTHER = "other"
 UNKNOWN = "unknown"
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -57,7 +63,7 @@ OLDER = "older"
 _SATURDAY = 5  # in the standard library's count
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_US_MAX = 253_370_764_800_000_000  # the start of year 9999, so that any time zone stays in range
-_NO_FEATURES: Mapping[str, FeatureValue] = MappingProxyType({})
+_NO_FEATURES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Consent(IntEnum):
@@ -110,9 +116,9 @@ class Context:
     place: str = ""
     language: str = ""
     country: str = ""
-    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+    features: Mapping[str, ContextValue] = field(default_factory=dict)
 
-    def value(self, name: str) -> FeatureValue | None:
+    def value(self, name: str) -> ContextValue | None:
         """Return a built-in or free feature by name; None where nothing is known of it."""
         if name in BUILT_IN_FEATURES:
             value = getattr(self if name in _OWN else self.moment, name)
@@ -128,9 +134,13 @@ class Context:
                 self.place, self.language, self.country, features, flags)  # fmt: skip
 
     def known(self) -> dict[str, FeatureValue]:
-        """Return every built-in and free feature that has a value, by name."""
+        """Return every built-in and free feature that has a value, by name; a version as text."""
         values = {name: self.value(name) for name in BUILT_IN_FEATURES} | dict(self.features)
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: str(value) if isinstance(value, Version) else value
+            for name, value in values.items()
+            if value is not None
+        }
 
 
 _OWN = frozenset({"device", "channel", "journey_stage", "place", "language", "country"})
@@ -157,7 +167,7 @@ class Known:
     journey_stage: str = ""
     time_zone: str = ""
     language: str = ""
-    features: Mapping[str, FeatureValue] = field(default_factory=dict)
+    features: Mapping[str, ContextValue] = field(default_factory=dict)
 
 
 NOTHING_KNOWN = Known()
@@ -298,31 +308,44 @@ def _is_zone(name: str) -> bool:
 
 def _features(
     values: Mapping[str, FeatureValue], declared: Mapping[str, str], limits: Limits
-) -> Mapping[str, FeatureValue]:
+) -> Mapping[str, ContextValue]:
     if len(values) > limits.features_max:
         raise InvalidField("context.features", f"at most {limits.features_max} features, got {len(values)}")
     return {name: _feature(name, values[name], declared, limits) for name in sorted(values)}
 
 
-def _feature(name: str, value: FeatureValue, declared: Mapping[str, str], limits: Limits) -> FeatureValue:
+def _feature(name: str, value: FeatureValue, declared: Mapping[str, str], limits: Limits) -> ContextValue:
     kind = declared.get(name)
     if kind is None:
         check_text("context.features", name, limits)
         names = ", ".join(declared) or "none"
         problem = f"is not declared by the campaign (declared: {names})"
         raise InvalidField(f"context.features[{name}]", problem)
-    said_kind = kind_of(value)
-    if said_kind != kind:
-        raise InvalidField(f"context.features[{name}]", f"must be a {kind}, got a {said_kind}")
+    if not is_said_as(kind, value):
+        raise InvalidField(f"context.features[{name}]", f"must be a {kind}, got a {kind_of(value)}")
     if isinstance(value, str):
         if not value:
             raise InvalidField(f"context.features[{name}]", "is empty; leave out what is not known")
-        return check_text(f"context.features[{name}]", value, limits)
+        check_text(f"context.features[{name}]", value, limits)
+        read = as_known(kind, value)
+        if read is None:
+            raise InvalidField(f"context.features[{name}]", "is no version such as 10.2.1")
+        return read
     if isinstance(value, bool):
         return value
     return check_number(f"context.features[{name}]", value)
 
 
 def kind_of(value: FeatureValue) -> str:
-    """Return `category`, `flag` or `number`."""
+    """Return `category`, `flag` or `number`; a version is sent as a category is."""
     return "category" if isinstance(value, str) else "flag" if isinstance(value, bool) else "number"
+
+
+def is_said_as(kind: str, value: FeatureValue) -> bool:
+    """Say whether a value is sent as those of a declared kind are."""
+    return kind_of(value) == ("category" if kind == VERSION else kind)
+
+
+def as_known(kind: str, value: FeatureValue) -> ContextValue | None:
+    """Return a value of a declared kind as situations have it; None of a text that is no version."""
+    return version_of(value) if kind == VERSION and isinstance(value, str) else value

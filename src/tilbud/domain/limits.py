@@ -20,6 +20,7 @@ class Limits:
     # Messages
     id_chars_max: int = 128
     text_chars_max: ClassVar[int] = 128
+    version_chars_max: ClassVar[int] = 64
     features_max: ClassVar[int] = 100
     batch_items_max: int = 1_000
     offer_list_max: int = 1_000
@@ -168,6 +169,7 @@ class Limits:
     decision_rules_cached_max: ClassVar[int] = 2_000
     moments_cached_max: ClassVar[int] = 4_096  # minutes in a time zone
     time_zones_cached_max: ClassVar[int] = 1_024
+    versions_cached_max: ClassVar[int] = 4_096
     language_tags_cached_max: ClassVar[int] = 8_192  # of each question about them
     langcodes_cached_max: ClassVar[int] = 4_096  # of each cache of the library, beyond which it is emptied
     keyed_hashes_cached_max: ClassVar[int] = 16

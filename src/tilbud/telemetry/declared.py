@@ -15,6 +15,7 @@ from tilbud.domain.decision.admission import (
     CONTROL_CHARACTERS,
     EMPTY,
     FEATURES,
+    NOT_A_VERSION,
     OFFER_LISTS,
     OUT_OF_RANGE,
     TOO_LONG,
@@ -32,6 +33,7 @@ _BY_KIND = {
     "category": (EMPTY, WRONG_KIND, *_TEXT),
     "number": (EMPTY, WRONG_KIND, OUT_OF_RANGE),
     "flag": (EMPTY, WRONG_KIND),
+    "version": (EMPTY, WRONG_KIND, *_TEXT, NOT_A_VERSION),
 }
 
 

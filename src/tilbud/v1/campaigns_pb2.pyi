@@ -238,7 +238,7 @@ class CampaignFeature(_message.Message):
     name: _builtins.str
     """Its name."""
     kind: _builtins.str
-    """"category", "number" or "flag"."""
+    """"category", "number", "flag" or "version"."""
     def __init__(
         self,
         *,

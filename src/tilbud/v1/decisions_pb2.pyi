@@ -336,7 +336,10 @@ class FeatureValue(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     FLAG_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """1 to 128 characters."""
+    """1 to 128 characters. A feature of the kind version too: "10.2.1", "v10.2", "10.2-beta.1", of at most 64
+    characters. Versions are compared part by part, so 10.10 comes after 10.9; what is left out is 0, what
+    follows a "-" comes before the release, and what follows a "+" does not count.
+    """
     number: _builtins.float
     """Finite, and within the range of a 32-bit float."""
     flag: _builtins.bool
@@ -878,7 +881,7 @@ class ExplainDecisionResponse(_message.Message):
         """What was known and could be used, by name: by rules, and by the model where one chose (the reason says).
         A device, channel or journey stage that the campaign does not declare was read as "other", and is told
         so; a number is told as it was said, while the model reads how near it is to some that it has seen; of words
-        and flags it reads a hash. Of the time there is what the campaign then read: `part_of_day` and `weekend`
+        and flags it reads a hash. A version is told with three parts or more. Of the time there is what the campaign then read: `part_of_day` and `weekend`
         where its context.time does not say another.
         """
 
@@ -981,8 +984,9 @@ class DroppedValue(_message.Message):
     reason: _builtins.str
     """Why: no_consent, too_old (a trait beyond its max_age), wrong_kind (a feature or trait of another kind than
     the campaign declares), empty, too_long, control_characters, out_of_range (a number that is none, or none of
-    32 bits), unknown_zone, unknown_offer (a list names an offer that the campaign does not have), or undeclared
-    (of features: what they are called is not kept).
+    32 bits), not_a_version (a text that is none, of a feature or trait of that kind), unknown_zone, unknown_offer
+    (a list names an offer that the campaign does not have), or undeclared (of features: what they are called is
+    not kept).
     """
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -34,6 +35,7 @@ from tilbud.domain.context import (
     moment_at,
     time_zone,
 )
+from tilbud.domain.versions import version_of
 
 FEATURE = r" \d{1,15}(:-?\d(\.\d{1,9})?e[+-]\d{2,3})?"
 ENCODING = re.compile(rf"\|[a-z]({FEATURE})+( \|[a-z]({FEATURE})+)*")
@@ -54,6 +56,7 @@ words = st.text(max_size=128).filter(str.isprintable) | st.sampled_from(
     [each for each in HOSTILE if each.isprintable()]
 )
 numbers = st.floats(-LIMITS.number_abs_max, LIMITS.number_abs_max, allow_subnormal=True)
+versions = st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}(-[a-z]{1,5})?", fullmatch=True).map(version_of)
 contexts = st.builds(
     replace,
     st.just(context()),
@@ -64,7 +67,9 @@ contexts = st.builds(
     language=words,
     country=words,
     features=st.dictionaries(
-        words.filter(bool).map("x_{}".format), words.filter(bool) | numbers | st.booleans(), max_size=5
+        words.filter(bool).map("x_{}".format),
+        words.filter(bool) | numbers | st.booleans() | versions,
+        max_size=5,
     ),
     moment=st.integers(0, 14 * 24).map(lambda hour: moment_at(NOW_US + hour * HOUR_US, time_zone("UTC"))),
 )
@@ -137,6 +142,35 @@ def test_a_number_is_had_back_from_its_encoding(number):
     assert namespace == NAMESPACES["features"]
     assert value == pytest.approx(number, rel=1e-9, abs=0.0)
     assert encoded(basket=number) != encoded()
+
+
+@given(one=versions, other=versions)
+def test_a_version_is_two_words_and_a_place(one, other):
+    """Versions of one major or minor share its word; their numbers are in the order of the versions."""
+    parts = [parts_of(encode_context(replace(context(), features={"app": each}))) for each in (one, other)]
+    assert parts[0] is not None
+    assert parts[1] is not None
+    shared = set(parts[0].words[-2:]) & set(parts[1].words[-2:])
+    assert len(shared) == (one.major == other.major) + (one.minor == other.minor)
+    [[_, name, place]], [[_, again, place_of_other]] = parts[0].numbers, parts[1].numbers
+    assert name == again
+    assert (place <= place_of_other) or one > other
+    assert (place >= place_of_other) or one < other
+
+
+def test_a_version_is_no_word_and_no_number():
+    """What was learned of a text, or of a number, says nothing of a version of the same name."""
+    version = version_of("10")
+    assert version is not None
+    features = [
+        {
+            feature.partition(":")[0]
+            for feature in encode_context(replace(context(), features={"x": value})).split()
+        }
+        for value in ("10", "10.0.0", 10.0, version)
+    ]
+    bare = set(encode_context(context()).split()) | {"|f"}
+    assert all(not (one - bare) & (other - bare) for one, other in itertools.combinations(features, 2))
 
 
 @given(number=st.floats(-1e9, 1e9))
@@ -264,8 +298,7 @@ def test_the_hour_is_read_between_knots_of_the_day(time):
 def test_the_time_is_taken_out_by_value(name):
     """Of the time's two features, the one asked about goes and the other stays."""
     known = context()
-    value = known.value(name)
-    assert value is not None
+    value = known.known()[name]
     before, after = (
         {tuple(group.split()) for group in text.split("|")}
         for text in (encode_context(known), without(encode_context(known), name, value) or "")

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from tilbud.domain.context import TIME_FEATURES, moment_at, time_zone
 from tilbud.domain.decision.records import NO_OFFERS, OfferSet
 from tilbud.domain.errors import ModelUnavailable
 from tilbud.domain.limits import Limits
+from tilbud.domain.versions import Version, version_of
 
 BAD_SETTLEMENTS: dict[str, dict[str, Any]] = {
     "nothing drawn": {"drawn": -1},
@@ -473,6 +475,7 @@ def resident_kib() -> int:
         {"exploration": {"arguments": "-l 0.1"}},
         {"context": {"features": {"tier": "category"}}},
         {"context": {"features": {"tier": "flag", "basket": "number", "returning": "flag"}}},
+        {"context": {"features": {"tier": "version", "basket": "number", "returning": "flag"}}},
         {"context": {"features": FEATURES, "time": []}},
         {"context": {"features": FEATURES, "time": ["weekend"]}},
         {"context": {"features": FEATURES, "time": ["part_of_day", "weekend", "hour"]}},
@@ -562,6 +565,30 @@ def test_an_hour_is_learned_with_those_beside_it():
     offers = offer_set()
     shown = {hour: taught.predict(at(hour), offers) for hour in (23, 1, 12)}
     assert [scores.index(max(scores)) for scores in map(list, shown.values())] == [2, 2, 0]
+
+
+def test_versions_are_learned_in_their_order():
+    """What sells from 10.2 on is shown to 10.15 and 12 too, of which nothing was learned, and not to 9.12."""
+    taught = model(campaign(context={"features": {"app": "version"}}))
+    versions = [version(f"{major}.{minor}.1") for major in (8, 9, 10, 11) for minor in range(12)]
+    random.Random(5).shuffle(versions)
+
+    def known(of: Version) -> str:
+        return encode_context(replace(context(), features={"app": of}))
+
+    for sequence in range(1, 4_001):
+        of, drawn = versions[sequence // 5 % len(versions)], sequence % 5
+        best = 2 if of >= version("10.2") else 0
+        taught.learn(settlement(sequence, drawn, reward=float(drawn == best), features=known(of)))
+    shown = [taught.predict(known(version(text)), offer_set()) for text in ("8.20", "9.12", "10.15", "12")]
+    assert [list(scores).index(max(scores)) for scores in shown] == [0, 0, 2, 2]
+
+
+def version(text: str) -> Version:
+    """The version that a text is."""
+    read = version_of(text)
+    assert read is not None
+    return read
 
 
 def test_learning_from_an_evolved_catalogue_works():

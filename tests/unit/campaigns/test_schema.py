@@ -30,7 +30,7 @@ FULL: dict[str, Any] = {
         "channels": ["web", "app"],
         "journey_stages": ["purchase"],
         "time": ["part_of_day", "hour"],
-        "features": {"tier": "category", "basket": "number"},
+        "features": {"tier": "category", "basket": "number", "app": "version"},
         "traits": {"points": "number", "member": {"kind": "flag", "max_age": "30d"}},
         "max_age": "90d",
         "events": ["add_to_cart"],
@@ -52,7 +52,7 @@ FULL: dict[str, Any] = {
             "places": ["here"],
             "languages": ["da"],
             "countries": ["DK"],
-            "when": {"tier": {"in": ["gold"]}},
+            "when": {"tier": {"in": ["gold"]}, "app": {"ge": "10.2"}},
             "valid": {"from": "2026-11-01", "until": "2026-12-24"},
             "hours": "08:00-21:00",
             "requires": {"add_to_cart": "2h"},
@@ -92,7 +92,8 @@ ONLY_CHECK = (
     "remove other braces", "there is none without customer events",
     # Small languages of their own.
     "unknown feature", "unknown operator", "write an operator", "write a condition", "write a list of",
-    "must be a category", "must be a number", "only numbers have an order", "is never", "IANA", "option",
+    "must be a category", "must be a number", "must be a version", "only numbers and versions have an order",
+    "is never", "IANA", "option",
     "stands for no language", "is not allowed here",
     # What a schema cannot say, or only at length.
     "must not contain control", "at most 400d", "longer than 0s", "hours run from", "at most 65536 bytes",

@@ -11,13 +11,14 @@ from tilbud.v1.decisions_pb2 import FeatureValue
 
 
 def test_a_declared_kind_decides_what_a_value_is() -> None:
-    """`7` of a category is text; of a number a number; of nothing declared what it looks like."""
-    kinds = {"code": "category", "age": "number", "known": "flag"}
+    """`7` of a category or version is text; of a number a number; of nothing declared what it looks like."""
+    kinds = {"code": "category", "age": "number", "known": "flag", "app": "version"}
     read = feature_values(
-        ["code=7", "age=7", "known=true", "a=7", "b=false", 'c="7"', "d=x=y"], "--feature", kinds
+        ["code=7", "app=10.10", "age=7", "known=true", "a=7", "b=false", 'c="7"', "d=x=y"], "--feature", kinds
     )
     assert read == {
         "code": FeatureValue(category="7"),
+        "app": FeatureValue(category="10.10"),
         "age": FeatureValue(number=7),
         "known": FeatureValue(flag=True),
         "a": FeatureValue(number=7),

@@ -28,6 +28,7 @@ from tilbud.domain.context import (
 from tilbud.domain.decision.draw import draw
 from tilbud.domain.decision.records import Decision, InternedText, Reason
 from tilbud.domain.errors import ModelUnavailable
+from tilbud.domain.versions import version_of
 from tilbud.insight.explain import (
     EFFECT_MIN,
     Explained,
@@ -234,6 +235,22 @@ def test_an_hour_that_was_read_can_be_a_reason():
     explained = story(decided(known, asked, drawn=0, features=features), asked, told)
     assert [(factor.name, factor.value) for factor in explained.factors] == [("hour", known.moment.hour)]
     assert explained.customer_explanation == "Chosen for the hour."
+
+
+def test_a_version_is_left_out_whole():
+    """Of a version all that a model reads is one value, told as text, and is one factor."""
+    version = version_of("v10.2")
+    assert version is not None
+    known = replace(context("mobile"), features={"app": version, "tier": "10.2.0"})
+    bare = encode_context(replace(known, features={"tier": "10.2.0"}))
+
+    def scores(features: str, count: int) -> list[float]:
+        return [1.0 if features == bare else 50.0, *[1.0] * (count - 1)]
+
+    asked = cast(Model, Opinions(scores))
+    explained = story(decided(known, asked, drawn=0), asked)
+    assert (explained.used["app"], explained.used["tier"]) == ("10.2.0", "10.2.0")
+    assert [(factor.name, factor.value) for factor in explained.factors] == [("app", "10.2.0")]
 
 
 def test_numbers_of_older_decisions_were_read_too():

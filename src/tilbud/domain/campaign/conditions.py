@@ -3,20 +3,24 @@
     {basket_value: {gt: 30}, any_of: [{weekend: {eq: true}}, {device: {in: [mobile]}}]}
 
 What holds: every key of a condition must hold; `any_of` asks for at least one of its conditions, `none_of`
-for none. A language is asked for as a rule names it: `da` is also da-DK. An absent feature matches nothing,
-not even a negation of a value: only `none_of` can be true of what is not known.
+for none. A language is asked for as a rule names it: `da` is also da-DK. Numbers and versions have an order.
+An absent feature matches nothing, not even a negation of a value: only `none_of` can be true of what is not
+known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
+from typing import Any
 
 from tilbud.domain.context import (
     BUILT_IN_FEATURES,
     EVENT_FEATURES,
+    VERSION,
     Context,
-    FeatureValue,
+    ContextValue,
     check_number,
     kind_of,
 )
@@ -24,16 +28,13 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.language_tags import canonical, covers
 from tilbud.domain.limits import Limits
 from tilbud.domain.text import nfc
+from tilbud.domain.versions import version_of
 
-_ORDER: Mapping[str, Callable[[float, float], bool]] = {
-    "gt": lambda value, limit: value > limit,
-    "ge": lambda value, limit: value >= limit,
-    "lt": lambda value, limit: value < limit,
-    "le": lambda value, limit: value <= limit,
-}
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {"gt": gt, "ge": ge, "lt": lt, "le": le}
+"""Of numbers, and of versions."""
 _OPERATORS = (*_ORDER, "eq", "in")
 Kind = str | tuple[str, ...]
-"""category, number or flag; or the words that a category may have."""
+"""category, number, flag or version; or the words that a category may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Comparison:
 
     feature: str
     operator: str
-    operand: FeatureValue | tuple[FeatureValue, ...]
+    operand: ContextValue | tuple[ContextValue, ...]
 
     def holds(self, context: Context) -> bool:
         """Say whether the context's value of the feature satisfies the operator."""
@@ -51,12 +52,12 @@ class Comparison:
             return False
         if self.feature == "language":
             wanted = self.operand if isinstance(self.operand, tuple) else (self.operand,)
-            return any(covers(language, value) for language in wanted)
+            return any(covers(str(language), str(value)) for language in wanted)
         if self.operator == "in":
             return value in self.operand  # type: ignore[operator]  # parsed as a tuple
         if self.operator == "eq":
             return value == self.operand
-        return _ORDER[self.operator](value, self.operand)  # type: ignore[arg-type]  # parsed as numbers
+        return _ORDER[self.operator](value, self.operand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,8 @@ _FORMS: Mapping[str, Callable[[str], str]] = {"language": canonical, "country": 
 
 
 def _formed(
-    form: Callable[[str], str], operand: FeatureValue | tuple[FeatureValue, ...]
-) -> FeatureValue | tuple[FeatureValue, ...]:
+    form: Callable[[str], str], operand: ContextValue | tuple[ContextValue, ...]
+) -> ContextValue | tuple[ContextValue, ...]:
     if isinstance(operand, tuple):
         return tuple(form(item) if isinstance(item, str) else item for item in operand)
     return form(operand) if isinstance(operand, str) else operand
@@ -157,19 +158,27 @@ def _formed(
 
 def _operand(
     operator: str, operand: object, kind: Kind, path: tuple[str | int, ...]
-) -> FeatureValue | tuple[FeatureValue, ...]:
+) -> ContextValue | tuple[ContextValue, ...]:
     if operator not in _OPERATORS:
         raise ConditionInvalid(path, f"unknown operator; use one of: {', '.join(_OPERATORS)}")
     if operator == "in":
         if not isinstance(operand, list) or not operand:
             raise ConditionInvalid(path, "write a list of values")
         return tuple(_value(item, kind, path) for item in operand)
-    if operator in _ORDER and kind != "number":
-        raise ConditionInvalid(path, f"only numbers have an order and this is a {_named(kind)}; use eq or in")
+    if operator in _ORDER and kind not in ("number", VERSION):
+        problem = f"only numbers and versions have an order and this is a {_named(kind)}; use eq or in"
+        raise ConditionInvalid(path, problem)
     return _value(operand, kind, path)
 
 
-def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> FeatureValue:
+def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> ContextValue:
+    if kind == VERSION:
+        version = version_of(written) if isinstance(written, str) else None
+        if version is None:
+            raise ConditionInvalid(
+                path, 'must be a version in quotes, such as "10.10", which is 10.1 without'
+            )
+        return version
     if isinstance(written, str):
         written = nfc(written)
     if not isinstance(written, str | int | float) or kind_of(written) != _named(kind):

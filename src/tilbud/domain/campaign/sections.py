@@ -38,7 +38,7 @@ from tilbud.domain.context import (
 )
 from tilbud.domain.limits import Limits
 
-FeatureKind = Literal["category", "number", "flag"]
+FeatureKind = Literal["category", "number", "flag", "version"]
 CONTROL = "control"
 PERSONALIZED = "personalized"
 BY_CUSTOMER = "customer"

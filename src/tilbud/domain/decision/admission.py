@@ -16,7 +16,8 @@ from tilbud.domain.context import (
     ContextInput,
     FeatureValue,
     Vocabulary,
-    kind_of,
+    as_known,
+    is_said_as,
     time_zone,
 )
 from tilbud.domain.language_tags import canonical
@@ -29,10 +30,21 @@ EMPTY = "empty"
 TOO_LONG = "too_long"
 CONTROL_CHARACTERS = "control_characters"
 OUT_OF_RANGE = "out_of_range"
+NOT_A_VERSION = "not_a_version"
 UNKNOWN_ZONE = "unknown_zone"
 UNKNOWN_OFFER = "unknown_offer"
 REASONS = frozenset(
-    {UNDECLARED, WRONG_KIND, EMPTY, TOO_LONG, CONTROL_CHARACTERS, OUT_OF_RANGE, UNKNOWN_ZONE, UNKNOWN_OFFER}
+    {
+        UNDECLARED,
+        WRONG_KIND,
+        EMPTY,
+        TOO_LONG,
+        CONTROL_CHARACTERS,
+        OUT_OF_RANGE,
+        NOT_A_VERSION,
+        UNKNOWN_ZONE,
+        UNKNOWN_OFFER,
+    }
 )
 """Why a value is not used that a caller could have sent right."""
 FEATURES = "features"
@@ -94,10 +106,10 @@ def _features(
 def _value(value: FeatureValue, kind: str, limits: Limits) -> str:
     if value == "":
         return EMPTY
-    if kind_of(value) != kind:
+    if not is_said_as(kind, value):
         return WRONG_KIND
     if isinstance(value, str):
-        return _text(value, limits)
+        return _text(value, limits) or ("" if as_known(kind, value) is not None else NOT_A_VERSION)
     return "" if abs(value) <= limits.number_abs_max else OUT_OF_RANGE  # also of NaN
 
 

@@ -22,9 +22,10 @@ from tilbud.domain.context import (
     RECENCIES,
     Context,
     ContextInput,
-    FeatureValue,
+    ContextValue,
     Known,
-    kind_of,
+    as_known,
+    is_said_as,
     moment_at,
     read_context,
     time_zone,
@@ -37,7 +38,7 @@ from tilbud.domain.customer.customer import (
     Happened,
     Profile,
 )
-from tilbud.domain.decision.admission import WRONG_KIND, admit
+from tilbud.domain.decision.admission import NOT_A_VERSION, WRONG_KIND, admit
 from tilbud.domain.durations import MINUTE_US
 from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
@@ -129,18 +130,20 @@ class Situations:
     def _known(
         self, raw: ContextInput, profile: Profile, happened: Happened, now_us: int, limits: Limits
     ) -> tuple[Known, Mapping[str, str]]:
-        features: dict[str, FeatureValue] = {}
+        features: dict[str, ContextValue] = {}
         dropped: dict[str, str] = {}
         for name, kind, max_age_us in self._traits:
             trait = profile.traits.get(name)
             if trait is None or name in raw.features:
                 continue
-            if kind_of(trait.value) != kind:
+            if not is_said_as(kind, trait.value):
                 dropped[name] = WRONG_KIND
             elif now_us - trait.updated_us > max_age_us:
                 dropped[name] = TOO_OLD
+            elif (value := as_known(kind, trait.value)) is None:
+                dropped[name] = NOT_A_VERSION
             else:
-                features[name] = trait.value
+                features[name] = value
         if happened.events:
             features |= self._last_event(happened, now_us)
         language = canonical(profile.language)
@@ -152,7 +155,7 @@ class Situations:
         )
         return stored, dropped
 
-    def _last_event(self, happened: Happened, now_us: int) -> dict[str, FeatureValue]:
+    def _last_event(self, happened: Happened, now_us: int) -> dict[str, ContextValue]:
         """Return the last declared event and how long ago it was; of two at once, the one declared first."""
         last, last_us = "", -1
         for event in self._events:

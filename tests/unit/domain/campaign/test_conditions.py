@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.domain.builders import context
+from tests.unit.domain.builders import campaign, context
 
 from tilbud.domain.campaign.conditions import Condition, ConditionInvalid, parse_condition
 
-KINDS = {"tier": "category", "basket": "number", "returning": "flag"}
+KINDS = {"tier": "category", "basket": "number", "returning": "flag", "app": "version"}
 FACTS: dict[str, Any] = {
     "device": "mobile",
     "language": "da",
@@ -39,6 +39,34 @@ def holds(written: object, **said: Any) -> bool:
 def test_operators_on_numbers(operator, limit, expected):
     """Every operator compares a number as its name says."""
     assert holds({"basket": {operator: limit}}) is expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "limit", "expected"),
+    [
+        ("gt", "10.9", True), ("gt", "10.10", False), ("gt", "v10.10-rc.1", True),
+        ("ge", "10.10.0", True), ("ge", "10.10.0.1", False),
+        ("lt", "10.9", False), ("lt", "10.10", False), ("lt", "11-alpha", True),
+        ("le", "10.9", False), ("le", "V10.10.0+5", True),
+        ("eq", "10.10.0", True), ("eq", "10.1", False), ("eq", "10.10-beta", False),
+        ("in", ["9", "10.10.0"], True), ("in", ["10.1", "10.9"], False),
+    ],
+)  # fmt: skip
+def test_operators_on_versions(operator, limit, expected):
+    """Every operator compares versions by their parts, however they are written."""
+    home = campaign(context={"features": {"app": "version"}})
+    known = context(home, features={"app": "v10.10"})
+    assert parse_condition({"app": {operator: limit}}, KINDS).holds(known) is expected
+    assert not parse_condition({"app": {operator: limit}}, KINDS).holds(context(home))
+
+
+@pytest.mark.parametrize("limit", [10.1, 10, True, "", "ten", "10.x", "1" * 65, None])
+@pytest.mark.parametrize("operator", ["ge", "eq"])
+def test_a_version_is_written_in_quotes(operator, limit):
+    """A number is refused, since 10.10 is 10.1, and so is any other text; the remedy is named."""
+    with pytest.raises(ConditionInvalid, match=r"must be a version in quotes, such as \"10.10\"") as refused:
+        parse_condition({"app": {operator: limit}}, KINDS)
+    assert refused.value.path == ("app", operator)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +151,8 @@ def test_an_absent_feature_matches_nothing(condition):
         ({"basket": {"in": 30}}, ("basket", "in")),
         ({"basket": {"in": []}}, ("basket", "in")),
         ({"basket": {"in": [1, "2"]}}, ("basket", "in")),
+        ({"app": {"in": "10.2"}}, ("app", "in")),
+        ({"app": {"in": ["10.2", 11]}}, ("app", "in")),
         ({"tier": {"gt": "gold"}}, ("tier", "gt")),
         ({"tier": {"eq": 1}}, ("tier", "eq")),
         ({"returning": {"lt": True}}, ("returning", "lt")),
@@ -155,12 +185,12 @@ def test_conditions_nest_only_so_deep():
 
 
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["gold", "tier", "x"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["gold", "tier", "x", "10.2"]),
     lambda below: (
         st.lists(below, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["any_of", "none_of", "tier", "basket", "returning", "hour", "gt", "eq", "in", "x"]
+                ["any_of", "none_of", "tier", "basket", "returning", "app", "hour", "gt", "eq", "in", "x"]
             ),
             below,
             max_size=3,

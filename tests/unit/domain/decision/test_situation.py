@@ -27,6 +27,7 @@ from tilbud.domain.customer.customer import (
 from tilbud.domain.decision.situation import Situation, Situations
 from tilbud.domain.durations import Hours
 from tilbud.domain.errors import InvalidField
+from tilbud.domain.versions import version_of
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -154,6 +155,52 @@ def test_a_trait_is_used_if_it_is_of_its_kind_and_young_enough(trait, used, drop
     assert found.context.features.get("tier") == used
     assert found.dropped.get("tier") == dropped
     assert set(found.dropped) <= {"tier"}
+
+
+@pytest.mark.parametrize(
+    ("trait", "used", "dropped"),
+    [
+        (("v10.2", 0), version_of("10.2"), None),
+        (("ten", 0), None, "not_a_version"),
+        ((10.2, 0), None, "wrong_kind"),
+        (("10.2", 401 * DAY_US), None, "too_old"),
+    ],
+)
+def test_a_trait_may_be_a_version(trait, used, dropped):
+    """It is stored as text, and used where that is a version."""
+    home = campaign(context={"traits": {"app": "version"}})
+    found = read(home, known(traits={"app": trait}))
+    assert found.context.features.get("app") == used
+    assert found.dropped.get("app") == dropped
+
+
+@pytest.mark.parametrize(
+    ("said", "dropped"),
+    [
+        ("ten", "not_a_version"),
+        (10.2, "wrong_kind"),
+        ("", "empty"),
+        ("x" * 129, "too_long"),
+        ("1\n", "control_characters"),
+    ],
+)
+def test_a_version_that_is_none_costs_itself_alone(said, dropped):
+    """A text that is no version is dropped with its reason; a strict campaign refuses it by name."""
+    declared = {"features": {"app": "version", "web": "version"}}
+    found = read(campaign(context=declared), features={"app": said, "web": "2"})
+    assert (dict(found.dropped), found.context.features) == ({"app": dropped}, {"web": version_of("2.0")})
+    with pytest.raises(InvalidField) as refused:
+        read(campaign(strict=True, context=declared), features={"app": said})
+    assert refused.value.field == "context.features[app]"
+
+
+def test_segments_may_ask_for_a_version():
+    """A segment compares versions, and what is known of one is told as text."""
+    home = campaign(context={"features": {"app": "version"}}, segments={"new": {"app": {"ge": "10.2"}}})
+    for said, new in (("10.10", True), ("10.2-beta", False)):
+        found = read(home, features={"app": said}).context
+        assert found.known()["new"] is new
+    assert found.known()["app"] == "10.2.0-beta"
 
 
 def test_a_traits_own_age_counts_before_that_of_all():
