@@ -56,10 +56,11 @@ contract: ## buf: its lint, and nothing in proto/ that breaks callers of the las
 released: $(INSTALLED_TOOLS) ## keep the contract as that of a release, which later ones must not break
 	cd proto && $(BUF) build --exclude-source-info --output released.binpb
 
-proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1 and the descriptors from proto/
+proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1, the descriptors and docs/contract.md from proto/
 	rm -f src/tilbud/v1/*_pb2*
 	$(TOOLS)/bin/python proto/generate.py code src
 	$(TOOLS)/bin/python proto/generate.py descriptors proto/contract.binpb
+	$(TOOLS)/bin/python proto/generate.py page docs/contract.md
 
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 

@@ -3,6 +3,7 @@
     generate.py code DIRECTORY      writes Python's tilbud/v1/*_pb2* below DIRECTORY
     generate.py descriptors FILE    writes one FileDescriptorSet: the contract, all that it imports, and
                                     google/rpc/error_details.proto, of which errors are made
+    generate.py page FILE           writes the contract as a page to read, in Markdown
 
 Runs offline, in the venv that `make tools` builds from requirements.txt. The same contract and the
 same pins give the same bytes.
@@ -12,10 +13,14 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
+
+import reference
 
 CONTRACT = Path(__file__).resolve().parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -46,6 +51,16 @@ def write_code(directory: Path) -> None:
     )
 
 
+def write_page(file: Path) -> None:
+    """Write the contract as a page."""
+    with tempfile.TemporaryDirectory() as scratch:
+        described = Path(scratch) / "contract.binpb"
+        compile_contract("--include_source_info", f"--descriptor_set_out={described}")
+        contract = FileDescriptorSet.FromString(described.read_bytes())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(reference.page(contract), encoding="utf-8")
+
+
 def main(arguments: list[str]) -> int:
     """Do what the command line asks; returns the exit status."""
     match arguments:
@@ -54,6 +69,9 @@ def main(arguments: list[str]) -> int:
             return 0
         case ["descriptors", file]:
             compile_contract("--include_imports", f"--descriptor_set_out={file}", rooms=("google", "tilbud"))
+            return 0
+        case ["page", file]:
+            write_page(Path(file))
             return 0
         case _:
             sys.stderr.write(__doc__)

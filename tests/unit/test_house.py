@@ -203,6 +203,19 @@ def test_generated_code_is_current(contract_python, tmp_path):
     assert (tmp_path / "contract.binpb").read_bytes() == (ROOT / "proto" / "contract.binpb").read_bytes()
 
 
+def test_the_page_of_the_contract_is_current(contract_python, tmp_path):
+    """It is what the comments in proto/ make it, has a heading for each type, and no link leads nowhere."""
+    run(contract_python, ROOT / "proto" / "generate.py", "page", tmp_path / "contract.md")
+    page = (ROOT / "docs" / "contract.md").read_text()
+    assert (tmp_path / "contract.md").read_text() == page
+    headings = [line.strip("# ") for line in page.splitlines() if line.startswith("#")]
+    anchors = [heading.lower().replace(" ", "-") for heading in headings]
+    assert len(set(anchors)) == len(anchors)
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= set(anchors)
+    contract = "".join(file.read_text() for file in (ROOT / "proto" / "tilbud" / "v1").glob("*.proto"))
+    assert set(re.findall(r"^ *(?:message|enum|service|rpc) (\w+)", contract, re.MULTILINE)) <= set(headings)
+
+
 def test_every_message_of_the_contract_is_generated():
     """Each file of the contract has messages, servicers and the types of both."""
     contract = [file.stem for file in (ROOT / "proto" / "tilbud" / "v1").glob("*.proto")]
