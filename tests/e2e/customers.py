@@ -15,10 +15,10 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.running import PATIENCE_S, Service
 
-from google.rpc import error_details_pb2
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import customers_pb2 as cpb
 from tilbud.v1 import decisions_pb2 as pb

@@ -13,9 +13,8 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_status import rpc_status
-
 from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 TEXTS = [
     "", " ", "\n", "a\nb", "|", "a|b", "|o 1", "a b", "14:30", "t=14:30", "a:1e39", "shared |d 1", "0:1:0.5",

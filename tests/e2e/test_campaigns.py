@@ -7,12 +7,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.conftest import Serve
 from tests.e2e.campaigns import MANNERS, RULES, SLOW
 from tests.running import Service, until
 
-from google.rpc import error_details_pb2
 from tilbud.v1 import campaigns_pb2, decisions_pb2
 
 

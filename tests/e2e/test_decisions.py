@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.e2e.campaigns import RULES, SLOW
 from tests.running import Service, served
 
-from google.rpc import error_details_pb2
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1 import insights_pb2
 from tilbud.v1.insights_pb2_grpc import InsightServiceStub

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.rpc import code_pb2
 from grpc_status import rpc_status
 from tests.running import CALL_S, Service, served
 
-from google.rpc import code_pb2
 from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import decisions_pb2 as pb
 

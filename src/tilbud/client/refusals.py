@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
-
 from google.rpc import error_details_pb2, status_pb2
 
 LATER = frozenset(

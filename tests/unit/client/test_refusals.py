@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from google.protobuf.any_pb2 import Any
-
 from google.rpc import error_details_pb2, status_pb2
+
 from tilbud.client.refusals import Refusal, refusal
 
 

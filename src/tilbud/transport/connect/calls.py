@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from google.rpc import status_pb2
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from google.rpc import status_pb2
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.process import ProcessMetrics

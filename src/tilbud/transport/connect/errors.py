@@ -7,9 +7,9 @@ from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
 from grpc import StatusCode
 
-from google.rpc import error_details_pb2
 from tilbud.transport.connect.json_codec import dumped
 from tilbud.transport.connect.responses import Response
 from tilbud.transport.grpc.unary import Refusal

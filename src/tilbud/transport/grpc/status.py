@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from google.rpc import error_details_pb2, status_pb2
 from tilbud.domain import errors
 from tilbud.domain.limits import Limits
 

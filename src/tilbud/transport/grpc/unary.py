@@ -18,8 +18,8 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-
 from google.rpc import status_pb2
+
 from tilbud.domain.errors import InvalidField, RequestMissing
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from google.rpc import error_details_pb2, status_pb2
 from tilbud.domain import errors
 from tilbud.domain.errors import CampaignInvalid, InvalidField, Problem, TilbudError
 from tilbud.ledger.answers import StillCommitting
