@@ -72,6 +72,17 @@ def test_check_tells_every_problem_with_its_place(tmp_path: Path) -> None:
     assert re.match(rf"{tmp_path}/two\.yaml:18: reward\.window: .*30m", second)
 
 
+def test_check_warns_of_what_is_valid_but_odd(tmp_path: Path) -> None:
+    """Status 0 and a line on standard error for each; with --strict, for CI, status 1."""
+    (tmp_path / "one.yaml").write_text(RULES.replace("channels: [app]", "countries: [Denmark]"))
+    ran = _run("check", tmp_path)
+    assert ran.returncode == 0
+    assert f"warning: {tmp_path}/one.yaml:11: offers[1].countries: 'Denmark' is no country" in ran.stderr
+    assert re.search(r"1 valid, \d warnings?", ran.stdout)
+    assert _run("check", tmp_path, "--strict").returncode == 1
+    assert _run("check", SAMPLES / "shop.yaml", "--strict").returncode == 0
+
+
 def test_the_schema_is_json_schema() -> None:
     """`check --schema` prints a JSON Schema that names the keys as files have them."""
     schema = json.loads(_run("check", "--schema").stdout)

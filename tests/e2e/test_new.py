@@ -25,7 +25,7 @@ def test_a_first_campaign_is_one_that_check_takes(tmp_path: Path) -> None:
     )
     text = (tmp_path / "campaigns" / "spring-sale.yaml").read_text()
     assert "tilbud decide spring-sale" in text
-    checked = _run("check", "campaigns", where=tmp_path)
+    checked = _run("check", "campaigns", "--strict", where=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "1 valid" in checked.stdout
     again = _run("new", "spring-sale", "--in", "campaigns", where=tmp_path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -152,6 +153,13 @@ def load_campaign(file: Path, limits: Limits) -> CampaignFile:
     """Read one campaign file alone; raises CampaignInvalid with all that is wrong with it."""
     content = _content(file, limits)
     return CampaignFile(parse_campaign(content, str(file)), str(file), hashlib.sha256(content).hexdigest())
+
+
+def placed(file: str, warned: Iterable[tuple[KeyPath, str]], limits: Limits) -> tuple[Problem, ...]:
+    """Return what is odd about a valid file, with its lines; raises CampaignInvalid where it is gone."""
+    tree = Tree(file, "")
+    tree.read(_content(Path(file), limits))
+    return tuple(tree.problem(path, text) for path, text in warned)
 
 
 def parse_campaign(content: bytes, name: str) -> Campaign:
@@ -307,6 +315,10 @@ _WRITE_THERE = {  # where a better example is known
     ("dict_type", "requires"): "write events and durations, such as {add_to_cart: 2h}",
     ("dict_type", "suppress_after"): "write outcomes or events and durations, such as {purchase: 30d}",
 }
+_AT_MOST = re.compile(
+    r"^(?:String|List|Tuple|Dictionary|Value) should have at (most|least) (\d+) (\w+)"
+    r"(?: after validation, not .*)?$"
+)  # pydantic's words, of which the kind is Python's
 _LETTERS = "write letters, digits"
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": f"{_LETTERS} and . _ - and begin with a letter or digit",
@@ -346,7 +358,8 @@ def _value_problem(error: Mapping[str, Any], path: KeyPath, kind: str) -> str:
     ]
     if there or kind in _WRITE:
         return f"{there[-1] if there else _WRITE[kind]}{got}"
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    message = _AT_MOST.sub(r"write at \1 \2 \3", str(error["msg"]).removeprefix("Value error, "))
+    message = message.replace("Input should be", "must be").replace("a valid number", "a number")
     return f"{message}{got}" if message.startswith("must be") else message
 
 

@@ -39,6 +39,7 @@ _REMEDIES = (  # by what PyYAML says; the first that fits
     ("undefined alias", "write the anchor, `&name`, before it, or put the text in quotes"),
     ("expected a single document", "write one campaign a file"),
 )
+_LOOK = "look for brackets and quotes that are not closed, and for uneven indentation, here or just before"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -159,8 +160,8 @@ class Tree:
             raise self._not_yaml(line, f"remove the character #x{error.character:02x}") from None
         except RecursionError:
             raise self._not_yaml(_line(loader), "it nests too deep") from None
-        except (ValueError, OverflowError) as error:  # an escape that is no character
-            raise self._not_yaml(_line(loader), str(error)) from None
+        except (ValueError, OverflowError):
+            raise self._not_yaml(_line(loader), "an escape that is no character; remove it") from None
         finally:
             if loader is not None:
                 loader.dispose()
@@ -255,13 +256,13 @@ def _line(loader: Any) -> int:
 
 
 def _parser_message(error: yaml.MarkedYAMLError) -> str:
-    """Return what PyYAML says of a mistake, where what it is in begins, and the remedy where one is known."""
-    context, began, problem = error.context, error.context_mark, error.problem_mark
-    if context and began and problem and began.line != problem.line:
-        context = f"{context} from line {began.line + 1} on"
-    message = ", ".join(part for part in (context, error.problem) if part)
-    remedy = next((remedy for words, remedy in _REMEDIES if words in message), None)
-    return f"{message}; {remedy}" if remedy else message
+    """Return the remedy for what PyYAML found, and the line where what it is in begins."""
+    began, problem = error.context_mark, error.problem_mark
+    message = ", ".join(part for part in (error.context, error.problem) if part)
+    remedy = next((remedy for words, remedy in _REMEDIES if words in message), _LOOK)
+    if began and problem and began.line != problem.line:
+        return f"{remedy}; what it belongs to begins in line {began.line + 1}"
+    return remedy
 
 
 def _merges(key: yaml.Node) -> bool:

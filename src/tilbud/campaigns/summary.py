@@ -1,7 +1,7 @@
 """What a campaign and a contact policy will do, in words for someone who did not write them.
 
 What holds: every kind of rule that a file declares has a line, and a file that declares none of a kind has
-no line of it. Text only; printing it is the command line's business.
+no line of it. Text only; printing it is the command line's business, and what is odd `file_warnings.py`'s.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ from tilbud.bandit.presets import PRESETS, arguments
 from tilbud.domain.campaign.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.campaign.fields import Cap
-from tilbud.domain.campaign.offer import Shown
-from tilbud.domain.campaign.sections import RewardSection
-from tilbud.domain.context import TIME_FEATURES, TIME_READ
+from tilbud.domain.campaign.offer import Shown, Validity
+from tilbud.domain.campaign.sections import OutcomeRule, RewardSection
+from tilbud.domain.context import TIME_READ
 from tilbud.domain.decision.eligibility import RULES
 from tilbud.domain.durations import duration_text
 from tilbud.domain.language_tags import cased, nearest
-from tilbud.domain.limits import Limits
 
 _NAMED_MAX = 8  # enough to recognise them
 _CONSENT = {
     "required": "without it the fallback is answered, and nothing personal is used or kept",
     "not_required": "silence is a yes; where it is denied nothing personal is used or kept",
 }
-_OWN_LINE = frozenset({"sensitive_topic", "requires", "suppress_after", "caps"})
+_OWN_LINE = frozenset({"hours", "sensitive_topic", "requires", "suppress_after", "caps"})
 
 
-def campaign_summary(campaign: Campaign, limits: Limits) -> dict[str, str]:
+def campaign_summary(campaign: Campaign) -> dict[str, str]:
     """Return what a campaign will do: a line of text for each subject."""
-    return {**_choice(campaign), **_customer(campaign, limits), **_limits(campaign), **_learning(campaign)}
+    return {**_choice(campaign), **_customer(campaign), **_limits(campaign), **_learning(campaign)}
 
 
 def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dict[str, str]:
@@ -53,16 +52,37 @@ def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dic
 
 def _choice(campaign: Campaign) -> dict[str, str]:
     offers = campaign.offers
-    rules = [
-        key
-        for key in RULES
-        if key not in _OWN_LINE and any(getattr(offer, key, None) is not None for offer in offers)
-    ]
     lines = {
         "offers": f"{len(offers)}: {_named(offer.id for offer in offers)}",
-        "rules": ", ".join(rules) or "none",
+        "rules": "\n".join(filter(None, map(_rules, offers))) or "none",
     }
     return {**lines, **_languages(campaign)}
+
+
+def _rules(offer: Offer) -> str:
+    """Return to whom, where and when an offer may be shown; "": everywhere."""
+    asked = {key: getattr(offer, key, None) for key in RULES if key not in _OWN_LINE}
+    told = [
+        f"{key} {_validity(value) if isinstance(value, Validity) else _written(value)}"
+        for key, value in asked.items()
+        if value is not None
+    ]
+    return f"{offer.id}: {'; '.join(told)}" if told else ""
+
+
+def _validity(days: Validity) -> str:
+    return f"{days.from_ or ''} … {days.until or ''}".strip()
+
+
+def _written(value: object) -> str:
+    """Return what stands in a file, on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{_listed(f'{key}: {_written(below)}' for key, below in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{_listed(map(_written, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def _languages(campaign: Campaign) -> dict[str, str]:
@@ -78,22 +98,8 @@ def _languages(campaign: Campaign) -> dict[str, str]:
         spoken = sorted(campaign.explanations)
         alone = [language for language in spoken if languages and not _is_read(language, languages)]
         remark = f" (no payload is in {_listed(map(cased, alone))})" if alone else ""
-        lines["explanations"] = (
-            f"one sentence for the customer, in {_listed(map(cased, spoken))}{remark}{_unsaid(campaign)}"
-        )
+        lines["explanations"] = f"one sentence for the customer, in {_listed(map(cased, spoken))}{remark}"
     return lines
-
-
-def _unsaid(campaign: Campaign) -> str:
-    """Return a warning of phrases that never appear: of what the model does not read of the time."""
-    phrased = {name for texts in campaign.explanations.values() for name in texts.factors}
-    read = _time_read(campaign)
-    return "".join(
-        f"\nWARNING: the phrase for {name} is never said, since the model reads {read} of the time: write "
-        f"one for that, or add {name} to context.time"
-        for name in TIME_FEATURES
-        if name in phrased and name not in campaign.context.time
-    )
 
 
 def _time_read(campaign: Campaign) -> str:
@@ -110,7 +116,7 @@ def _is_read(language: str, texts: Iterable[str]) -> bool:
     return nearest(language, tuple(texts)) is not None
 
 
-def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:
+def _customer(campaign: Campaign) -> dict[str, str]:
     """Return what the campaign knows of customers beside the call itself."""
     context = campaign.context
     lines = {}
@@ -133,13 +139,6 @@ def _customer(campaign: Campaign, limits: Limits) -> dict[str, str]:
             f"a customer is shown the same offer again for {duration_text(campaign.sticky_us)} "
             f"(outcomes count for {duration_text(campaign.reward.window_us)} after the first time)"
         )
-        kept_us = int(limits.retention_s * 1e6)
-        if campaign.sticky_us > kept_us:
-            retention = duration_text(kept_us)
-            lines["sticky"] += (
-                f"\nWARNING: decisions are kept {retention} unless `serve --retention-days` says more, and "
-                f"what is gone is not shown again: sticky: {retention} or less, or keep them longer"
-            )
     return lines
 
 
@@ -173,9 +172,13 @@ def _learning(campaign: Campaign) -> dict[str, str]:
     reward, preset = campaign.reward, campaign.exploration.preset
     low, high = reward.range
     return {
-        "reward": f"{', '.join(reward.outcomes)}; {reward.aggregate} within {low:g} … {high:g}; "
-        f"learned {reward.learn}{_showing(reward)}",
-        "exploration": f"{preset}, {campaign.exploration.discovery:.0%} discovery. {PRESETS[preset].purpose}",
+        "reward": f"{_listed(map(_weighed, reward.outcomes.items()))}; {reward.aggregate} within {low:g} … "
+        f"{high:g}, {reward.default:g} where nothing came; learned {reward.learn}{_showing(reward)}",
+        "window": f"outcomes count for {duration_text(reward.window_us)} after the offer was shown, and may "
+        f"be {duration_text(reward.grace_us)} on their way; a deferred decision waits "
+        f"{duration_text(reward.activation_window_us)} to be activated",
+        "exploration": f"{preset}, {100 * campaign.exploration.discovery:.4g}% discovery. "
+        f"{PRESETS[preset].purpose}",
         "arguments": arguments(campaign.exploration, len(campaign.offers)),
         **({"time": f"the model reads {_time_read(campaign)}"} if campaign.context.time != TIME_READ else {}),
         "control": _control(campaign.variants),
@@ -183,6 +186,11 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),
         "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
     }
+
+
+def _weighed(outcome: tuple[str, OutcomeRule]) -> str:
+    name, rule = outcome
+    return f"{name} {rule.weight:g}{' (final)' if rule.final else ''}"
 
 
 def _control(variants: Variants) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -22,18 +23,25 @@ def check(
         list[Path] | None,
         typer.Argument(metavar="PATH…", help="Campaign files, directories of them, or a contact.yaml."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 1 where there is a warning; for CI.")
+    ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of campaign files, for editors.")
     ] = False,
 ) -> None:
-    """Check campaign files and their contact.yaml; say what each will do, or every problem and its remedy."""
+    """Check campaign files and their contact.yaml; say what each will do, or every problem and its remedy.
+
+    Warns of what is valid but odd, such as an offer that is over. Status 2: a file is not valid.
+    """
     if schema:
         from tilbud.domain.campaign.campaign import Campaign
 
         dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
         print(json.dumps(dialect | Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
         return
-    from tilbud.campaigns.source import load_files
+    from tilbud.campaigns.file_warnings import campaign_warnings
+    from tilbud.campaigns.source import load_files, placed
     from tilbud.campaigns.summary import campaign_summary, contact_summary
 
     if not paths:
@@ -41,15 +49,32 @@ def check(
     limits = Limits()
     try:
         loaded = load_files(paths, limits)
+        now = datetime.now(UTC)
+        warned = [
+            problem
+            for file in loaded.campaigns
+            for problem in placed(file.file, campaign_warnings(file.campaign, limits, now), limits)
+        ]
     except CampaignInvalid as error:
         fail(*map(str, error.problems))
     console = Console(highlight=False)
     for file in loaded.campaigns:
-        _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign, limits))
+        _describe(console, file.campaign.campaign, file.file, campaign_summary(file.campaign))
     if loaded.contact_file:
         lines = contact_summary(loaded.contact, [file.campaign for file in loaded.campaigns])
         _describe(console, "contact policy", loaded.contact_file, lines)
-    console.print(f"[green]{len(loaded.campaigns) + bool(loaded.contact_file)} valid[/green]")
+    for problem in warned:
+        typer.echo(f"warning: {problem}", err=True)
+    valid = len(loaded.campaigns) + bool(loaded.contact_file)
+    console.print(
+        f"[green]{valid} valid[/green]{f', [yellow]{_many(len(warned))}[/yellow]' if warned else ''}"
+    )
+    if warned and strict:
+        raise typer.Exit(1)
+
+
+def _many(warnings: int) -> str:
+    return "1 warning" if warnings == 1 else f"{warnings} warnings"
 
 
 def _describe(console: Console, title: str, file: str, lines: Mapping[str, str]) -> None:

@@ -33,8 +33,17 @@ def mistakes_reported() -> Iterator[None]:
         fail(*map(str, error.problems))
     except Refusal as refused:
         fail(*refused.lines, status=1 if refused.later else 2)
-    except (TilbudError, SimulatorError, OSError, ValueError) as error:
+    except OSError as error:
+        fail(_of_the_system(error))
+    except (TilbudError, SimulatorError, ValueError) as error:
         fail(str(error))
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return what the system refused, and of what, without a number and quotes around it."""
+    if not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def finished(
