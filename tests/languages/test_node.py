@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from tests.languages.conftest import Understood
 from tests.languages.toolchains import LANGUAGES, PROGRAMS, PROTO, node, run, says
 from tests.running import Service
@@ -17,8 +18,11 @@ def test_proto_loader_decides_and_reports(tmp_path: Path, service: Service, unde
     understood(says([*node(tmp_path, PROGRAMS / "loader.mjs"), service.target, PROTO], tmp_path))
 
 
-def test_connect_decides_and_reports(tmp_path: Path, service: Service, understood: Understood) -> None:
-    """What plain `buf generate` with protoc-gen-es makes of proto/ asks by connect-es, and is answered."""
+@pytest.mark.parametrize("protocol", ["grpc", "json", "binary"])
+def test_connect_decides_and_reports(
+    tmp_path: Path, service: Service, understood: Understood, protocol: str
+) -> None:
+    """What plain `buf generate` with protoc-gen-es makes of proto/ asks by connect-es, over gRPC and HTTP."""
     command = node(tmp_path, PROGRAMS / "connect.mjs")
     make("tools")
     plugin = {
@@ -28,4 +32,5 @@ def test_connect_decides_and_reports(tmp_path: Path, service: Service, understoo
     }
     template = json.dumps({"version": "v2", "plugins": [plugin]})
     run(Path(sys.prefix) / "proto-tools/bin/buf", "generate", "--template", template, cwd=PROTO)
-    understood(says([*command, service.target], tmp_path))
+    base_url = f"http://{service.target}" if protocol == "grpc" else service.http
+    understood(says([*command, base_url, protocol], tmp_path))

@@ -1,10 +1,14 @@
-// Decides and reports in Node by connect-es, over gRPC, with what protoc-gen-es generates.
+// Decides and reports in Node by connect-es with what protoc-gen-es generates: over gRPC, or over HTTP as json or binary.
 import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { DecisionService, OutcomeStatus } from "./gen/tilbud/v1/decisions_pb.js";
 
-const [address] = process.argv.slice(2);
-const decisions = createClient(DecisionService, createGrpcTransport({ baseUrl: `http://${address}` }));
+const [baseUrl, protocol] = process.argv.slice(2);
+const transport =
+  protocol === "grpc"
+    ? createGrpcTransport({ baseUrl })
+    : createConnectTransport({ baseUrl, httpVersion: "1.1", useBinaryFormat: protocol === "binary" });
+const decisions = createClient(DecisionService, transport);
 const patience = { timeoutMs: 60_000 };
 
 const decision = await decisions.decide({ campaign: "shop", context: { device: "mobile" } }, patience);
