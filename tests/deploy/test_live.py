@@ -236,13 +236,13 @@ def _vocabulary(live: Live) -> Mapping[str, set[str] | re.Pattern[str]]:
         | {UNKNOWN},  # one that no file declares
         "status": {
             "accepted", "duplicate", "late", "held", "orphan", "refused", "activated", "void", "repeated",
-            "no_consent", "403", "404", "405", "415",
+            "no_consent", "403", "404", "405", "415", "501",
         },
         "device": {word for context in contexts for word in context.devices} | beyond,
         "channel": {word for context in contexts for word in context.channels} | beyond,
         "journey_stage": {word for context in contexts for word in context.journey_stages} | beyond,
         "method": set(methods),
-        "protocol": {"grpc", "connect"},
+        "protocol": {"grpc", "connect", "ofrep"},
         "code": {code.name for code in grpc.StatusCode},
         "result": {"loaded", "refused"},
         "file": {"database", "log"},

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from tilbud.telemetry.families import FAST_S, Families
 
-_HTTP_REFUSALS = (403, 404, 405, 415)  # see transport/connect/calls.py
+_HTTP_REFUSALS = (403, 404, 405, 415, 501)  # see transport/connect/calls.py
 _TROUBLES = ("lost", "damaged", "not_committing", "not_reading")  # see ledger/sqlite/condition.py
 
 
@@ -50,7 +50,7 @@ class ProcessMetrics:
     def _make_calls(self, make: Families) -> None:
         self._rpc_duration = make.fast_histograms(
             "rpc_duration_seconds",
-            "Seconds a call was handled, by its gRPC code and by how it came: grpc, connect",
+            "Seconds a call was handled, by its gRPC code and by how it came: grpc, connect, ofrep",
             FAST_S,
             "method",
             "code",

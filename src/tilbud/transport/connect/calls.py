@@ -1,4 +1,4 @@
-"""Requests to calls of the contract's methods, and their answers back, by the Connect protocol.
+"""Requests to calls of the contract's methods, and answers back, by the Connect protocol or OpenFeature's.
 
 What holds: a call is admitted, answered and counted as one over gRPC is, by the same code; what is wrong
 with a request is answered with the status and code of the protocol's reference. Of unary calls it takes
@@ -28,19 +28,20 @@ from tilbud.transport.call import Codec, Handle, Method
 from tilbud.transport.connect.connection import Request
 from tilbud.transport.connect.errors import problem, refused
 from tilbud.transport.connect.json_codec import Json, too_large
+from tilbud.transport.connect.ofrep import ALL_FLAGS, EVALUATE, Evaluation, all_flags
 from tilbud.transport.connect.origins import Origins
 from tilbud.transport.connect.responses import JSON, PROTO, Response
 from tilbud.transport.grpc.server import SERVICES
 from tilbud.transport.grpc.status import status_of
 from tilbud.transport.grpc.unary import Binary, Refusal, Rpc, methods_of
 
-PROTOCOL = "connect"
+CONNECT, OFREP = "connect", "ofrep"  # as metrics name how a call came
 HEALTH = b"/grpc.health.v1.Health/Check"
+_DECIDE = b"/tilbud.v1.DecisionService/Decide"
 _VERSION = b"connect-protocol-version"
 _TIMEOUT_DIGITS_MAX = 10
 _GZIP = 16 + zlib.MAX_WBITS
 _POST_ONLY = (("allow", "POST"),)
-_TYPES = (("accept-post", f"{JSON}, {PROTO}"),)
 _LATE = (
     StatusCode.DEADLINE_EXCEEDED,
     status_pb2.Status(
@@ -104,8 +105,9 @@ class Calls:
         self._methods: dict[bytes, Method] = {}
         for service in SERVICES:
             methods = methods_of(service, handlers.get(service.name, {}))
-            rpc.begin_at_zero(methods, PROTOCOL)
+            rpc.begin_at_zero(methods, CONNECT)
             self._methods |= {f"/{service.full_name}/{each.name}".encode(): each for each in methods}
+        rpc.begin_at_zero([self._methods[_DECIDE]], OFREP)
         self._methods[HEALTH] = _CHECK
 
     async def answer(self, request: Request) -> Response:
@@ -122,39 +124,40 @@ class Calls:
         return replace(response, headers=(*response.headers, *self._origins.headers(origin)))
 
     async def _answer(self, request: Request) -> Response:
-        method = self._methods.get(request.target.partition(b"?")[0])
-        if method is None:
-            message = (
-                "nothing is here; the paths are those of gRPC, such as /tilbud.v1.DecisionService/Decide"
-            )
-            return self._no_call(problem(404, StatusCode.UNIMPLEMENTED, message))
-        if request.method != b"POST":
-            return self._no_call(problem(405, StatusCode.UNIMPLEMENTED, "only POST", headers=_POST_ONLY))
+        path = request.target.partition(b"?")[0]
+        if path == ALL_FLAGS:
+            return self._no_call(all_flags())
+        evaluation = Evaluation(path, self._limits) if path.startswith(EVALUATE) else None
+        method = self._methods.get(path if evaluation is None else _DECIDE)
         codec, content_type = self._codec(request)
-        if codec is None:
-            message = f"say content-type: {JSON}, or {PROTO}"
-            return self._no_call(problem(415, StatusCode.UNKNOWN, message, headers=_TYPES))
+        misdirected = _misdirected(request, method, content_type, binary=evaluation is None)
+        if method is None or codec is None or misdirected is not None:
+            assert misdirected is not None, "a method, and a way to write its messages"
+            return self._no_call(misdirected)
         if method is _CHECK:
             return await self._check(request, codec, content_type)
-        answer = await self._call(method, codec, request)
+        if evaluation is not None:
+            answer = await self._call(method, evaluation, request, OFREP)
+            return Response(200, answer) if isinstance(answer, bytes) else evaluation.refused(answer)
+        answer = await self._call(method, codec, request, CONNECT)
         return Response(200, answer, content_type) if isinstance(answer, bytes) else refused(answer)
 
-    async def _call(self, method: Method, codec: Codec, request: Request) -> bytes | Refusal:
+    async def _call(self, method: Method, codec: Codec, request: Request, protocol: str) -> bytes | Refusal:
+        began_s = request.began_s
         try:
             _check_version(request)
             body, timeout_s = _body(request, self._limits), _timeout_s(request)
         except InvalidField as error:
-            return self._count(method, request, status_of(error))
+            return self._rpc.refuse(method, status_of(error), protocol=protocol, started=began_s)
         except _UnknownEncodingError:
-            return self._count(method, request, _UNKNOWN_ENCODING)
-        began_s = request.began_s
+            return self._rpc.refuse(method, _UNKNOWN_ENCODING, protocol=protocol, started=began_s)
         if timeout_s is None:
             call = _Call(request, None)
-            return await self._rpc.answer(method, codec, body, call, protocol=PROTOCOL, started=began_s)
+            return await self._rpc.answer(method, codec, body, call, protocol=protocol, started=began_s)
         call = _Call(request, began_s + timeout_s)
         try:
             async with asyncio.timeout(began_s + timeout_s - perf_counter()):
-                return await self._rpc.answer(method, codec, body, call, protocol=PROTOCOL, started=began_s)
+                return await self._rpc.answer(method, codec, body, call, protocol=protocol, started=began_s)
         except TimeoutError:
             return _LATE
 
@@ -177,12 +180,25 @@ class Calls:
             200, await codec.write(_CHECK, health_pb2.HealthCheckResponse(status=status)), content_type
         )
 
-    def _count(self, method: Method, request: Request, refusal: Refusal) -> Refusal:
-        return self._rpc.refuse(method, refusal, protocol=PROTOCOL, started=request.began_s)
-
     def _no_call(self, response: Response) -> Response:
         self._metrics.http_refused(response.status)
         return response
+
+
+def _misdirected(
+    request: Request, method: Method | None, content_type: str, *, binary: bool
+) -> Response | None:
+    """Return what a request hears that is no call: where there are methods, and how they are called."""
+    if method is None:
+        message = "nothing is here; paths are those of gRPC, such as /tilbud.v1.DecisionService/Decide"
+        return problem(404, StatusCode.UNIMPLEMENTED, message)
+    if request.method != b"POST":
+        return problem(405, StatusCode.UNIMPLEMENTED, "only POST", headers=_POST_ONLY)
+    if content_type == JSON or (binary and content_type):
+        return None
+    types = (JSON, PROTO) if binary else (JSON,)
+    message = f"say content-type: {', or '.join(types)}"
+    return problem(415, StatusCode.UNKNOWN, message, headers=(("accept-post", ", ".join(types)),))
 
 
 class _UnknownEncodingError(Exception):

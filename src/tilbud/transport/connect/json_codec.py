@@ -50,7 +50,7 @@ class Json:
     async def read(self, method: Method, data: bytes) -> Message:
         if len(data) > self._limits.message_bytes_max:
             raise too_large(f"{len(data):,}", self._limits)
-        value = _loaded(data)
+        value = loaded(data)
         message = method.request()
         lists = []
         if isinstance(value, dict):
@@ -120,7 +120,8 @@ def too_large(size: str, limits: Limits) -> InvalidField:
     )
 
 
-def _loaded(data: bytes) -> Any:
+def loaded(data: bytes) -> Any:
+    """Return the value of a JSON text; raises InvalidField."""
     try:
         return json.loads(data.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
