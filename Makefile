@@ -14,7 +14,7 @@ INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test check lint types imports contract released proto tools prometheus languages clean
+.PHONY: help run watch test check lint types imports contract released proto lock tools prometheus languages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,15 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1, the descriptors and docs/co
 	$(TOOLS)/bin/python proto/generate.py code src
 	$(TOOLS)/bin/python proto/generate.py descriptors proto/contract.binpb
 	$(TOOLS)/bin/python proto/generate.py page docs/contract.md
+
+# For the Python of the image; the hashes are of every wheel there is, so those of other machines count as well.
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --python-platform linux --generate-hashes \
+	--only-binary :all: --no-header --no-annotate --no-emit-index-url
+
+lock: $(INSTALLED_DEV) ## pin what the image installs: the newest there is, with hashes
+	$(LOCK) pyproject.toml --output-file deploy/docker/requirements.txt
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\\n')" \
+	| $(LOCK) - --output-file deploy/docker/requirements-build.txt
 
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 

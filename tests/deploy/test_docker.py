@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tests.deploy.containers import Container, build, context, environment, instructions
 from tests.deploy.serving import DEPLOY, ROOT, Started, options, stop_s
 from tests.unit.test_house import PROJECT
 
 DOCKER = DEPLOY / "docker"
+BUILD_SYSTEM = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
 COMPOSE = DOCKER / "compose.yaml"
 ADDRESSES = ("TILBUD_LISTEN", "TILBUD_HTTP", "TILBUD_METRICS")
 IMAGE = instructions(DOCKER / "Dockerfile")
@@ -102,6 +106,38 @@ def test_the_builder_gets_the_wheel_s_files_and_no_others():
     assert not [file for file in files["src"] if file.suffix == ".pyc"]
     others = (".git/config", "Makefile", "tests/running.py")
     assert not [name for name in others for _ in context(ROOT, name)]
+
+
+LOCKS = (
+    ("requirements.txt", PROJECT["dependencies"]),
+    ("requirements-build.txt", BUILD_SYSTEM["requires"]),
+)
+
+
+@pytest.mark.parametrize(("name", "wanted"), LOCKS)
+def test_what_is_installed_is_locked(name: str, wanted: list[str]):
+    """One version of each package, by hash, of all that the wheel wants and is built with: `make lock`."""
+    entries = (DOCKER / name).read_text().replace("\\\n", " ").splitlines()
+    pinned = {}
+    for entry in entries:
+        pin, *hashes = entry.split()
+        assert hashes
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), pin
+        package, _, pinned[package] = pin.partition("==")
+    for requirement in map(Requirement, wanted):
+        assert pinned.get(canonicalize_name(requirement.name), "0") in requirement.specifier, requirement
+    installs = [each.text for each in IMAGE if each.name == "RUN" and f"deploy/docker/{name}" in each.text]
+    assert len(installs) == 1
+    assert all("--no-deps" in each for each in re.findall(r"pip [^&]*install[^&]*", installs[0]))
+
+
+def test_base_image():
+    """Both stages are of one, which the label names; its Python is the newest claimed, and the lock's."""
+    [base] = {each.text.removesuffix(" AS build") for each in IMAGE if each.name == "FROM"}
+    assert environment(IMAGE, "LABEL")["org.opencontainers.image.base.name"] == f"docker.io/library/{base}"
+    claimed = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if ":: 3." in each]
+    assert base.startswith(f"python:{claimed[-1]}-slim-")
+    assert f"--python-version {claimed[-1]} " in (ROOT / "Makefile").read_text()
 
 
 def test_serves_with_nothing_to_write_but_its_data(container: Container, served: Started):
