@@ -54,6 +54,7 @@ NO_LIMITS = {
         "bandit/presets.py _BITS_MAX",
         "bandit/scale.py COST_MAX",
         "bandit/scores.py NEW_SETTLEMENTS _NEW_OFFERS _NEW_MAX _NEW_PART _KNOWN",
+        "bandit/memory.py _VW_BYTES _EXAMPLE_BYTES _WORD_BYTES",
         "bandit/model.py _PROPENSITY_MAX",
         "deciding/frequency.py _CLOCKS_APART_US",
         "domain/decision/draw.py _WHOLE_MAX",
