@@ -215,12 +215,16 @@ def explain(
         return
     print_rows([*_decision_rows(answer.decision), *_story_rows(answer)])
     print_table(
-        ["offer", "probability", "removed by", "learned"],
+        ["offer", "probability", "removed by", "new: settlements"],
         [
-            (fate.offer_id, number_text(fate.probability), fate.removed_by, fate.learned)
+            (fate.offer_id, number_text(fate.probability), fate.removed_by, _new(fate))
             for fate in answer.offers
         ],
     )
+
+
+def _new(fate: decisions_pb2.OfferFate) -> str:
+    return str(fate.new_settlements) if fate.HasField("new_settlements") else ""
 
 
 def _story_rows(story: decisions_pb2.ExplainDecisionResponse) -> Iterator[Row]:

@@ -38,7 +38,7 @@ class OfferFate:
     offer_id: str
     probability: float
     removed_by: str = ""
-    learned: str = ""  # of a new offer, how little the model has learned of it by now
+    new_settlements: int | None = None  # of a new offer, how many the model has learned of it by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,14 @@ def _fates(decision: Decision, model: Model | None) -> tuple[OfferFate, ...]:
     removed: dict[str, str] = json.loads(decision.removed.body)
     asked = model is not None and decision.reason is Reason.PERSONALIZED and model.lineage == decision.lineage
     new = model.new(decision.offers) if model is not None and asked else {}
-    learned = [
-        f"new: {count} settlement{'' if count == 1 else 's'}" if (count := new.get(name)) is not None else ""
-        for name in decision.offers.ids
-    ]
     return (
-        *map(OfferFate, decision.offers.ids, decision.probabilities, repeat(""), learned),
+        *map(
+            OfferFate,
+            decision.offers.ids,
+            decision.probabilities,
+            repeat(""),
+            map(new.get, decision.offers.ids),
+        ),
         *(OfferFate(offer_id, 0.0, rule) for offer_id, rule in removed.items()),
     )
 

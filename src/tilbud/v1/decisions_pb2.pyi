@@ -939,7 +939,7 @@ class OfferFate(_message.Message):
     OFFER_ID_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     REMOVED_BY_FIELD_NUMBER: _builtins.int
-    LEARNED_FIELD_NUMBER: _builtins.int
+    NEW_SETTLEMENTS_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """The offer's id."""
     probability: _builtins.float
@@ -951,9 +951,9 @@ class OfferFate(_message.Message):
     fallback what kept it back: no_consent, campaign_paused, model_unavailable, control. Empty where it was
     eligible.
     """
-    learned: _builtins.str
-    """`new: 12 settlements` where the model that answers now has learned so few of the offer that it still has a
-    part of an even share, whatever the model predicts. Empty of any other, and where no such model is asked.
+    new_settlements: _builtins.int
+    """Of a new offer: how many settlements of it the model that answers now has learned, so few that it still has
+    a part of an even share, whatever the model predicts. Absent of any other, and where no such model is asked.
     """
     def __init__(
         self,
@@ -961,13 +961,15 @@ class OfferFate(_message.Message):
         offer_id: _builtins.str = ...,
         probability: _builtins.float = ...,
         removed_by: _builtins.str = ...,
-        learned: _builtins.str = ...,
+        new_settlements: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_new_settlements", b"_new_settlements", "new_settlements", b"new_settlements"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["learned", b"learned", "offer_id", b"offer_id", "probability", b"probability", "removed_by", b"removed_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_settlements", b"_new_settlements", "new_settlements", b"new_settlements", "offer_id", b"offer_id", "probability", b"probability", "removed_by", b"removed_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__new_settlements: _TypeAlias = _typing.Literal["new_settlements"]  # noqa: Y015
+    _WhichOneofArgType__new_settlements: _TypeAlias = _typing.Literal["_new_settlements", b"_new_settlements"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_settlements) -> _WhichOneofReturnType__new_settlements | None: ...
 
 Global___OfferFate: _TypeAlias = OfferFate  # noqa: Y015
 

@@ -153,10 +153,7 @@ def test_every_offer_has_its_fate():
     asked = model()
     told = decided(context(), asked, offers=3, removed=removed)
     assert story(told, asked).fates == (
-        *(
-            OfferFate(f"offer-{number}", told.probabilities[number], "", "new: 0 settlements")
-            for number in range(3)
-        ),
+        *(OfferFate(f"offer-{number}", told.probabilities[number], "", 0) for number in range(3)),
         OfferFate("late", 0.0, "valid"),
         OfferFate("loud", 0.0, "blocked_topic"),
     )
@@ -167,9 +164,9 @@ def test_new_offers_are_told_with_what_was_learned_of_them():
     asked = taught()
     asked.learn(settlement(1_001, 5, offers=offer_set(7)))
     told = decided(context(), asked, offers=7)
-    learned = [fate.learned for fate in story(told, asked).fates]
-    assert learned == [""] * 5 + ["new: 1 settlement", "new: 0 settlements"]
-    assert {fate.learned for fate in story(told, model(erasures=1)).fates} == {""}
+    learned = [fate.new_settlements for fate in story(told, asked).fates]
+    assert learned == [None] * 5 + [1, 0]
+    assert {fate.new_settlements for fate in story(told, model(erasures=1)).fates} == {None}
 
 
 def test_a_fallback_shows_what_kept_each_offer_back():

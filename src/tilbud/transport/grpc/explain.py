@@ -60,7 +60,7 @@ def explain_response(decision: Decision, explained: Explained) -> decisions_pb2.
                 offer_id=fate.offer_id,
                 probability=fate.probability,
                 removed_by=fate.removed_by,
-                learned=fate.learned,
+                new_settlements=fate.new_settlements,
             )
             for fate in explained.fates
         ],

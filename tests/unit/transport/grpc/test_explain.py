@@ -28,7 +28,7 @@ NOBODY = cast(Context, None)  # the handler does not ask who calls
 EXPLAINED = Explained(
     fates=(
         OfferFate("free-shipping", 0.25),
-        OfferFate("bundle", 0.75, learned="new: 2 settlements"),
+        OfferFate("bundle", 0.75, new_settlements=2),
         OfferFate("ten-off", 0.0, "hours"),
     ),
     used={"device": "mobile", "visits": 14, "basket": 30.5, "weekend": False, "returning": True},
@@ -95,7 +95,11 @@ def test_every_part_of_the_story_is_in_the_message():
     message = explain_response(decision(), EXPLAINED)
     fates = [(each.offer_id, each.probability, each.removed_by) for each in message.offers]
     assert fates == [("free-shipping", 0.25, ""), ("bundle", 0.75, ""), ("ten-off", 0.0, "hours")]
-    assert [fate.learned for fate in message.offers] == ["", "new: 2 settlements", ""]
+    assert [fate.HasField("new_settlements") and fate.new_settlements for fate in message.offers] == [
+        False,
+        2,
+        False,
+    ]
     used = {name: (value.WhichOneof("kind"), *said(value)) for name, value in message.used.items()}
     assert used == {
         "device": ("category", "mobile"),
@@ -159,7 +163,7 @@ async def test_a_decision_is_explained_while_its_campaign_is_away(served):
     message, before = await ask(None, [told]), await ask(served, [told])
     assert message.decision == before.decision
     for offer in before.offers:
-        offer.ClearField("learned")  # which the model that answers now knows
+        offer.ClearField("new_settlements")  # which the model that answers now knows
     assert message.offers == before.offers
     assert (message.factors_model_version, message.customer_explanation) == ("", "")
 
