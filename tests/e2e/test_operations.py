@@ -102,13 +102,13 @@ def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
 
 
 def test_a_stall_of_the_event_loop_is_measured(slow: Service) -> None:
-    """A process that is held for a while shows it: in the largest stall, and once in the histogram."""
+    """A process that is held for a while shows it, to a sleep: as the largest stall, and in the histogram."""
     stalled_s, before = 0.4, _long_stalls(slow)
     slow.process.send_signal(signal.SIGSTOP)
     threading.Event().wait(stalled_s)  # it has to last
     slow.process.send_signal(signal.SIGCONT)
     until(lambda: _long_stalls(slow) > before)
-    assert slow.metric("tilbud_event_loop_stall_max_seconds") >= stalled_s - 0.05
+    assert slow.metric("tilbud_event_loop_stall_max_seconds") >= stalled_s - Limits.stall_idle_sleep_s - 0.02
 
 
 def _long_stalls(service: Service) -> float:
