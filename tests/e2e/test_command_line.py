@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_schema_is_json_schema() -> None:
         (["rebuild", "--campaign", "none"], "no campaign 'none'"),
         (["backup", "--data", "/nowhere", "--to", "/elsewhere"], "--data: /nowhere has no ledger.sqlite3"),
         (["health", "--listen", "nonsense"], "--listen: 'nonsense' is not HOST:PORT"),
-        (["simulate", "--target", "127.0.0.1:1"], "127.0.0.1:1"),
+        (["simulate", "--target", "nonsense"], "'nonsense' is not HOST:PORT"),
         (
             ["replay", "nowhere.csv", "--campaign", "x", "--offer-column", "a", "--outcome-column", "b"],
             "nowhere.csv",
@@ -140,8 +141,27 @@ def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(s
     service.kill()
     gone = _run("health", *at, "--timeout", "30")
     assert gone.returncode == 1
-    assert re.fullmatch(rf"{service.target}: UNAVAILABLE: .*\n", gone.stdout)
+    assert gone.stdout == (
+        f"{service.target}: no service answers there; start one with `tilbud serve`, "
+        "or name it with --listen\n"
+    )
     assert "Traceback" not in gone.stderr
+
+
+def test_simulate_and_replay_say_soon_that_no_service_answers(tmp_path: Path) -> None:
+    """Where nobody listens, and where somebody does who never answers: one sentence, and status 1."""
+    log = tmp_path / "log.csv"
+    log.write_text("mail,visit\nspring,1\n")
+    replay = ["replay", str(log), "--campaign", "x", "--offer-column", "mail", "--outcome-column", "visit"]
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for target in ("127.0.0.1:1", f"127.0.0.1:{mute.getsockname()[1]}"):
+            for words in (["simulate"], replay):
+                ran = _run(*words, "--target", target, timeout_s=8.0)
+                assert (ran.returncode, ran.stdout) == (1, "")
+                assert ran.stderr == (
+                    f"{target}: no service answers there; start one with `tilbud serve`, "
+                    "or name it with --target\n"
+                )
 
 
 def _healthy(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

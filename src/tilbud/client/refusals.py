@@ -48,8 +48,16 @@ class Refusal(Exception):
         return self.code in LATER
 
 
-def refusal(code: str, message: str, details: bytes | None, *, target: str, timeout_s: float) -> Refusal:
-    """Return what a failed call means; `details` is its trailer, if it came."""
+def refusal(
+    code: str,
+    message: str,
+    details: bytes | None,
+    *,
+    target: str,
+    timeout_s: float,
+    option: str = "--target",
+) -> Refusal:
+    """Return what a failed call means; `details` is its trailer, if it came, `option` names the target."""
     status = status_pb2.Status()
     try:
         status.ParseFromString(details or b"")
@@ -63,7 +71,7 @@ def refusal(code: str, message: str, details: bytes | None, *, target: str, time
     for detail in status.details:
         any(detail.Unpack(kind) for kind in (info, bad, retry))
     if info.domain != "tilbud":
-        return Refusal(code, [_of_grpc(code, message, target, timeout_s)])
+        return Refusal(code, [_of_grpc(code, message, target, timeout_s, option)])
     lines = [_violation(each.field, each.description) for each in bad.field_violations] or [status.message]
     if info.reason in _REMEDIES:
         lines[-1] += f"; {_REMEDIES[info.reason]}"
@@ -76,10 +84,10 @@ def _violation(field: str, description: str) -> str:
     return description if field in description else f"{field}: {description}"
 
 
-def _of_grpc(code: str, message: str, target: str, timeout_s: float) -> str:
+def _of_grpc(code: str, message: str, target: str, timeout_s: float, option: str) -> str:
     """Return a sentence for what gRPC itself found, or another server than ours."""
     sentences = {
-        "UNAVAILABLE": "no service answers there; start one with `tilbud serve`, or name it with --target",
+        "UNAVAILABLE": f"no service answers there; start one with `tilbud serve`, or name it with {option}",
         "DEADLINE_EXCEEDED": f"no answer within {timeout_s:g} s; try again, or wait longer with --timeout",
         "RESOURCE_EXHAUSTED": "the question or its answer is too large, or the service has too much to do",
         "UNIMPLEMENTED": "what answers there does not know this call; is it tilbud, of this version?",

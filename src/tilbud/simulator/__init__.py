@@ -8,5 +8,6 @@
     errors.py    why a run cannot begin, or go on
     simulate.py, replay.py   the two runs      progress.py, tables.py   what is shown of them
 
-It talks to the service over gRPC like any other caller and imports nothing of it but `tilbud.v1`.
+It talks to the service over gRPC like any other caller and imports nothing of it but `tilbud.v1`
+and `tilbud.client`.
 """

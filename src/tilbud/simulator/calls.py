@@ -5,6 +5,7 @@ What always holds:
    in all, with a pause that doubles: about 9 s together, longer than a restart takes.
  * In a batch only the requests that were not answered go again, unchanged.
  * Every request ends as an answer or as a Refusal; no gRPC exception leaves this module.
+ * Where nobody answers at first, that is told at once, or after `CONNECT_S`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
+from google.rpc import status_pb2
 
-from tilbud.simulator.errors import ServiceError
+from tilbud.client.address import dialled
+from tilbud.client.refusals import DETAILS, Refusal, refusal
 from tilbud.v1 import campaigns_pb2, campaigns_pb2_grpc, decisions_pb2, decisions_pb2_grpc
 
 Request = TypeVar("Request")
@@ -26,9 +28,11 @@ Pause = Callable[[float], Awaitable[None]]
 
 TRIES = 10
 TIMEOUT_S = 10.0
+CONNECT_S = 1.0
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 2.0
 _CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -37,29 +41,33 @@ _RETRIED = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that was not granted."""
-
-    code: str
-    """The gRPC code's name."""
-    message: str
-
-    @property
-    def temporary(self) -> bool:
-        """The service might grant it later: trying ended, not the question."""
-        return self.code in _RETRIED
-
-
 @asynccontextmanager
 async def connect(target: str, credentials: grpc.ChannelCredentials | None) -> AsyncIterator[Calls]:
-    """Calls over a channel of their own; without credentials, unencrypted."""
+    """Calls over a channel of their own; without credentials, unencrypted.
+
+    Raises ValueError where `target` is no address, and Refusal where no service answers there.
+    """
     if credentials is None:
-        channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(dialled(target), options=_CHANNEL_OPTIONS)
     else:
-        channel = grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+        channel = grpc.aio.secure_channel(dialled(target), credentials, options=_CHANNEL_OPTIONS)
     async with channel:
+        if not await _answers(channel):
+            raise refusal("UNAVAILABLE", "", None, target=target, timeout_s=CONNECT_S)
         yield Calls(channel, target=target)
+
+
+async def _answers(channel: grpc.aio.Channel) -> bool:
+    """Return whether somebody does, as soon as that is known."""
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                    return False
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        return False
+    return True
 
 
 class Calls:
@@ -83,7 +91,7 @@ class Calls:
         self.retries = 0
 
     async def campaign(self, campaign: str) -> campaigns_pb2.Campaign:
-        """The campaign as it is served. Raises ServiceError."""
+        """The campaign as it is served. Raises Refusal."""
 
         async def send(requests: Sequence[campaigns_pb2.GetCampaignRequest]) -> list[campaigns_pb2.Campaign]:
             reply = await self._campaigns.GetCampaign(requests[0], timeout=self._timeout_s)
@@ -91,8 +99,7 @@ class Calls:
 
         (answer,) = await self._ask([campaigns_pb2.GetCampaignRequest(campaign=campaign)], send)
         if isinstance(answer, Refusal):
-            problem = f"{self._target} does not give campaign {campaign!r}: {answer.code}: {answer.message}"
-            raise ServiceError(problem)
+            raise answer
         return answer
 
     async def decide(
@@ -106,9 +113,7 @@ class Calls:
             batch = decisions_pb2.BatchDecideRequest(requests=requests)
             reply = await self._decisions.BatchDecide(batch, timeout=self._timeout_s)
             return [
-                result.decision
-                if result.HasField("decision")
-                else _refusal(result.error.code, result.error.message)
+                result.decision if result.HasField("decision") else self._one_refused(result.error)
                 for result in reply.results
             ]
 
@@ -137,9 +142,7 @@ class Calls:
             batch = decisions_pb2.BatchReportOutcomesRequest(requests=requests)
             reply = await self._decisions.BatchReportOutcomes(batch, timeout=self._timeout_s)
             return [
-                result.outcome
-                if result.HasField("outcome")
-                else _refusal(result.error.code, result.error.message)
+                result.outcome if result.HasField("outcome") else self._one_refused(result.error)
                 for result in reply.results
             ]
 
@@ -157,30 +160,39 @@ class Calls:
             if attempt:
                 self.retries += 1
                 await self._pause(min(_PAUSE_FIRST_S * 2 ** (attempt - 1), _PAUSE_MAX_S))
-            answers.update(zip(unanswered, await _sent([requests[i] for i in unanswered], send), strict=True))
-            unanswered = [i for i in unanswered if _is_temporary(answers[i])]
+            answers.update(
+                zip(unanswered, await self._sent([requests[i] for i in unanswered], send), strict=True)
+            )
+            unanswered = [i for i in unanswered if is_temporary(answers[i])]
             if not unanswered:
                 break
         return [answers[i] for i in range(len(requests))]
 
+    async def _sent(
+        self,
+        requests: Sequence[Request],
+        send: Callable[[Sequence[Request]], Awaitable[Sequence[Reply | Refusal]]],
+    ) -> Sequence[Reply | Refusal]:
+        try:
+            replies = await send(requests)
+        except grpc.aio.AioRpcError as error:
+            trailers = dict(error.trailing_metadata() or ())
+            details = trailers.get(DETAILS)
+            return [self._refused(error.code().name, error.details() or "", details)] * len(requests)
+        if len(replies) != len(requests):
+            problem = f"{len(replies)} results for {len(requests)} requests"
+            return [self._refused("INTERNAL", problem, None)] * len(requests)
+        return replies
 
-async def _sent(
-    requests: Sequence[Request],
-    send: Callable[[Sequence[Request]], Awaitable[Sequence[Reply | Refusal]]],
-) -> Sequence[Reply | Refusal]:
-    try:
-        replies = await send(requests)
-    except grpc.aio.AioRpcError as error:
-        return [Refusal(error.code().name, error.details() or "")] * len(requests)
-    if len(replies) != len(requests):
-        problem = f"{len(replies)} results for {len(requests)} requests"
-        return [Refusal("INTERNAL", problem)] * len(requests)
-    return replies
+    def _one_refused(self, error: status_pb2.Status) -> Refusal:
+        code = _CODES.get(error.code, f"code {error.code}")
+        return self._refused(code, error.message, error.SerializeToString())
+
+    def _refused(self, code: str, message: str, details: str | bytes | None) -> Refusal:
+        details = details.encode() if isinstance(details, str) else details
+        return refusal(code, message, details, target=self._target, timeout_s=self._timeout_s)
 
 
-def _is_temporary(answer: object) -> bool:
-    return isinstance(answer, Refusal) and answer.temporary
-
-
-def _refusal(code: int, message: str) -> Refusal:
-    return Refusal(_CODES.get(code, f"code {code}"), message)
+def is_temporary(answer: object) -> bool:
+    """The service might grant it later: trying ended, not the question."""
+    return isinstance(answer, Refusal) and answer.code in _RETRIED

@@ -51,4 +51,4 @@ class Counts:
     def refuse(self, code: str, message: str) -> None:
         """Count one refusal."""
         self.refusals[code] += 1
-        self.first_refusal = self.first_refusal or f"{code}: {message}"
+        self.first_refusal = self.first_refusal or message

@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from tilbud.simulator.calls import Calls, Refusal
+from tilbud.client.refusals import Refusal
+from tilbud.simulator.calls import Calls, is_temporary
 from tilbud.simulator.counts import Counts
 from tilbud.simulator.keeping_up import UNLEARNED_MAX, KeepingUp
 from tilbud.simulator.sources import Outcome, Source
@@ -235,9 +236,9 @@ class Driver:
                     self.counts.outcomes[name.removeprefix("OUTCOME_STATUS_").lower()] += 1
 
     def _refused(self, refusal: Refusal) -> None:
-        self.counts.refuse(refusal.code, refusal.message)
-        if refusal.temporary and not self._stop.is_set():
-            self.stopped_because = f"the service stayed away: {refusal.code}: {refusal.message}"
+        self.counts.refuse(refusal.code, str(refusal))
+        if is_temporary(refusal) and not self._stop.is_set():
+            self.stopped_because = f"the service stayed away ({refusal.code}): {refusal}"
             self._stop.set()
 
 

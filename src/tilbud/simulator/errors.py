@@ -2,10 +2,10 @@
 
     SimulatorError
     ├── CsvError        the logged data cannot be used: file, line, column
-    ├── CampaignError   the service's campaign does not fit the source
-    └── ServiceError    the service cannot be reached, or refuses the first question about its campaign
+    └── CampaignError   the service's campaign does not fit the source
 
-All of them are the world's mistakes, never ours; the command line prints the text and leaves.
+All of them are the world's mistakes, never ours; the command line prints the text and leaves. A service that
+cannot be reached, or refuses the first question about its campaign, is a client.refusals.Refusal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,3 @@ class CsvError(SimulatorError):
 
 class CampaignError(SimulatorError):
     """The campaign the service serves does not fit the source."""
-
-
-class ServiceError(SimulatorError):
-    """The service cannot be reached, or does not serve the campaign."""

@@ -17,8 +17,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from tilbud.client.refusals import Refusal
 from tilbud.simulator.calls import Calls, Pause
-from tilbud.simulator.errors import ServiceError
 
 UNLEARNED_MAX = 200
 PATIENCE_S = 5.0
@@ -71,7 +71,7 @@ class KeepingUp:
     async def _ask(self) -> None:
         try:
             served = await self._calls.campaign(self._campaign)
-        except ServiceError:
+        except Refusal:
             return  # the next decision will meet the same trouble and say so
         self._latest = sequence(served.model_version)
 

@@ -79,7 +79,7 @@ async def replay(
     `outcome` is reported where the outcome column is not 0 (default: the column's name), `otherwise`
     where it is 0 (default: `no_<outcome>` if the campaign takes it, else nothing). `rename` gives the
     column of a feature that is not named like it. A campaign with one channel gets it with every row.
-    `run` sets one run's decision ids apart from another's. Raises CsvError, CampaignError, ServiceError.
+    `run` sets one run's decision ids apart from another's. Raises CsvError, CampaignError, Refusal.
     """
     stop = asyncio.Event()
     pacing = pacing or Pacing()

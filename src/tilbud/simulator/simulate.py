@@ -80,7 +80,7 @@ async def run_simulation(
 
     `run` sets one run's decision ids apart from another's: characters of [A-Za-z0-9._:-], new every time.
     The offers and vocabularies of `shop` are replaced by the campaign's own. `stop` ends the run early;
-    what is in flight is finished. Raises ServiceError and CampaignError before the first decision.
+    what is in flight is finished. Raises Refusal and CampaignError before the first decision.
     """
     pacing = pacing or Pacing()
     async with connect(target, credentials) as calls:

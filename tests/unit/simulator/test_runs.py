@@ -14,8 +14,9 @@ import grpc
 import pytest
 from rich.console import Console
 
+from tilbud.client.refusals import Refusal
 from tilbud.simulator.driver import Pacing
-from tilbud.simulator.errors import CampaignError, CsvError, ServiceError
+from tilbud.simulator.errors import CampaignError, CsvError
 from tilbud.simulator.replay import replay
 from tilbud.simulator.shop import Shop
 from tilbud.simulator.simulate import run_simulation, simulate
@@ -134,8 +135,8 @@ async def test_a_campaign_that_is_no_shop_is_refused(hillstrom):
 
 
 async def test_an_unknown_campaign_is_told_at_once(service):
-    """A campaign that is not served is a ServiceError with the service's own words."""
-    with pytest.raises(ServiceError, match="NOT_FOUND: no campaign nowhere"):
+    """A campaign that is not served is refused with the service's own words."""
+    with pytest.raises(Refusal, match="NOT_FOUND: no campaign nowhere"):
         await run_simulation(service.target, "nowhere", run="a")
 
 

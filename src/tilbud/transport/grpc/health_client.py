@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tilbud.client.refusals import refusal
+
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "localhost"}  # noqa: S104 - where a service listens, not this
 SERVING = "SERVING"
 
@@ -25,6 +27,14 @@ def ask_health(listen: str, service: str, timeout_s: float) -> str:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:  # of which grpcio tells no more
                 return f"NOT_FOUND: it has no service {service!r}"
-            return f"{error.code().name}: {error.details()}"
+            problem = refusal(
+                error.code().name,
+                error.details() or "",
+                None,
+                target=listen,
+                timeout_s=timeout_s,
+                option="--listen",
+            )
+            return str(problem).removeprefix(f"{listen}: ")
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return status
