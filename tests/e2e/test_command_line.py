@@ -89,6 +89,8 @@ def test_the_schema_is_json_schema() -> None:
     schema = json.loads(_run("check", "--schema").stdout)
     assert {"campaign", "offers", "reward", "consent"} <= schema["properties"].keys()
     assert "window" in schema["$defs"]["RewardSection"]["properties"]
+    contacts = json.loads(_run("check", "--schema", "contact.yaml").stdout)
+    assert contacts["properties"].keys() == {"channels", "quiet_channels"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,11 @@ def check(
         bool, typer.Option("--strict", help="End with status 1 where there is a warning; for CI.")
     ] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of campaign files, for editors.")
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON Schema of campaign files, for editors; with PATH contact.yaml that of it.",
+        ),
     ] = False,
 ) -> None:
     """Check campaign files and their contact.yaml; say what each will do, or every problem and its remedy.
@@ -35,10 +39,7 @@ def check(
     Warns of what is valid but odd, such as an offer that is over. Status 2: a file is not valid.
     """
     if schema:
-        from tilbud.domain.campaign.campaign import Campaign
-
-        dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-        print(json.dumps(dialect | Campaign.model_json_schema(by_alias=True), indent=2))  # noqa: T201 - to a file
+        _print_schema(paths or [])
         return
     from tilbud.campaigns.file_warnings import campaign_warnings
     from tilbud.campaigns.source import load_files, placed
@@ -71,6 +72,16 @@ def check(
     )
     if warned and strict:
         raise typer.Exit(1)
+
+
+def _print_schema(paths: Sequence[Path]) -> None:
+    """Print the schema of what these files are, which need not exist."""
+    from tilbud.campaigns.schema import campaign_schema, contact_schema
+    from tilbud.campaigns.source import CONTACT_FILE
+
+    of_contacts = bool(paths) and all(path.name == CONTACT_FILE for path in paths)
+    schema = contact_schema() if of_contacts else campaign_schema()
+    print(json.dumps(schema, indent=2))  # noqa: T201 - to a file
 
 
 def _many(warnings: int) -> str:

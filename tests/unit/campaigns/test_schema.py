@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +14,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
+from tilbud.campaigns.schema import campaign_schema, contact_schema
 from tilbud.campaigns.source import parse_campaign
-from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.errors import CampaignInvalid
 
-SCHEMA = Draft202012Validator(
-    Campaign.model_json_schema(by_alias=True), format_checker=FormatChecker(formats=["date"])
-)
+DATES = FormatChecker(formats=["date"])
+SCHEMA = Draft202012Validator(campaign_schema(), format_checker=DATES)
+SCHEMAS = {"campaign": campaign_schema(), "contact": contact_schema()}
 FULL: dict[str, Any] = {
     "campaign": "c",
     "time_zone": "Europe/Copenhagen",
@@ -137,6 +138,43 @@ def agree(document: dict[str, Any]) -> None:
             assert any(words in str(error) for words in ONLY_CHECK), str(error)
     else:
         assert fits, [f"{each.json_path}: {each.message:.200}" for each in SCHEMA.iter_errors(document)]
+
+
+def properties(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every key that a file may have, such as `Offer.id`, with its schema."""
+    sections = {"": schema, **schema.get("$defs", {})}
+    return {
+        f"{section}.{key}": below
+        for section, each in sections.items()
+        for key, below in each["properties"].items()
+    }
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_schema_is_one_and_describes_every_key(schema):
+    """Editors can read it, and for each key it has a sentence that ends, and no title made of its name."""
+    Draft202012Validator.check_schema(schema)
+    assert properties(schema)
+    for key, below in properties(schema).items():
+        assert re.fullmatch(r"[A-Z].{20,}[.:]", below["description"]), key
+        assert "title" not in below, key
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_every_word_a_key_may_have_is_explained(schema):
+    """The description of a key with few possible words says something of each of them."""
+    for key, below in properties(schema).items():
+        for word in below.get("enum") or below.get("items", {}).get("enum") or ():
+            assert f"`{word}`" in below["description"], key
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_default_may_stand_in_a_file(schema):
+    """What the schema calls the default of a key is a value that it takes for the key."""
+    for key, below in properties(schema).items():
+        if "default" in below:
+            alone = Draft202012Validator({"$defs": schema["$defs"], **below})
+            assert alone.is_valid(below["default"]), key
 
 
 def test_the_full_campaign_is_good_for_both():

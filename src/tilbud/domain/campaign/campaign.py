@@ -81,18 +81,33 @@ __all__ = [
 
 
 class Campaign(Section):
-    """One bandit: everything its file declares."""
+    """One campaign: everything its file declares."""
 
     campaign: Id
+    """The campaign's id, which calls name; of all files only this one has it. What was learned and recorded
+    belongs to it: under another id everything begins anew."""
     time_zone: str = "UTC"
+    """The campaign's time zone, by its IANA name such as `Europe/Copenhagen`: for the days of `valid`, and
+    for the time of day where neither call nor customer says a zone."""
     fallback_language: Language = ""  # "": nothing is written in several languages
+    """The language that is read by customers who read none of those that are written. Required where
+    `payloads` or `explanations` stand."""
     sticky_us: Annotated[DurationUs | None, Given] = Field(default=None, alias="sticky")
+    """For how long a customer who comes back sees the same offer, in every channel, as long as its rules
+    still allow it, such as `24h`; at most `400d`. It is the first decision again: not recorded or learned
+    twice. Left out: every call decides anew."""
     context: ContextSection = Field(default_factory=ContextSection)
+    """What calls may say about a visit, and what is known of customers."""
     journey: dict[Name, Word] = Field(default_factory=dict)
+    """What a customer event says about where a customer is on their way: an event of `context.events` and the
+    stage of `context.journey_stages` it leads to. The latest event counts, where the call says no stage."""
     segments: Annotated[dict[Name, dict[str, Any]], Field(max_length=Limits.labels_max)] = Field(
         default_factory=dict
     )
+    """Kinds of customers or visits by a name, each a condition as an offer's `when` is. A segment may be
+    asked for in `when`, and is learned from."""
     groups: Annotated[dict[Name, Group], Field(max_length=Limits.labels_max)] = Field(default_factory=dict)
+    """Offers that are counted together, by a name that offers say as `group`."""
     offers: Annotated[
         tuple[Offer, ...],
         BeforeValidator(
@@ -101,13 +116,25 @@ class Campaign(Section):
         ),
         Field(min_length=1, max_length=Limits.offers_max),
     ]
+    """What may be shown, each with the rules of its own."""
     fallback: Fallback = Field(default_factory=Fallback)
+    """What is answered where no offer may be shown or chosen: no rule lets one through, consent is missing,
+    the campaign is paused, or there is no time."""
     explanations: ByLanguage[Explanation] = Field(default_factory=dict)
+    """What a customer may read who asks why they see an offer, by language; ExplainDecision fills it in."""
     reward: RewardSection
+    """What counts as success, and how long to wait for it."""
     exploration: Exploration = Field(default_factory=Exploration)
+    """How the campaign balances trying offers and using what it has learned."""
     variants: Variants = Field(default_factory=Variants)
+    """The experiment: who is in the control group."""
     consent: Literal["required", "not_required"]
+    """Whose data may be used: with `required` only that of customers who said yes, and others are answered
+    the fallback; with `not_required` silence is a yes. Where it is denied, nothing personal is used or kept,
+    in either."""
     strict: bool = False
+    """Whether a call with a value that cannot be used (a feature of another kind, an unknown time zone, an
+    offer that is none) is refused. Otherwise the value is dropped and counted, and the call answered."""
 
     @field_validator("time_zone")
     @classmethod

@@ -24,6 +24,9 @@ class ChannelRule(Section):
     """What holds in one channel."""
 
     caps: Caps
+    """How often one customer may be shown something in this channel, by all campaigns together, such as
+    `[{times: 2, per: 1d}]`. Every one of them must hold. Only customers who are named and may be recognised
+    are counted."""
 
 
 class ContactPolicy(Section):
@@ -32,7 +35,10 @@ class ContactPolicy(Section):
     channels: Annotated[dict[Word, ChannelRule], Field(max_length=Limits.labels_max)] = Field(
         default_factory=dict
     )
-    quiet_channels: Annotated[Words | None, AfterValidator(different), Given] = None  # None: in every channel
+    """The rules of a channel, by its name as calls say it. A channel that is not listed has no limit here."""
+    quiet_channels: Annotated[Words | None, AfterValidator(different), Given] = None
+    """The channels that are silent during the quiet hours a customer asked for. Left out: every channel;
+    `[]`: none."""
 
 
 NO_CONTACT_POLICY = ContactPolicy()

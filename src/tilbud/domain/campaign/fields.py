@@ -8,9 +8,12 @@ business of `sections.py`, `offer.py`, `campaign.py` and `contact_policy.py`.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from datetime import date
+from inspect import getsource
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -35,16 +38,48 @@ _EXACT_INT_MAX = 2**53  # google.protobuf.Struct has no other number than a floa
 
 
 class Section(BaseModel):
-    """A map of keys: frozen, and without keys it does not know."""
+    """A map of keys: frozen, and without keys it does not know.
+
+    The text below a key in its class is its description in the JSON Schema, for whoever writes a file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say in the JSON Schema too that a map whose keys have a pattern has no other keys."""
+        """Say in the JSON Schema too what each key is for, which defaults may be written, and what is closed.
+
+        A map whose keys have a pattern has no other keys. Titles made of names say nothing and are left out.
+        """
         schema = handler(core)
-        _close_maps(handler.resolve_ref_schema(schema).get("properties", {}))
+        resolved = handler.resolve_ref_schema(schema)
+        resolved.pop("title", None)
+        properties = resolved.get("properties", {})
+        descriptions = _descriptions(cls)
+        for name, field in cls.model_fields.items():
+            key = properties[field.alias or name]
+            key.pop("title", None)
+            key["description"] = descriptions[name]
+            if key.get("default", ()) in (None, ""):  # which say in Python that the key is not there
+                del key["default"]
+        _close_maps(properties)
         return schema
+
+
+def _descriptions(section: type[BaseModel]) -> dict[str, str]:
+    """Return the text below each field, by its name.
+
+    It is read from the source when somebody asks for the schema: pydantic would do so at every start.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(section.__mro__[: section.__mro__.index(Section)]):
+        [written] = ast.parse(getsource(base)).body
+        assert isinstance(written, ast.ClassDef), "what a class is made of"
+        for line, below in pairwise(written.body):
+            match line, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[name] = " ".join(text.split())
+    return texts
 
 
 def _close_maps(schema: object) -> None:
@@ -180,10 +215,12 @@ Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
 
 
 class Cap(Section):
-    """At most so many exposures of one customer in any stretch of so long."""
+    """At most so many times in any stretch of so long, to one customer."""
 
     times: Annotated[int, Field(ge=1, le=Limits.cap_times_in_files_max), BeforeValidator(_whole)]
+    """How many times at most one customer is shown it within `per`."""
     per_us: DurationUs = Field(alias="per")
+    """The stretch of time that is looked back over, such as `24h` or `7d`; at most `400d`."""
 
 
 Caps = Annotated[
