@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from learning_bench.service import CampaignLearner, ServiceLearner, campaign_file
+from learning_bench.service import CampaignLearner, ServiceLearner
 from learning_bench.shops import many, shop, with_flags
 from learning_bench.worlds import DISCOVERY, World
 from tilbud.domain.decision.draw import draw
@@ -64,18 +64,22 @@ def times_us(world: World, preset: str) -> tuple[float, float]:
 
 
 def memory_bytes(preset: str) -> float:
-    """Return by how much a process grows with each small campaign."""
+    """Return by how much a process grows with each small campaign, without what drives it here."""
     world = with_flags(1, FEATURES)
-    CampaignLearner(campaign_file(world, preset)).close()  # what is loaded once
-    before, learners = _resident_bytes(), []
-    for _ in range(CAMPAIGNS):
-        learner = ServiceLearner(world, preset)
-        _learn(world, learner, range(LEARNED))
-        learners.append(learner)
+    _campaign(world, preset).close()  # what is there once
+    before = _resident_bytes()
+    campaigns = [_campaign(world, preset) for _ in range(CAMPAIGNS)]
     grown = _resident_bytes() - before
-    for learner in learners:
-        learner.close()
+    for campaign in campaigns:
+        campaign.close()
     return grown / CAMPAIGNS
+
+
+def _campaign(world: World, preset: str) -> CampaignLearner:
+    """Return a campaign that has learned."""
+    learner = ServiceLearner(world, preset)
+    _learn(world, learner, range(LEARNED))
+    return learner.campaign
 
 
 def _learn(world: World, learner: ServiceLearner, decisions: range) -> None:

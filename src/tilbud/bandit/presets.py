@@ -42,8 +42,8 @@ _REGRESSION = "--ftrl --ftrl_alpha 0.045 --ftrl_beta 8"
 beta keeps first steps small: of a weight little is believed until some sixteen settlements have told of it.
 The context's own features stay in the regression (no --ignore_linear), for real contexts differ more than
 offers do."""
-_BITS = ((64, 16), (512, 18))
-"""Up to so many offers, so many bits: 2^16 weights are 1 MB, and room enough for sixty offers."""
+_BITS = ((16, 15), (64, 16), (512, 18))
+"""Up to so many offers, so many bits: 2^15 weights are half a megabyte, and room enough for sixteen."""
 _BITS_MAX = 20
 _CROSSINGS = " ".join(
     f"--quadratic {context}{offer}" for offer in OFFER_NAMESPACES for context in CONTEXT_NAMESPACES

@@ -115,9 +115,9 @@ def test_vw_takes_what_the_allow_list_lets_through(text):
 
 
 def test_a_catalogue_has_weights_by_its_size():
-    """Few offers have 1 MB of them and many have more, in wide steps; a campaign's own number stays."""
+    """Few offers have half a megabyte and many have more, in wide steps; a campaign's own number stays."""
     bits = [
-        resolved("", offers=offers).split("--bit_precision ")[1].split()[0] for offers in (2, 64, 65, 513)
+        resolved("", offers=offers).split("--bit_precision ")[1].split()[0] for offers in (16, 17, 65, 513)
     ]
-    assert bits == ["16", "16", "18", "20"]
+    assert bits == ["15", "16", "18", "20"]
     assert "--bit_precision 12" in resolved("-b 12", offers=1_000)
