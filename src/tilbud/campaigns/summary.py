@@ -6,9 +6,10 @@ no line of it. Text only; printing it is the command line's business, and what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tilbud.bandit.presets import PRESETS, arguments
+from tilbud.bandit.memory import model_bytes
+from tilbud.bandit.presets import PRESETS, arguments, challenger
 from tilbud.domain.campaign.campaign import BY_DECISION, Campaign, Offer, Variants
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 from tilbud.domain.campaign.fields import Cap
@@ -40,7 +41,8 @@ def contact_summary(policy: ContactPolicy, campaigns: Sequence[Campaign]) -> dic
         return "" if channel in declared or not campaigns else " (no campaign here declares this channel)"
 
     lines = {
-        channel: f"a customer is met {_capped(rule.caps) or 'as often as campaigns like'}{remark(channel)}"
+        channel: f"a customer is contacted {_capped(rule.caps) or 'as often as campaigns like'}"
+        f"{remark(channel)}"
         for channel, rule in policy.channels.items()
     }
     where = "in every channel"
@@ -179,13 +181,32 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         f"{duration_text(reward.activation_window_us)} to be activated",
         "exploration": f"{preset}, {100 * campaign.exploration.discovery:.4g}% discovery. "
         f"{PRESETS[preset].purpose}",
-        "arguments": arguments(campaign.exploration, len(campaign.offers)),
+        "arguments": _of_policies(campaign, _arguments),
+        "memory": _of_policies(campaign, _memory),
         **({"time": f"the model reads {_time_read(campaign)}"} if campaign.context.time != TIME_READ else {}),
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
         **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),
         "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
     }
+
+
+def _of_policies(campaign: Campaign, line: Callable[[Campaign, str], str]) -> str:
+    """Return a line of each policy that learns; only one of several needs its name."""
+    names = campaign.policies
+    return "\n".join(f"{f'{name}: ' if len(names) > 1 else ''}{line(campaign, name)}" for name in names)
+
+
+def _arguments(campaign: Campaign, policy: str) -> str:
+    """Return what Vowpal Wabbit is given."""
+    given = arguments(campaign.policies[policy], len(campaign.offers))
+    pairs = challenger(given, len(campaign.context.features)).removeprefix(given).count("--cubic")
+    beside = f"; a second model, used while it predicts better, also has {pairs} pairs by --cubic"
+    return f"{given}{beside if pairs else ''}"
+
+
+def _memory(campaign: Campaign, policy: str) -> str:
+    return f"its model takes about {model_bytes(campaign, policy) / 1e6:.1f} MB in each process at most"
 
 
 def _weighed(outcome: tuple[str, OutcomeRule]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.unit.campaigns.test_source import DESIGN, SMALL, parse
 
+from tilbud.bandit.memory import model_bytes
+from tilbud.bandit.presets import PRESETS, arguments
 from tilbud.campaigns.summary import campaign_summary, contact_summary
-from tilbud.domain.campaign.campaign import Campaign
+from tilbud.domain.campaign.campaign import PERSONALIZED, Campaign
 from tilbud.domain.campaign.contact_policy import ContactPolicy
 
 
@@ -45,9 +47,10 @@ def test_every_rule_has_its_line():
 
 
 def test_what_is_not_declared_has_no_line():
-    """A campaign without rules that look at the customer is told in the nine lines every campaign has."""
+    """A campaign without rules that look at the customer is told in the ten lines every campaign has."""
     assert list(summary(parse(SMALL))) == [
-        "offers", "rules", "reward", "window", "exploration", "arguments", "control", "consent", "wishes"
+        "offers", "rules", "reward", "window", "exploration", "arguments", "memory", "control", "consent",
+        "wishes",
     ]  # fmt: skip
 
 
@@ -97,9 +100,9 @@ def test_a_contact_policy_is_told_in_words():
     )
     told = contact_summary(policy, [parse(DESIGN)])
     assert told == {
-        "push": "a customer is met at most once in 1d, 3 times in 7d",
-        "psuh": "a customer is met at most 2 times in 1d (no campaign here declares this channel)",
-        "web": "a customer is met as often as campaigns like",
+        "push": "a customer is contacted at most once in 1d, 3 times in 7d",
+        "psuh": "a customer is contacted at most 2 times in 1d (no campaign here declares this channel)",
+        "web": "a customer is contacted as often as campaigns like",
         "quiet hours": "what a customer set is heeded in push, "
         "emial (no campaign here declares this channel)",
     }
@@ -150,3 +153,35 @@ def test_what_is_read_of_the_time_is_told_where_the_file_says_another(time, line
     assert (
         summary(parse(SMALL.replace("offers:", f"context: {{time: {time}}}\noffers:", 1))).get("time") == line
     )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_told_with_its_sentence_and_its_arguments(preset):
+    """What it does, in words, and all that Vowpal Wabbit is given for it."""
+    campaign = parse(f"{SMALL}\nexploration: {{preset: {preset}}}\n")
+    told = summary(campaign)
+    assert told["exploration"] == f"{preset}, 2% discovery. {PRESETS[preset].purpose}"
+    assert told["arguments"].startswith(arguments(campaign.exploration, len(campaign.offers)))
+
+
+@pytest.mark.parametrize(
+    ("own", "second"),
+    [("", True), ("--cubic dco", False), ("--squarecb", False)],
+    ids=["of the preset", "own crossings", "own exploration"],
+)
+def test_a_second_model_is_told_where_there_is_one(own, second):
+    """It costs as much as the first, and its crossings are no arguments of the file's."""
+    campaign = parse(f"{SMALL}\nexploration: {{arguments: {own!r}}}\n")
+    assert ("a second model" in summary(campaign)["arguments"]) is second
+
+
+def test_the_memory_of_a_model_is_told():
+    """In MB, as `memory.py` reckons it: more with more offers."""
+    small = parse(SMALL)
+    offers = "\n".join(f"  - {{id: more-{number}}}" for number in range(200))
+    large = parse(SMALL.replace("offers:\n", f"offers:\n{offers}\n", 1))
+    for campaign in (small, large):
+        expected = model_bytes(campaign, PERSONALIZED) / 1e6
+        told = summary(campaign)["memory"]
+        assert told == f"its model takes about {expected:.1f} MB in each process at most"
+    assert summary(small)["memory"] != summary(large)["memory"]
