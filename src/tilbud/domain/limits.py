@@ -138,9 +138,11 @@ class Limits:
     connect_idle_s: float = 75.0  # of a connection between two requests: longer than balancers keep theirs
     connect_answer_s: float = 20.0  # until a client has taken an answer
     connect_linger_s: float = 1.0  # in which what still comes after the last answer is read
-    connect_free_body_bytes: int = 64 * 1024  # of a body that arrives, beyond which all together are bounded
+    connect_free_bytes: int = 64 * 1024  # of a connection's unanswered requests; beyond, all are bounded
     connect_heads_cached_max: ClassVar[int] = 64
     message_types_cached_max: ClassVar[int] = 256
+    json_counted_bytes: int = 64 * 1024  # from which a request's values are counted before it is read
+    json_values_max: int = 350_000  # a thousand decisions with a hundred features each have 310,000
     json_sliced_bytes: int = 16 * 1024  # from which an answer is written in slices
 
     # Log

@@ -32,6 +32,7 @@ from tilbud.transport.connect.json_codec import too_large
 from tilbud.transport.connect.responses import Response
 from tilbud.transport.grpc.status import status_of
 
+_HTTP1_0 = "1.0"  # whose clients may wait for the end of a connection, not of an answer
 _HTTP2 = b"PRI * HTTP/2"
 _OF_AN_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 
@@ -46,6 +47,7 @@ class Request:
     headers: dict[bytes, bytes]  # names in lower case; of several alike the last
     body: bytes
     keep_alive: bool
+    size: int  # in bytes, as the room for requests counts it
     began_s: float  # on perf_counter's clock, when it was complete
     taken: list[Callable[[Any], None]] = field(default_factory=list)
     """Called when the answer was taken by the client, or will never be."""
@@ -63,8 +65,8 @@ class Connections(Protocol):
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
 
-    def arriving(self, more: int) -> bool:
-        """Count bytes of long bodies that are not whole yet; False: there are too many of them."""
+    def hold(self, more: int) -> bool:
+        """Count bytes of requests that are not answered yet; False: there are too many of them."""
 
     def answer(self, request: Request) -> Awaitable[Response]:
         """Answer a request; never raises."""
@@ -84,19 +86,22 @@ class Connection(asyncio.Protocol):
         self._untaken: list[Callable[[Any], None]] = []
         self._deaf = False  # nothing more is read
         self._last = False  # nothing more comes
-        self._arriving = 0  # bytes that the server counts
+        self._held = 0  # bytes of requests that came, and are not answered yet
+        self._body: bytes | bytearray = b""
         self._clear()
         self.peer = ""
         self.due_s = inf  # when it ends, on the loop's clock
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of a request is here."""
-        return self._answering is None and not self._begun
+        """Whether nothing of a request is here, nor of an answer."""
+        return self._answering is None and not self._begun and not self._deaf
 
     def close(self) -> None:
         """End it, whatever it does."""
         self._transport.abort()
+        if self._answering is not None:  # which would write on it before it hears of the end
+            self._answering.cancel()
 
     def overdue(self) -> None:
         """End it, since its time is over; who is in the middle of a request hears why."""
@@ -125,7 +130,7 @@ class Connection(asyncio.Protocol):
         if self._answering is not None:
             self._answering.cancel()
         self._is_taken()
-        self._arrived()
+        self._count_held(-self._held)
         self._server.closed(self)
 
     def pause_writing(self) -> None:
@@ -183,42 +188,45 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limits.message_bytes_max:
             self._refuse(refused(status_of(too_large(f"{int(length):,}", self._limits))))
+        elif not self._hold(self._head_bytes):
+            self._refuse(self._overloaded("the room for requests"))
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._answering is None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         if self._deaf:
             return
-        self._body.append(part)
-        self._body_bytes += len(part)
-        if self._body_bytes > self._limits.message_bytes_max:
+        if not self._body:
+            self._body = part
+        elif isinstance(self._body, bytearray):
+            self._body += part
+        else:
+            self._body = bytearray(self._body) + part  # many small parts would be many objects
+        room = self._hold(len(part))
+        if len(self._body) > self._limits.message_bytes_max:
             too_many = f"over {self._limits.message_bytes_max:,}"
             self._refuse(refused(status_of(too_large(too_many, self._limits))))
-        elif self._body_bytes > self._limits.connect_free_body_bytes:
-            more = self._body_bytes - self._limits.connect_free_body_bytes - self._arriving
-            self._arriving += more
-            if not self._server.arriving(more):
-                self._refuse(self._overloaded("the room for requests"))
+        elif not room:
+            self._refuse(self._overloaded("the room for requests"))
 
     def on_message_complete(self) -> None:
         if self._deaf or self._parser.should_upgrade():
             return
-        self._begun = False
-        self._arrived()
         if len(self._waiting) >= self._limits.streams_max:
             self._refuse(self._overloaded("this connection's room for calls"))
             return
-        self._enqueue(
-            Request(
-                peer=self.peer,
-                method=self._parser.get_method(),
-                target=self._target,
-                headers=self._headers,
-                body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-                keep_alive=self._parser.should_keep_alive(),
-                began_s=perf_counter(),
-            )
+        request = Request(
+            peer=self.peer,
+            method=self._parser.get_method(),
+            target=self._target,
+            headers=self._headers,
+            body=bytes(self._body),
+            keep_alive=self._parser.should_keep_alive() and self._parser.get_http_version() != _HTTP1_0,
+            size=self._size,
+            began_s=perf_counter(),
         )
+        self._clear()  # or an idle connection would keep its last body
+        self._enqueue(request)
 
     # What follows
 
@@ -226,18 +234,24 @@ class Connection(asyncio.Protocol):
         """Begin a request."""
         self._begun = self._whole_head = False
         self._raw = self._unread = 0
-        self._head_bytes = self._header_count = self._body_bytes = 0
+        self._head_bytes = self._header_count = self._size = 0
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body = b""
 
     def _overloaded(self, room: str) -> Response:
         return refused(status_of(Overloaded(room, self._limits.retry_after_s)))
 
-    def _arrived(self) -> None:
-        if self._arriving:
-            self._server.arriving(-self._arriving)
-            self._arriving = 0
+    def _hold(self, more: int) -> bool:
+        """Count bytes of the request that comes; False: there are too many of all connections."""
+        self._size += more
+        return self._count_held(more)
+
+    def _count_held(self, more: int) -> bool:
+        free = self._limits.connect_free_bytes
+        before = max(0, self._held - free)
+        self._held += more
+        return self._server.hold(max(0, self._held - free) - before)
 
     def _count_head(self, more: int) -> None:
         self._head_bytes += more
@@ -273,9 +287,8 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._deaf = True
-        self._begun = False
-        self._body.clear()
-        self._arrived()
+        self._count_held(-self._size)
+        self._clear()
         self._enqueue(response)
 
     def _enqueue(self, item: Request | Response) -> None:
@@ -306,6 +319,7 @@ class Connection(asyncio.Protocol):
         if isinstance(item, Response):
             response, last, bodiless = item, True, False
         else:
+            self._count_held(-item.size)  # the call's room has it from here on
             try:
                 response = await self._server.answer(item)
             except Exception:
@@ -314,6 +328,7 @@ class Connection(asyncio.Protocol):
             last = response.close or not item.keep_alive or self._server.closing
             bodiless = item.method == b"HEAD"
             self._untaken = item.taken
+            item.body = b""  # while the answer is taken
         self._transport.write(_written(response, close=last, bodiless=bodiless))
         if self._taken is None:
             self._is_taken()

@@ -50,7 +50,7 @@ class Json:
     async def read(self, method: Method, data: bytes) -> Message:
         if len(data) > self._limits.message_bytes_max:
             raise too_large(f"{len(data):,}", self._limits)
-        value = loaded(data)
+        value = loaded(data, self._limits)
         message = method.request()
         lists = []
         if isinstance(value, dict):
@@ -58,6 +58,7 @@ class Json:
                 for name in (field.json_name, field.name):
                     if isinstance(value.get(name), list):
                         lists.append((field, value.pop(name)))
+                        self._check_size(field.name, lists[-1][1])
                         break
         self._fill(message, value, "")
         time_slice = TimeSlice(self._limits.loop_slice_s)
@@ -77,6 +78,11 @@ class Json:
         else:
             written = await self._in_slices(message)
         return dumped(written)
+
+    def _check_size(self, name: str, items: Sequence[Any]) -> None:
+        """Refuse what its handler would, before there is a message for each item."""
+        if len(items) > self._limits.batch_items_max:
+            raise InvalidField(name, f"at most {self._limits.batch_items_max}, got {len(items)}")
 
     def _fill(self, message: Message, value: Any, path: str) -> None:
         """Read a JSON value into an empty message that lies at `path` of the request."""
@@ -120,8 +126,11 @@ def too_large(size: str, limits: Limits) -> InvalidField:
     )
 
 
-def loaded(data: bytes) -> Any:
+def loaded(data: bytes, limits: Limits) -> Any:
     """Return the value of a JSON text; raises InvalidField."""
+    if len(data) > limits.json_counted_bytes and sum(map(data.count, b"{[:")) > limits.json_values_max:
+        most = f"at most {limits.json_values_max:,} values"
+        raise InvalidField("request", f"may have {most}; send less at once")
     try:
         return json.loads(data.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:

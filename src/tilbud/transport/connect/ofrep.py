@@ -59,7 +59,7 @@ class Evaluation:
     async def read(self, _method: Method, data: bytes) -> Message:
         if len(data) > self._limits.message_bytes_max:
             raise too_large(f"{len(data):,}", self._limits)
-        asked = loaded(data) if data else {}
+        asked = loaded(data, self._limits) if data else {}
         if not isinstance(asked, dict):
             raise InvalidField("request", "must be an object, such as {}")
         context = asked.get("context")

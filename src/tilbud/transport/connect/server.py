@@ -21,11 +21,14 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def connections_max(limits: Limits) -> int:
-    """Return how many connections there may be: what the limit says, but a quarter of the descriptors."""
+    """Return how many connections there may be: what the limit says, but an eighth of the descriptors.
+
+    As many again hear why they are refused.
+    """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return limits.connect_connections_max
-    return max(1, min(limits.connect_connections_max, (descriptors - limits.descriptors_kept) // 4))
+    return max(1, min(limits.connect_connections_max, (descriptors - limits.descriptors_kept) // 8))
 
 
 class ConnectServer:
@@ -38,7 +41,8 @@ class ConnectServer:
         self.closing = False
         self._connections_max = connections_max(limits)
         self._connections: dict[Connection, None] = {}
-        self._arriving_bytes = 0
+        self._refused: dict[Connection, None] = {}
+        self._held_bytes = 0
         self._servers: list[asyncio.Server] = []
         self._looking: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -69,43 +73,46 @@ class ConnectServer:
         try:
             await asyncio.wait_for(self._emptied.wait(), grace_s)
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in [*self._connections, *self._refused]:
                 connection.close()
         if self._looking is not None:
             self._looking.cancel()
 
     def opened(self, connection: Connection) -> bool:
         """Know of a connection; False: there are too many."""
-        if len(self._connections) >= 2 * self._connections_max:  # of those that hear why they are refused
-            connection.close()
-        self._connections[connection] = None
-        if len(self._connections) <= self._connections_max:
-            return True
-        idle = next((other for other in self._connections if other.idle and other is not connection), None)
-        if idle is not None:
+        if len(self._connections) >= self._connections_max:
+            idle = next((other for other in self._connections if other.idle), None)
+            if idle is None:
+                self._refused[connection] = None
+                if len(self._refused) > self._connections_max:  # who would hear why
+                    connection.close()
+                return False
             idle.close()
-        return idle is not None
+            del self._connections[idle]
+        self._connections[connection] = None
+        return True
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         self._connections.pop(connection, None)
+        self._refused.pop(connection, None)
         self._tell_emptied()
 
-    def arriving(self, more: int) -> bool:
-        """Count bytes of long bodies that are not whole yet; False: there are too many of them."""
-        self._arriving_bytes += more
-        return self._arriving_bytes <= self.limits.request_bytes_in_flight_max
+    def hold(self, more: int) -> bool:
+        """Count bytes of requests that are not answered yet; False: there are too many of them."""
+        self._held_bytes += more
+        return self._held_bytes <= self.limits.request_bytes_in_flight_max
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._refused]:
             if connection.due_s < now_s:
                 connection.overdue()
         self._looking = loop.call_later(self.limits.request_sweep_every_s, self._look)
 
     def _tell_emptied(self) -> None:
-        if self.closing and not self._connections:
+        if self.closing and not self._connections and not self._refused:
             self._emptied.set()
 
     def _stop_listening(self) -> None:

@@ -92,6 +92,7 @@ class _Service:
                 headers={name.encode(): value.encode() for name, value in sent.items()},
                 body=body,
                 keep_alive=True,
+                size=len(body),
                 began_s=perf_counter(),
             )
         )

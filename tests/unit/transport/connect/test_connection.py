@@ -16,9 +16,7 @@ from tilbud.domain.limits import Limits
 from tilbud.transport.connect.connection import Connection, Request
 from tilbud.transport.connect.responses import Response
 
-LIMITS = replace(
-    Limits(), message_bytes_max=1_000, refused_message_bytes_max=4_000, connect_free_body_bytes=100
-)
+LIMITS = replace(Limits(), message_bytes_max=1_000, refused_message_bytes_max=4_000, connect_free_bytes=200)
 
 
 class _Transport(asyncio.Transport):
@@ -60,7 +58,7 @@ class _Server:
         self.closing = False
         self.room = True
         self.asked: list[Request] = []
-        self.arriving_bytes = 0
+        self.held_bytes = 0
         self.go = asyncio.Event()
         self.go.set()
         self.cancelled = 0
@@ -71,9 +69,9 @@ class _Server:
     def closed(self, connection: Connection) -> None:
         pass
 
-    def arriving(self, more: int) -> bool:
-        self.arriving_bytes += more
-        return self.arriving_bytes <= 500
+    def hold(self, more: int) -> bool:
+        self.held_bytes += more
+        return self.held_bytes <= 500
 
     async def answer(self, request: Request) -> Response:
         self.asked.append(request)
@@ -230,13 +228,13 @@ async def test_what_cannot_be_read_is_answered_once(sent: bytes, status: int, wh
 async def test_what_grows_without_end_is_ended() -> None:
     """A header that never ends, a body in chunks that never ends, and one that is mostly framing."""
     client = _Client()
-    responses = await client.send(b"POST / HTTP/1.1\r\nA: ", *(b"x" * 8_192 for _ in range(6)))
+    responses = await client.send(b"POST / HTTP/1.1\r\nA: ", *(b"x" * 8_192 for _ in range(5)))
     assert [status for status, _ in responses] == [431]
     chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     responses = await _Client().send(chunked, *(b"64\r\n" + b"x" * 100 + b"\r\n" for _ in range(11)))
     assert "request: holds over 1,000 bytes" in _message(responses) or responses[0][0] == 429
     framing = b"1;" + b"e" * 200 + b"\r\nx\r\n"
-    responses = await _Client().send(chunked, *(framing for _ in range(40)))
+    responses = await _Client().send(chunked, *(framing for _ in range(25)))
     assert [status for status, _ in responses] == [400]
 
 
@@ -251,7 +249,7 @@ async def test_long_bodies_that_arrive_are_bounded_together() -> None:
     assert await short.send(_post("/b", b"x" * 100)) == [(200, b"/b " + b"x" * 100)]
     assert (await first.send(b"x" * 50))[-1:] != [(200, b"")]
     first.connection.connection_lost(None)
-    assert server.arriving_bytes == 0
+    assert server.held_bytes == 0
 
 
 async def test_a_wish_for_another_protocol_is_passed_over() -> None:

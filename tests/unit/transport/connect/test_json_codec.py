@@ -156,6 +156,29 @@ async def test_a_message_too_large_is_refused_as_over_grpc() -> None:
         await _read(b" " * 11, Json(limits, lenient=False))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"requests": [' + "{}," * 400_000 + "{}]}", "request: may have at most 350,000 values"),
+        ('{"context": {"features": ' + "[" * 400_000, "request: may have at most 350,000 values"),
+        ('{"requests": [' + "{}," * 1_000 + "{}]}", "requests: at most 1000, got 1001"),
+    ],
+    ids=["objects", "lists", "items"],
+)
+async def test_what_is_small_but_many_is_refused_before_it_is_read(text: str, said: str) -> None:
+    """Else four megabytes of `{}` would be hundreds of them in memory, and hold everybody up."""
+    with pytest.raises(InvalidField, match=f"^{said}"):
+        await _read(text, method=BATCH)
+
+
+async def test_the_largest_batch_has_no_more_values_than_may_be() -> None:
+    """A thousand decisions, each with a hundred features."""
+    features = {f"f{number}": {"number": 1} for number in range(Limits.features_max)}
+    asked = {"campaign": "c", "decisionId": "d", "context": {"device": "tv", "features": features}}
+    read = await _read(json.dumps({"requests": [asked] * Limits().batch_items_max}), method=BATCH)
+    assert len(read.requests) == Limits().batch_items_max
+
+
 async def test_a_walk_for_what_is_wrong_ends() -> None:
     """However much stands before it."""
     features = {f"f{number}": {"number": 1} for number in range(3_000)} | {"bad": {"number": "x"}}
