@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -24,10 +23,8 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 from tests.conftest import Serve
 from tests.e2e.campaigns import RULES, SLOW
-from tests.e2e.test_readme import README
 from tests.running import CALL_S, START_S, Service
 
-from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
@@ -356,24 +353,6 @@ def test_pages_that_are_listed_may_call(serve: Serve) -> None:
             "https://shop.example",
         )
         assert call("POST", "https://evil.example").status == 403
-
-
-def test_curl_of_the_readme(serve: Serve) -> None:
-    """Each line runs as it is written, but for the port; it decides, reports, explains."""
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("no curl here")
-    service = serve(SAMPLES)
-    lines = [line for line in README.splitlines() if line.startswith("curl -H")]
-    answers = []
-    for line in lines:
-        words = shlex.split(line.replace("http://127.0.0.1:8000", service.http))
-        ran = subprocess.run([curl, "-sSf", *words[1:]], check=True, capture_output=True, timeout=CALL_S)
-        answers.append(json.loads(ran.stdout))
-    decided, reported, explained = answers
-    assert decided["decisionId"] == "visit-1"
-    assert reported == {"status": "OUTCOME_STATUS_ACCEPTED"}
-    assert explained["decision"]["offerId"] == decided["offerId"]
 
 
 def test_gzip_and_http_2_wishes_of_curl_work(service: Service, tmp_path: Path) -> None:
