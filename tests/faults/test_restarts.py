@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import Counter
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
@@ -13,7 +11,7 @@ from typing import Self
 import grpc
 import pytest
 from tests.e2e.campaigns import SLOW
-from tests.running import CALL_S, served, until
+from tests.running import CALL_S, free_port, served, until
 
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
@@ -25,16 +23,6 @@ OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 CLIENTS, CALLS, RESTARTS = 8, 20, 3
-
-
-def _free_port() -> int:
-    """Return a port that nobody else is given while the service is away."""
-    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in range(first_given - 1, 1_024, -1):
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 class _Load:
@@ -77,7 +65,7 @@ class _Load:
 
 def test_restarts_under_load_lose_no_call(tmp_path: Path) -> None:
     """Drained or killed: whoever waits for the service and repeats with the same id gets every answer."""
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     with served(tmp_path, {"slow.yaml": SLOW}, ["--listen", listen]) as service:
         with _Load(listen) as load:
             for restart in range(RESTARTS):

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tilbud.client.words import Consent as Consent  # noqa: PLC0414 - an option's values
 from tilbud.domain.durations import parse_duration_us
 
 if TYPE_CHECKING:
     from tilbud.v1 import decisions_pb2
     from tilbud.v1.decisions_pb2 import FeatureValue
-
-
-class Consent(StrEnum):
-    """What a customer says about their data."""
-
-    GRANTED = "granted"
-    DENIED = "denied"
-    UNSPECIFIED = "unspecified"
 
 
 _FLAGS = {"true": True, "false": False}

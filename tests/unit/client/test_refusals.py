@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
-from tilbud.client.refusals import Refusal, refusal
+from tilbud.client.refusals import Refusal, refusal, refusal_of_status
 
 
 def _refused(code: str, message: str, *details) -> Refusal:
@@ -62,3 +62,22 @@ def test_what_grpc_says_is_told_in_other_words() -> None:
     assert slow.lines == ("here:1: no answer within 2.5 s; try again, or wait longer with --timeout",)
     assert away.later
     assert slow.later
+
+
+def test_a_program_is_told_without_options() -> None:
+    """Who asks by no command line reads of no option."""
+    for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        assert "--" not in str(refusal(code, "", None, target="here:1", timeout_s=2.5, option=""))
+
+
+def test_an_item_of_a_batch_has_its_own_fields() -> None:
+    """Not those of the batch: its position says nothing to who reported it alone."""
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="requests[7].outcome", description="must be one that is declared")
+    status = status_pb2.Status(code=3, message="one problem")
+    for detail in (_info("INVALID_FIELD"), bad):
+        status.details.add().Pack(detail)
+    refused = refusal_of_status(status)
+    assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+    assert refused.fields == {"outcome": "must be one that is declared"}
+    assert str(refused) == "outcome: must be one that is declared"

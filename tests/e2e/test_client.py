@@ -1,0 +1,232 @@
+"""`tilbud.client` against a real service, for threads and for asyncio: the same tests, but for who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.campaigns import RULES, SLOW
+from tests.running import CALL_S, Service, free_port, served
+
+from tilbud.client import (
+    AsyncClient,
+    Client,
+    Consent,
+    Decision,
+    Delivery,
+    Explanation,
+    OutcomeStatus,
+    Question,
+    Reason,
+    Refusal,
+)
+
+Made = Callable[..., Any]
+NOBODY = "127.0.0.1:1"
+FILES = {"rules.yaml": RULES, "slow.yaml": SLOW}
+
+
+class _Awaited:
+    """An AsyncClient whose calls are awaited by a loop in a thread of its own."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._client = AsyncClient(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+        return lambda *arguments, **named: asyncio.run_coroutine_threadsafe(
+            attribute(*arguments, **named), self._loop
+        ).result(CALL_S)
+
+    def end(self) -> None:
+        """End the loop."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that tests share."""
+    with served(tmp_path_factory.mktemp("client"), FILES) as started:
+        yield started
+
+
+@pytest.fixture(params=[Client, _Awaited], ids=["threads", "asyncio"])
+def client(request: pytest.FixtureRequest) -> Iterator[Made]:
+    """Makes clients that wait long enough for a machine that stalls, and closes them."""
+    made: list[Any] = []
+
+    def make(target: str, **named: Any) -> Any:
+        made.append(request.param(target, **{"decide_timeout_s": CALL_S, "timeout_s": CALL_S, **named}))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close(0)
+        if isinstance(each, _Awaited):
+            each.end()
+
+
+def test_a_decision_is_followed_to_its_outcome(service: Service, client: Made) -> None:
+    """Decide, report, explain: one decision, with the context as it was said."""
+    asking = client(service.target)
+    decision = asking.decide(
+        "rules", default="house", customer_id="anna", device="mobile", channel="app",
+        features={"tier": "gold", "basket": 42.5, "returning": True}, include_ranking=True,
+    )  # fmt: skip
+    assert decision.served
+    assert 0 < decision.probability <= 1
+    assert (
+        decision.probability
+        == {each.offer_id: each.probability for each in decision.ranking}[decision.offer_id]
+    )
+    report = asking.report("rules", decision.decision_id, "bought", value=2)
+    assert asking.flush(CALL_S)
+    assert (report.delivery, report.status) == (Delivery.DELIVERED, OutcomeStatus.ACCEPTED)
+    assert asking.outcomes.delivered == 1
+    story: Explanation = asking.explain("rules", decision.decision_id)
+    assert story.decision.offer_id == decision.offer_id
+    assert story.used["tier"] == "gold"
+    assert story.used["basket"] == 42.5
+    assert {each.offer_id for each in story.offers if not each.removed_by} == {
+        each.offer_id for each in decision.ranking
+    }
+
+
+def test_the_same_id_is_the_same_decision(service: Service, client: Made) -> None:
+    """A retry by the caller is answered word for word."""
+    asking = client(service.target)
+    first, second = (asking.decide("rules", decision_id=f"again-{id(asking)}") for _ in range(2))
+    assert first == second
+
+
+def test_what_is_not_recorded_takes_no_outcomes(service: Service, client: Made) -> None:
+    """A dry run and a denied consent are told apart; an outcome of what has no record is skipped."""
+    asking = client(service.target)
+    dry = asking.decide("rules", dry_run=True)
+    assert (dry.served, dry.decision_id) == (True, "")
+    assert asking.report("rules", dry.decision_id, "bought").delivery is Delivery.SKIPPED
+    assert asking.activate("rules", dry.decision_id) is None
+    denied = asking.decide("rules", consent=Consent.DENIED, customer_id="bent")
+    assert denied.served
+
+
+def test_a_deferred_decision_is_activated(service: Service, client: Made) -> None:
+    """From then on outcomes count; where another offer was shown none do."""
+    asking = client(service.target)
+    shown, other = (asking.decide("slow", defer_activation=True) for _ in range(2))
+    assert asking.activate("slow", shown.decision_id) is not None
+    another = ({"one", "two"} - {other.offer_id}).pop()
+    assert asking.activate("slow", other.decision_id, shown_offer_id=another) is None
+
+
+def test_many_questions_go_in_one_call(service: Service, client: Made) -> None:
+    """In their order; a wrong one gets a refusal of its own."""
+    asking = client(service.target)
+    right, wrong = asking.decide_many([Question("rules", device="mobile"), Question("nothing")])
+    assert isinstance(right, Decision)
+    assert isinstance(wrong, Refusal)
+    assert wrong.reason == "UNKNOWN_CAMPAIGN"
+
+
+def test_a_mistake_is_told_whatever_the_default(service: Service, client: Made) -> None:
+    """A refusal that names the field; of an outcome, its report says so."""
+    told = []
+    asking = client(service.target, on_report=told.append)
+    with pytest.raises(Refusal, match="nothing") as unknown:
+        asking.decide("nothing", default="house")
+    assert (unknown.value.code, unknown.value.later) == ("NOT_FOUND", False)
+    with pytest.raises(Refusal) as bad:
+        asking.decide("rules", default="house", decision_id="no spaces")
+    assert list(bad.value.fields) == ["decision_id"]
+    report = asking.report("rules", asking.decide("rules").decision_id, "sneezed")
+    assert asking.flush(CALL_S)
+    assert report.delivery is Delivery.REFUSED
+    assert report.problem.startswith("outcome: must be one the campaign declares: bought")
+    assert told == [report]
+
+
+def test_nobody_there_is_the_default_within_its_time(client: Made) -> None:
+    """It says that it is one, and why; without a default it is a refusal."""
+    asking = client(NOBODY, decide_timeout_s=0.05)
+    for _ in range(8):  # after some, nobody is asked any more
+        decision = asking.decide("shop", default="house", default_payload={"title": "Ours"})
+        assert (decision.offer_id, decision.payload) == ("house", {"title": "Ours"})
+        assert (decision.served, decision.reason) == (False, Reason.DEFAULT)
+        assert decision.problem
+    assert "not asked" in decision.problem
+    with pytest.raises(Refusal) as refused:
+        asking.decide("shop")
+    assert refused.value.later
+
+
+def test_outcomes_outlive_an_outage_and_count_once(tmp_path: Path, client: Made) -> None:
+    """Buffered while the service is away, delivered once it is back, and told apart all the while."""
+    listen = f"127.0.0.1:{free_port()}"
+    with served(tmp_path, FILES, ["--listen", listen]) as service:
+        told = []
+        asking = client(listen, on_report=told.append)
+        ids = [asking.decide("slow").decision_id for _ in range(20)]
+        service.kill()
+        reports = [asking.report("slow", each, "click") for each in ids]
+        assert not asking.flush(0.2)
+        assert {each.delivery for each in reports} == {Delivery.BUFFERED}
+        assert not asking.decide("slow", default="house", timeout_s=0.1).served
+        service.start()
+        assert asking.flush(CALL_S)
+        assert {(each.delivery, each.status) for each in reports} == {
+            (Delivery.DELIVERED, OutcomeStatus.ACCEPTED)
+        }
+        assert told == reports
+        assert service.metric("tilbud_outcomes_total", campaign="slow", status="accepted") == len(ids)
+        again = asking.report("slow", ids[0], "click")
+        assert asking.flush(CALL_S)
+        assert again.status is OutcomeStatus.DUPLICATE
+        assert asking.decide("slow", default="house").served
+
+
+def test_a_client_that_closes_says_what_it_lost(client: Made) -> None:
+    """What could not be delivered is dropped and told; so is what comes after."""
+    told = []
+    asking = client(NOBODY, on_report=told.append, outcomes_max=2)
+    reports = [asking.report("shop", name, "click") for name in "abc"]
+    assert [each.delivery for each in reports] == [Delivery.BUFFERED, Delivery.BUFFERED, Delivery.DROPPED]
+    asking.close(0)
+    assert {each.delivery for each in reports} == {Delivery.DROPPED}
+    assert len(told) == 3
+    assert asking.outcomes.dropped == 3
+
+
+def test_metadata_goes_with_each_call(service: Service, client: Made) -> None:
+    """A source is asked at each of them; one that fails does not end the sending of outcomes."""
+    asked = []
+
+    def source() -> list[tuple[str, str]]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise RuntimeError("no token now")
+        return [("authorization", "Bearer token")]
+
+    asking = client(service.target, metadata=source)
+    report = asking.report("rules", asking.decide("rules").decision_id, "looked")
+    assert asking.flush(CALL_S)
+    assert report.delivery is Delivery.DELIVERED
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("made", [Client, AsyncClient])
+def test_what_is_no_address_is_refused_at_once(made: type) -> None:
+    """With an example of one."""
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:50051"):
+        made("nonsense")
