@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.ports import Ledger
 from tilbud.ledger.sqlite.adapter import SqliteLedger

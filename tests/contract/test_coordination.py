@@ -15,7 +15,8 @@ from tilbud.domain.decision.activation import Activated
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LeaseLost
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability, Settled
+from tilbud.ledger.answers import Settled
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.ports import Ledger
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger

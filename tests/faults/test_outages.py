@@ -16,7 +16,7 @@ import grpc
 import pytest
 from tests.running import CALL_S, Service, served, until
 
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile, read
 from tilbud.transport.grpc.health_client import ask_health
 from tilbud.v1 import decisions_pb2 as pb

@@ -18,9 +18,9 @@ manage.py     campaigns, pause, resume          customer.py   customer show, upd
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -66,8 +66,10 @@ cli.add_typer(
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == ["serve"]:
+    if sys.argv[1:2] == ["serve"]:  # which Ctrl-C ends at once until it has begun (runtime/process.py)
         _log_as_json()
+    elif signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     cli()
 
 
@@ -82,6 +84,8 @@ def _log_as_json() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         typer.echo(f"tilbud {version('tilbud')} (Vowpal Wabbit {version('vowpalwabbit')})")
         raise typer.Exit
 

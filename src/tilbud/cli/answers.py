@@ -13,10 +13,6 @@ from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -50,6 +46,10 @@ def print_json(message: Message) -> None:
 
 def print_rows(rows: Iterable[Row]) -> None:
     """Print names and texts in two columns; what has no text is left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -61,6 +61,10 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under a heading each."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")

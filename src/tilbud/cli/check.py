@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from tilbud.cli.errors import fail
 from tilbud.domain.errors import CampaignInvalid
 from tilbud.domain.limits import Limits
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def check(
@@ -41,6 +41,8 @@ def check(
     if schema:
         _print_schema(paths or [])
         return
+    from rich.console import Console
+
     from tilbud.campaigns.file_warnings import campaign_warnings
     from tilbud.campaigns.source import load_files, placed
     from tilbud.campaigns.summary import campaign_summary, contact_summary
@@ -90,6 +92,9 @@ def _many(warnings: int) -> str:
 
 def _describe(console: Console, title: str, file: str, lines: Mapping[str, str]) -> None:
     """Say what a file will do, for someone who did not write it."""
+    from rich.markup import escape
+    from rich.table import Table
+
     console.print(f"[bold]{title}[/bold]  {escape(file)}", soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     for subject, text in lines.items():

@@ -10,8 +10,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tilbud.cli.errors import fail, finished, mistakes_reported
 from tilbud.cli.options import DATA, Campaigns, Data
@@ -20,6 +18,7 @@ from tilbud.domain.limits import Limits
 from tilbud.runtime.settings import SAMPLES
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from tilbud.campaigns.source import CampaignFile
@@ -37,6 +36,8 @@ def rebuild(
 
     Reads only, also while the service runs. Ends with status 1 where a prediction differs.
     """
+    from rich.console import Console
+
     from tilbud.campaigns.source import load_campaigns
 
     try:
@@ -59,6 +60,7 @@ def rebuild(
 
 
 async def _rebuild(data: Path, files: list[CampaignFile]) -> list[Rebuilt]:
+    from rich.console import Console
     from rich.progress import Progress
 
     from tilbud.bandit.checkpoints.store import Checkpoints
@@ -103,6 +105,8 @@ def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
 
 def _show(console: Console, result: Rebuilt) -> None:
     """Say what a rebuild found."""
+    from rich.table import Table
+
     at = result.checkpoint_sequence
     alike = f"{result.decisions_equal:,} of {result.decisions_checked:,}{_passed_over(result)}"
     lines = {
@@ -145,6 +149,7 @@ def backup(
     Every decision and outcome acknowledged before it began is in the copy. Reads only, and makes the copy
     whole or not at all.
     """
+    from rich.console import Console
     from rich.progress import Progress
 
     from tilbud.runtime.backup import back_up

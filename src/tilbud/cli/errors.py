@@ -5,14 +5,12 @@ What holds: 2 where the question should change, 1 where a service could not answ
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 
-from tilbud.client.refusals import Refusal
 from tilbud.domain.errors import CampaignInvalid, TilbudError
 from tilbud.simulator.errors import SimulatorError
 
@@ -27,6 +25,8 @@ def fail(*lines: str, status: int = 2) -> NoReturn:
 @contextmanager
 def mistakes_reported() -> Iterator[None]:
     """Turn an error that an operator should understand into such an end."""
+    from tilbud.client.refusals import Refusal
+
     try:
         yield
     except CampaignInvalid as error:
@@ -47,8 +47,10 @@ def _of_the_system(error: OSError) -> str:
 
 
 def finished(
-    work: Coroutine[Any, Any, Any], run: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
+    work: Coroutine[Any, Any, Any], run: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
 ) -> Any:
-    """Return what the work returns; its mistakes end the command with a sentence."""
+    """Return what the work returns; its mistakes end the command with a sentence. `run`: by asyncio."""
+    import asyncio
+
     with mistakes_reported():
-        return run(work)
+        return (run or asyncio.run)(work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -101,6 +100,8 @@ def _draw_key(text: str) -> bytes | None:
 
 
 async def _serve(settings: Settings) -> None:
+    import asyncio
+
     from tilbud.runtime.process import run
 
     if settings.workers > 1:

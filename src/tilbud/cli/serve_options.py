@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 
 Http = Annotated[
     str,

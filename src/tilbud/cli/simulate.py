@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tilbud.cli.errors import fail, finished
 from tilbud.cli.options import LISTEN, Target
@@ -36,6 +35,8 @@ def simulate(
     Shows what chance, the service and the best possible policy achieve. The shop's tastes come from
     --seed: to compare seeds, give each service an empty data directory.
     """
+    from rich.console import Console
+
     from tilbud.simulator import shop
     from tilbud.simulator.simulate import simulate as run
 
@@ -78,6 +79,8 @@ def replay(
     Each row asks for a decision with deferred activation; only rows whose drawn offer is the one that was
     really shown are activated and learned, which is unbiased where the log was random.
     """
+    from rich.console import Console
+
     from tilbud.simulator.replay import replay as run
 
     pairs = [renaming.partition("=") for renaming in rename or []]

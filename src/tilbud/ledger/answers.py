@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from tilbud.domain.customer.customer import CustomerEventStatus
@@ -49,13 +48,6 @@ async def or_later(call: Awaitable[Result], count: Callable[[Result], object]) -
     except StillCommitting as error:
         error.later.add_done_callback(lambda later: count(later.result()))
         raise
-
-
-class Durability(StrEnum):
-    """What acknowledged rows survive: the end of the process, or also the loss of power."""
-
-    PROCESS = "process"
-    POWER = "power"
 
 
 @dataclass(frozen=True, slots=True)

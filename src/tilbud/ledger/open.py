@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import overload
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.ports import Reader
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger

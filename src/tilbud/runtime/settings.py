@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 
 OFF = "off"  # in place of an address
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -16,7 +16,7 @@ from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import InvalidField, UnknownCampaign, UnknownDecision
 from tilbud.domain.limits import Limits
 from tilbud.insight.audit import rebuild
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import MIGRATIONS, open_for_writing
 from tilbud.service.outcomes import OutcomeReport

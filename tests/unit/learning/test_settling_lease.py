@@ -14,7 +14,7 @@ from tilbud.domain.clock import Now
 from tilbud.domain.decision.records import DecideRequest
 from tilbud.domain.errors import LedgerUnavailable
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.memory.adapter import MemoryLedger
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.service.outcomes import OutcomeReport

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 
 SUFFIX = "-acknowledged"
 _LINE_BYTES = 96

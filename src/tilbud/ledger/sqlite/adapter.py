@@ -28,13 +28,13 @@ from tilbud.domain.limits import Limits
 from tilbud.domain.pauses import Pause
 from tilbud.ledger.answers import (
     ActivateResult,
-    Durability,
     Erased,
     EventResult,
     LedgerInfo,
     ReceiveResult,
     Settled,
 )
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile
 from tilbud.ledger.sqlite.decisions import Statements
 from tilbud.ledger.sqlite.loop_reads import LoopReads

@@ -18,7 +18,7 @@ from time import monotonic
 
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.acknowledged import SUFFIX, Acknowledged, beside, boot_id, read, unreadable
 from tilbud.ledger.sqlite.schema import connect
 

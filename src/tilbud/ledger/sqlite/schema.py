@@ -35,7 +35,8 @@ from pathlib import Path
 
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability, LedgerInfo
+from tilbud.ledger.answers import LedgerInfo
+from tilbud.ledger.durability import Durability
 
 APPLICATION_ID = 0x54494C42  # "TILB"
 DRAW_KEY_BYTES = 32

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite import adapter
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect, open_for_writing
@@ -63,7 +63,7 @@ import asyncio, sys
 from pathlib import Path
 from tests.builders import at, decision, outcome
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 
 async def write(ledger, number):

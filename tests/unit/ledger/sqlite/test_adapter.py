@@ -23,7 +23,7 @@ from tilbud.domain.decision.records import Repeat, payload_text
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LedgerInvalid, LedgerUnavailable, Overloaded
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite import (
     customer_export,
     customers,

@@ -13,7 +13,7 @@ from tests.unit.ledger.sqlite.opened import ignore_commit
 
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.acknowledged import AcknowledgedFile, beside, read
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import check

@@ -22,7 +22,8 @@ from tests.builders import (
 from tilbud.domain.decision.records import FORGOTTEN
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability, Settled
+from tilbud.ledger.answers import Settled
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import MIGRATIONS, connect, migrate, open_for_writing
 

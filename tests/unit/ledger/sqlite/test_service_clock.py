@@ -15,7 +15,7 @@ from tilbud.domain.clock import Now
 from tilbud.domain.decision.rewards import OutcomeStatus
 from tilbud.domain.errors import LedgerInvalid
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.acknowledged import Acknowledged, AcknowledgedFile, beside, boot_id, read
 from tilbud.ledger.sqlite.adapter import Serving, SqliteLedger
 from tilbud.ledger.sqlite.opening_check import ACKNOWLEDGED_LOST

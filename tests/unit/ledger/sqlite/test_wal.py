@@ -10,7 +10,7 @@ from tests.builders import CAMPAIGN, at, decision
 from tests.unit.ledger.sqlite.opened import Parts
 
 from tilbud.domain.limits import Limits
-from tilbud.ledger.answers import Durability
+from tilbud.ledger.durability import Durability
 from tilbud.ledger.sqlite.adapter import SqliteLedger
 from tilbud.ledger.sqlite.schema import connect
 from tilbud.ledger.sqlite.wal import shorten
