@@ -12,8 +12,6 @@ import signal
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
-
 
 def main() -> None:
     """Run the command line."""
@@ -24,11 +22,11 @@ def main() -> None:
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)
 
 
-def _end(_number: int, _frame: object) -> NoReturn:
-    os._exit(INTERRUPTED)  # at once, since nothing is begun: an exception might be anybody's to catch
+def _end(number: int, _frame: object) -> NoReturn:
+    os._exit(128 + number)  # at once, since nothing is begun: an exception might be anybody's to catch
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tilbud.runtime.settings import host_and_port
-from tilbud.transport.grpc.server import AddressRefused
+from tilbud.transport.address import AddressRefused
 
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family

@@ -21,14 +21,17 @@ from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from tilbud.domain.errors import TilbudError
-from tilbud.runtime.application import Application
 from tilbud.runtime.process import run
 from tilbud.runtime.settings import Settings, WorkerSlot, split_address
 from tilbud.telemetry.log import logger, serve_log
+
+if TYPE_CHECKING:
+    from tilbud.runtime.application import Application
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -180,6 +183,8 @@ def work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
 
 
 async def _work(settings: Settings, slot: WorkerSlot, pipe: Connection) -> None:
+    from tilbud.runtime.application import Application  # noqa: PLC0415 - which the supervisor does without
+
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def alone() -> None:

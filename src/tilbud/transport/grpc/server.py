@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import grpc
 
 from tilbud.domain.limits import Limits
+from tilbud.transport.address import AddressRefused
 from tilbud.transport.call import Handle
 from tilbud.transport.grpc.health_service import SERVICE_NAME as HEALTH
 from tilbud.transport.grpc.health_service import HealthService
@@ -29,13 +30,6 @@ from tilbud.v1 import campaigns_pb2, customers_pb2, decisions_pb2, insights_pb2
 _FILES = (decisions_pb2, customers_pb2, campaigns_pb2, insights_pb2)
 SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values())
 _MINUTE_MS = 60_000
-
-
-class AddressRefused(OSError):
-    """The address that an option names cannot be had."""
-
-    def __init__(self, listen: str, reason: str, option: str = "--listen") -> None:
-        super().__init__(f"cannot listen on {listen}: {reason}; choose another {option}")
 
 
 def connections_of_a_listener(limits: Limits) -> int:

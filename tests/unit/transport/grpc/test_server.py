@@ -15,7 +15,8 @@ from tilbud.domain.limits import Limits
 from tilbud.runtime.reserved_address import reserve
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
-from tilbud.transport.grpc.server import AddressRefused, GrpcServer, connections_of_a_listener
+from tilbud.transport.address import AddressRefused
+from tilbud.transport.grpc.server import GrpcServer, connections_of_a_listener
 from tilbud.transport.grpc.unary import Rpc
 
 
