@@ -89,13 +89,16 @@ class Server:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.pid = self._process.pid
-        ports = _PORTS.findall(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        ports = _PORTS.findall(line)
         self.ready_s = time.perf_counter() - started
         """Seconds from its start to its first line."""
         if not ports:
             self.kill()
             raise RuntimeError(f"the server did not start: {' '.join(command)}")
         self.port, *self.metrics_ports = map(int, ports)
+        self.http_port = self.metrics_ports.pop(0) if ", HTTP on " in line else 0
+        """Where the contract is served over HTTP; 0: nowhere."""
 
     def pids(self) -> list[int]:
         """Return its process, and those it started."""
