@@ -54,6 +54,7 @@ from tilbud.telemetry.stalls import watch_stalls
 from tilbud.transport.call import Handle
 from tilbud.transport.connect.calls import Calls, Health
 from tilbud.transport.connect.origins import Origins
+from tilbud.transport.connect.pages import Pages
 from tilbud.transport.connect.server import ConnectServer
 from tilbud.transport.grpc.campaigns import campaign_handlers
 from tilbud.transport.grpc.customers import customer_handlers
@@ -333,6 +334,7 @@ class Application:
             handlers=handlers,
             health=health,
             origins=Origins(settings.cors_origins),
+            pages=Pages(self._unready, self.metrics_port),
             metrics=base.metrics.process,
             limits=limits,
         )

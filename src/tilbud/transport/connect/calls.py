@@ -30,6 +30,7 @@ from tilbud.transport.connect.errors import problem, refused
 from tilbud.transport.connect.json_codec import Json, too_large
 from tilbud.transport.connect.ofrep import ALL_FLAGS, EVALUATE, Evaluation, all_flags
 from tilbud.transport.connect.origins import Origins
+from tilbud.transport.connect.pages import Pages
 from tilbud.transport.connect.responses import JSON, PROTO, Response
 from tilbud.transport.grpc.server import SERVICES
 from tilbud.transport.grpc.status import status_of
@@ -92,12 +93,14 @@ class Calls:
         handlers: Mapping[str, Mapping[str, Handle]],
         health: Health,
         origins: Origins,
+        pages: Pages,
         metrics: ProcessMetrics,
         limits: Limits,
     ) -> None:
         self._rpc = rpc
         self._health = health
         self._origins = origins
+        self._pages = pages
         self._metrics = metrics
         self._limits = limits
         self._binary = Binary(limits)
@@ -127,6 +130,8 @@ class Calls:
         path = request.target.partition(b"?")[0]
         if path == ALL_FLAGS:
             return self._no_call(all_flags())
+        if (page := self._pages.answer(request, path)) is not None:
+            return page
         evaluation = Evaluation(path, self._limits) if path.startswith(EVALUATE) else None
         method = self._methods.get(path if evaluation is None else _DECIDE)
         codec, content_type = self._codec(request)

@@ -25,6 +25,7 @@ from tilbud.transport.connect.calls import Calls
 from tilbud.transport.connect.connection import Request
 from tilbud.transport.connect.errors import STATUSES, code_name
 from tilbud.transport.connect.origins import Origins
+from tilbud.transport.connect.pages import Pages
 from tilbud.transport.connect.responses import Response
 from tilbud.transport.grpc.status import CODES, status_of
 from tilbud.transport.grpc.unary import Rpc
@@ -56,12 +57,14 @@ class _Service:
         self.messages: list[pb.DecideRequest] = []
         self.left_s: float | None = None
         self.waits = False
+        self.unready = ""
         self.serving = {"": 1, "tilbud.v1.DecisionService": 2}
         self._calls = Calls(
             rpc=self.rpc,
             handlers={"DecisionService": {"Decide": self._decide}},
             health=self.serving.get,
             origins=Origins(origins),
+            pages=Pages(lambda: self.unready, 8080),
             metrics=self.metrics.process,
             limits=limits,
         )
@@ -281,3 +284,31 @@ async def test_pages_of_browsers_may_not_call_unless_they_are_listed() -> None:
     assert "connect-timeout-ms" in _header(preflight, "access-control-allow-headers")
     assert (await service.ask(method="OPTIONS")).status == 405
     assert (await _Service(origins=("*",)).ask(headers=other)).status == 200
+
+
+async def test_a_process_can_be_probed_where_it_is_called() -> None:
+    """/livez and /readyz answer at the address of calls too, whoever asks, and are no refused calls."""
+    service = _Service()
+    alive, ready = [await service.ask(target=page, method="GET", body=b"") for page in ("/livez", "/readyz")]
+    assert (alive.status, alive.body, ready.status, ready.body) == (200, b"alive\n", 200, b"ready\n")
+    service.unready = "the disk is full"
+    unready = await service.ask(target="/readyz?verbose", method="GET", body=b"")
+    assert (unready.status, unready.body) == (503, b"the disk is full\n")
+    assert (await service.ask(target="/livez", method="HEAD", body=b"")).status == 200
+    assert (await service.ask(target="/readyz")).status == 405
+    assert not service.refused(503)
+
+
+@pytest.mark.parametrize(
+    ("host", "there"),
+    [
+        ("shop.example:8000", "http://shop.example:8080/metrics"),
+        ("[::1]:8000", "http://[::1]:8080/metrics"),
+        ("evil.example/x", "http://127.0.0.1:8080/metrics"),
+        ("", "http://127.0.0.1:8080/metrics"),
+    ],
+)
+async def test_who_asks_for_metrics_is_sent_to_them(host: str, there: str) -> None:
+    """/metrics at the address of calls is the way to --metrics, of the host that was asked."""
+    response = await _Service().ask(target="/metrics", method="GET", body=b"", headers={"host": host})
+    assert (response.status, dict(response.headers)["location"]) == (307, there)
