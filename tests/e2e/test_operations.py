@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +101,20 @@ def test_metrics_have_their_names_and_labels_and_no_ids(serve: Serve) -> None:
     assert 'device="other"' in text
     assert "secret" not in text
     assert "secret" not in service.log.read_text()
+
+
+def test_a_default_for_metrics_that_is_taken_keeps_nobody_from_serving(serve: Serve) -> None:
+    """Where another program has the port that metrics have by default, they go elsewhere, and it is said."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # by somebody else
+            taken.bind(("127.0.0.1", 8080))
+            taken.listen()
+        service = serve(RULES, options=("--metrics", "127.0.0.1:8080"))
+        assert service.get("/readyz")[0] == 200
+    assert not service.metrics_side.endswith(":8080")
+    assert '"metrics_elsewhere"' in service.log.read_text()
+    metrics = urllib.request.urlopen(f"{service.http}/metrics", timeout=CALL_S)  # sent there
+    assert "tilbud_ready 1.0" in metrics.read().decode()
 
 
 def test_a_stall_of_the_event_loop_is_measured(slow: Service) -> None:

@@ -26,7 +26,11 @@ CorsOrigins = Annotated[
     ),
 ]
 MetricsAddress = Annotated[
-    str, typer.Option(envvar="TILBUD_METRICS", help="Address of /metrics, /livez and /readyz, HOST:PORT.")
+    str,
+    typer.Option(
+        envvar="TILBUD_METRICS",
+        help="Address of /metrics, /livez and /readyz, HOST:PORT; where the default is taken, any free port.",
+    ),
 ]
 DurabilityOption = Annotated[
     Durability,

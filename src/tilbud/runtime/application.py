@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -153,14 +154,18 @@ class Application:
     def _start_http(self, metrics: Metrics) -> None:
         address = self._slot.metrics if self._slot else self._settings.metrics
         host, port = host_and_port(address)
+        side = partial(
+            HttpSide, host=host, registry=metrics.registry, ready=self._unready, missing=self._missing
+        )
         try:
-            http = HttpSide(
-                host=host, port=port, registry=metrics.registry, ready=self._unready, missing=self._missing
-            )
+            http = side(port=port)
         except OSError as error:
-            raise OSError(
-                f"cannot listen on {address}: {error.strerror}; choose another --metrics"
-            ) from error
+            if error.errno != errno.EADDRINUSE or self._slot or address != Settings().metrics:
+                raise OSError(
+                    f"cannot listen on {address}: {error.strerror}; choose another --metrics"
+                ) from error
+            http = side(port=0)  # of a default that nobody chose, and many programs have
+            self._log.warning("metrics_elsewhere", taken=address, metrics_port=http.port)
         http.start()
         self._undo.callback(http.stop)
         self.metrics_port = http.port
