@@ -178,5 +178,5 @@ def _sentence(campaign: Campaign, language: str, names: list[str]) -> str:
 
 
 def _joined(phrases: list[str], and_: str) -> str:
-    """Return "a", "a and b", or "a, b and c"."""
-    return f" {and_} ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
+    """Return "a", "a and b", or "a, b and c"; the word may have its spaces already."""
+    return f" {and_.strip()} ".join([", ".join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)

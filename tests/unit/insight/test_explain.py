@@ -396,6 +396,14 @@ def test_a_sentence_names_the_strongest_phrases(weights, sentence):
     assert story(decided(known, asked, drawn=0), asked).customer_explanation == sentence
 
 
+def test_the_last_phrase_is_joined_by_a_word_with_its_spaces_or_without():
+    """Who writes `and: " and "` reads one space on each side, as who writes `and: and` does."""
+    asked, known = speaks_for(tier=3.0, basket=5.0)
+    told = campaign({"en": {**ENGLISH, "and": " and "}})
+    sentence = story(decided(known, asked, drawn=0), asked, told).customer_explanation
+    assert sentence == "Chosen for your basket and your tier."
+
+
 def test_at_most_three_phrases_and_each_once():
     """Two values of one phrase are one phrase, and a fourth phrase is left out."""
     asked, known = speaks_for(a=5.0, b=4.0, c=3.0, d=2.0, e=1.0)
