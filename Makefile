@@ -14,7 +14,7 @@ INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test check lint types imports contract released proto lock tools prometheus languages clean
+.PHONY: help run watch test check lint types imports contract released proto reference lock tools prometheus languages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1, the descriptors and docs/co
 	$(TOOLS)/bin/python proto/generate.py code src
 	$(TOOLS)/bin/python proto/generate.py descriptors proto/contract.binpb
 	$(TOOLS)/bin/python proto/generate.py page docs/contract.md
+
+reference: $(INSTALLED) ## generate the keys of docs/campaigns.md from their JSON Schemas and the samples
+	$(BIN)/python docs/campaign_reference.py docs/campaigns.md
 
 # For the Python of the image; the hashes are of every wheel there is, so those of other machines count as well.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --python-platform linux --generate-hashes \

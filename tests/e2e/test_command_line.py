@@ -34,11 +34,11 @@ def test_check_says_what_the_samples_will_do() -> None:
     """Valid files: status 0 and a table with each campaign, its rules and its preset."""
     ran = _run("check", SAMPLES)
     assert ran.returncode == 0
-    for word in ("homepage-hero", "shop", "hillstrom", "balanced", "control"):
+    for word in ("homepage-hero", "shop", "hillstrom", "newsletter", "balanced", "control"):
         assert word in ran.stdout
     for word in ("sticky", "journey", "opted in to family", "at most 3 times in 7d", "contact policy"):
         assert word in ran.stdout
-    assert "4 valid" in ran.stdout
+    assert "5 valid" in ran.stdout
     for slip in (" lacks ", " lack ", "no payload", "no campaign here"):
         assert slip not in ran.stdout
 

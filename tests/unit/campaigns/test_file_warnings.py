@@ -35,7 +35,7 @@ def test_a_plain_campaign_is_warned_of_nothing() -> None:
         file.campaign.campaign: [path for path, _ in campaign_warnings(file.campaign, Limits(), NOW)]
         for file in load_campaigns([SAMPLES], Limits())
     }
-    assert told == {"hillstrom": [("variants", "control")], "homepage-hero": [], "shop": []}
+    assert told == {"hillstrom": [("variants", "control")], "homepage-hero": [], "newsletter": [], "shop": []}
 
 
 def test_a_weight_that_the_range_clips_is_warned_of() -> None:

@@ -601,7 +601,9 @@ def test_a_mistake_in_a_contact_policy_is_told_with_its_place(text, line, key, r
 def test_the_samples_load_together():
     """The folder of samples is served as a whole, under its contact policy."""
     loaded = load_files([SAMPLE_FOLDER], LIMITS)
-    assert [each.campaign.campaign for each in loaded.campaigns] == ["hillstrom", "homepage-hero", "shop"]
+    assert [each.campaign.campaign for each in loaded.campaigns] == [
+        "hillstrom", "homepage-hero", "newsletter", "shop"
+    ]  # fmt: skip
     assert isinstance(loaded.contact, ContactPolicy)
     assert set(loaded.contact.channels) == {"push", "email"}
 

@@ -21,7 +21,7 @@ from tilbud.domain.limits import Limits
 
 
 class ChannelRule(Section):
-    """What holds in one channel."""
+    """The limits of one channel."""
 
     caps: Caps
     """How often one customer may be shown something in this channel, by all campaigns together, such as
@@ -30,7 +30,7 @@ class ChannelRule(Section):
 
 
 class ContactPolicy(Section):
-    """What `contact.yaml` says."""
+    """How often a customer may be contacted in a channel, by all campaigns together."""
 
     channels: Annotated[dict[Word, ChannelRule], Field(max_length=Limits.labels_max)] = Field(
         default_factory=dict

@@ -215,7 +215,7 @@ Payload = Annotated[dict[str, Any], AfterValidator(check_payload)]
 
 
 class Cap(Section):
-    """At most so many times in any stretch of so long, to one customer."""
+    """How often at most one customer may be shown something."""
 
     times: Annotated[int, Field(ge=1, le=Limits.cap_times_in_files_max), BeforeValidator(_whole)]
     """How many times at most one customer is shown it within `per`."""
