@@ -14,7 +14,7 @@ INSTALLED_DEV := $(VENV)/.tilbud-dev
 INSTALLED_TOOLS := $(TOOLS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test check lint types imports contract released proto reference lock tools prometheus languages clean
+.PHONY: help run watch test check lint types imports contract released proto reference client lock tools prometheus languages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ proto: $(INSTALLED_TOOLS) ## generate src/tilbud/v1, the descriptors and docs/co
 
 reference: $(INSTALLED) ## generate the keys of docs/campaigns.md from their JSON Schemas and the samples
 	$(BIN)/python docs/campaign_reference.py docs/campaigns.md
+
+client: $(INSTALLED_DEV) ## build dist/tilbud_client-*.whl: the client alone, which needs gRPC and protobuf alone
+	cd deploy/client && $(abspath $(BIN))/python -m hatchling build --target wheel --directory $(abspath dist)
 
 # For the Python of the image; the hashes are of every wheel there is, so those of other machines count as well.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --python-platform linux --generate-hashes \
