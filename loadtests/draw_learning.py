@@ -26,7 +26,7 @@ from PIL import Image
 from tilbud.simulator.driver import Driver
 from tilbud.simulator.shop import ShopConfig
 from tilbud.simulator.simulate import run_simulation
-from tilbud.simulator.tally import PERSONALIZED, Rates, ShopTally
+from tilbud.simulator.tally import PERSONALIZED, Rates, WorldTally
 
 mpl.use("Agg")
 
@@ -72,7 +72,7 @@ async def run(options: argparse.Namespace) -> Curve:
     curve = Curve()
 
     @asynccontextmanager
-    async def watch(_: Driver, tally: ShopTally) -> AsyncIterator[None]:
+    async def watch(_: Driver, tally: WorldTally) -> AsyncIterator[None]:
         async def looking() -> None:
             while True:
                 curve.look(tally.variants[PERSONALIZED])

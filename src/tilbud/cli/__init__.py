@@ -9,6 +9,7 @@ serve.py      serve and health         options.py, serve_options.py   what can b
 new.py        new                      values.py     what is written on the command line
 check.py      check                    answers.py    JSON and tables
 simulate.py   simulate and replay      examples.py   what --help shows last
+trial_facts.py   a campaign file as simulate needs it
 data.py       rebuild and backup       errors.py     how a command ends that cannot
 assets.py     assets
 ask.py        decide, activate, outcome, explain

@@ -10,7 +10,8 @@ _EXAMPLES = {
     "assets": "tilbud assets tilbud-assets",
     "new": "tilbud new spring-sale",
     "check": "tilbud check campaigns/",
-    "simulate": "tilbud simulate --campaign shop --decisions 10000",
+    "simulate": "tilbud simulate campaigns/spring-sale.yaml\n"
+    "tilbud simulate --campaign shop --decisions 10000",
     "replay": "tilbud replay mails.csv --campaign mails --offer-column mail --outcome-column visit",
     "decide": "tilbud decide shop --device mobile --channel app --ranking\n"
     "tilbud decide homepage-hero --customer-id anna --consent granted --feature basket_value=45",

@@ -3,59 +3,118 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tilbud.cli.errors import fail, finished
 from tilbud.cli.options import LISTEN, Target
 
+if TYPE_CHECKING:
+    from tilbud.simulator.simulate import SimulationResult
+
 Seed = Annotated[int, typer.Option("--seed", help="Another seed, other tastes.")]
 
 
 def simulate(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A campaign file, tried in a service of its own. Default: --campaign of a running service.",
+        ),
+    ] = None,
     target: Target = LISTEN,
-    campaign: Annotated[str, typer.Option(help="A campaign that takes purchase and leave.")] = "shop",
-    decisions: Annotated[int, typer.Option(min=1, help="How many decisions to ask for.")] = 30_000,
+    campaign: Annotated[
+        str, typer.Option(help="Without FILE: a campaign that takes purchase and leave.")
+    ] = "shop",
+    decisions: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many decisions to ask for. Default: 10000 with FILE, else 30000."),
+    ] = None,
     seed: Seed = 1,
     delay: Annotated[int, typer.Option(min=0, help="Outcomes come this many decisions later.")] = 0,
     change_at: Annotated[
         int, typer.Option(min=0, help="Tastes change after this many decisions; 0: never.")
     ] = 0,
     base_rate: Annotated[
-        float | None, typer.Option(min=0.001, max=0.5, help="How readily visitors buy.")
+        float | None, typer.Option(min=0.001, max=0.5, help="How readily visitors do what is good.")
     ] = None,
     taste_strength: Annotated[
         float | None, typer.Option(min=0.0, max=5.0, help="How far tastes differ.")
     ] = None,
 ) -> None:
-    """Drive a running service with a synthetic shop whose best answer is known.
+    """Put invented visitors, whose best answer is known, through a campaign: does it learn?
 
-    Shows what chance, the service and the best possible policy achieve. The shop's tastes come from
-    --seed: to compare seeds, give each service an empty data directory.
+    With FILE, starts a service for it, on ports of its own and with temporary data, in which rewards settle
+    within a second. Without, drives a running service that knows nothing yet. Shows what chance, the service
+    and the best possible policy achieve. Tastes come from --seed.
     """
     from rich.console import Console
 
     from tilbud.simulator import shop
-    from tilbud.simulator.simulate import simulate as run
 
-    result = finished(
-        run(
-            target,
-            campaign,
-            console=Console(),
-            run=secrets.token_hex(4),
-            seed=seed,
-            decisions=decisions,
-            delay_decisions=delay,
-            taste_change_at=change_at or None,
-            base_rate=shop.BASE_RATE if base_rate is None else base_rate,
-            taste_strength=shop.TASTE_STRENGTH if taste_strength is None else taste_strength,
+    rate = shop.BASE_RATE if base_rate is None else base_rate
+    strength = shop.TASTE_STRENGTH if taste_strength is None else taste_strength
+    if file is not None:
+        for option in ("target", "campaign"):
+            source = context.get_parameter_source(option)
+            if source is not None and source.name == "COMMANDLINE":
+                fail(f"--{option} is for a running service; {file} gets its own: leave one of them out")
+        result = finished(_trial(file, decisions, seed, delay, change_at, rate, strength))
+    else:
+        from tilbud.simulator.simulate import DECISIONS
+        from tilbud.simulator.simulate import simulate as run
+
+        result = finished(
+            run(
+                target,
+                campaign,
+                console=Console(),
+                run=secrets.token_hex(4),
+                seed=seed,
+                decisions=decisions or DECISIONS,
+                delay_decisions=delay,
+                taste_change_at=change_at or None,
+                base_rate=rate,
+                taste_strength=strength,
+            )
         )
-    )
     if result.stopped_because or not result.counts.balanced:
         raise typer.Exit(1)
+
+
+async def _trial(
+    file: Path, decisions: int | None, seed: int, delay: int, change_at: int, rate: float, strength: float
+) -> SimulationResult:
+    from rich.console import Console
+
+    from tilbud.cli.trial_facts import facts_of, loaded, write_in_a_hurry
+    from tilbud.domain.durations import duration_text
+    from tilbud.simulator.trial import DECISIONS, try_campaign
+    from tilbud.simulator.world import WorldConfig
+
+    campaign = loaded(file).campaign
+    visits = decisions or DECISIONS
+    return await try_campaign(
+        facts_of(campaign, datetime.now(UTC).date()),
+        partial(write_in_a_hurry, file),
+        console=Console(),
+        says=duration_text(campaign.reward.window_us),
+        seed=seed,
+        decisions=visits,
+        config=WorldConfig(
+            visits=visits,
+            base_rate=rate,
+            taste_strength=strength,
+            delay_decisions=delay,
+            taste_change_at=change_at or None,
+        ),
+    )
 
 
 def replay(

@@ -16,11 +16,19 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from tilbud.client.address import dialled
 from tilbud.client.refusals import DETAILS, Refusal, refusal
-from tilbud.v1 import campaigns_pb2, campaigns_pb2_grpc, decisions_pb2, decisions_pb2_grpc
+from tilbud.v1 import (
+    campaigns_pb2,
+    campaigns_pb2_grpc,
+    customers_pb2,
+    customers_pb2_grpc,
+    decisions_pb2,
+    decisions_pb2_grpc,
+)
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -84,6 +92,7 @@ class Calls:
     ) -> None:
         self._campaigns = campaigns_pb2_grpc.CampaignServiceStub(channel)
         self._decisions = decisions_pb2_grpc.DecisionServiceStub(channel)
+        self._customers = customers_pb2_grpc.CustomerServiceStub(channel)
         self._target = target
         self._tries = tries
         self._timeout_s = timeout_s
@@ -130,6 +139,19 @@ class Calls:
             return [await self._decisions.Activate(requests[0], timeout=self._timeout_s)]
 
         return (await self._ask([request], send))[0]
+
+    async def tell(
+        self, request: customers_pb2.ReportCustomerEventRequest | customers_pb2.UpdateCustomerRequest
+    ) -> Message | Refusal:
+        """Say what is known of a customer."""
+
+        async def send(_: Sequence[Message]) -> list[Message]:
+            if isinstance(request, customers_pb2.UpdateCustomerRequest):
+                return [await self._customers.UpdateCustomer(request, timeout=self._timeout_s)]
+            return [await self._customers.ReportCustomerEvent(request, timeout=self._timeout_s)]
+
+        told: list[Message | Refusal] = await self._ask([request], send)
+        return told[0]
 
     async def report(
         self, requests: Sequence[decisions_pb2.ReportOutcomeRequest]

@@ -22,6 +22,10 @@ class Counts:
     decisions_refused: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     """Answered decisions by reason."""
+    shown: int = 0
+    """Answered decisions whose offer was shown, with what came of it known."""
+    unseen: int = 0
+    """Deferred decisions whose offer nobody saw: never activated."""
     activations_asked: int = 0
     activations_refused: int = 0
     outcomes_sent: int = 0

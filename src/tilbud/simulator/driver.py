@@ -8,7 +8,8 @@ What always holds:
  * The outcome of an answered decision is reported once: with the first batch that ends `delay_decisions`
    or more answers later, or at the end where there is none; also after `stop`.
  * Decision ids are `<id_prefix>-<number>`: a retry repeats its id, another run (another prefix) does not.
- * A decision of unknown outcome is not activated and nothing is reported for it.
+ * A decision of unknown outcome is not activated and nothing is reported for it; nor is one of an earlier
+   decision that a sticky campaign serves again, which is counted and not observed.
  * Where the service stays away longer than the calls are patient, the run stops and says why.
 
 What it does not do: know what an outcome is worth (see tally.py), or print.
@@ -33,6 +34,7 @@ from tilbud.v1 import campaigns_pb2, decisions_pb2
 
 BATCH = 50
 IN_FLIGHT = 4
+SERVED_AGAIN = "served_again"
 BATCH_MAX = 1000
 """The contract's limit."""
 
@@ -70,9 +72,11 @@ class Answer:
     offer: str
     variant: str
     reason: str
-    """The reason's name in small letters, such as `personalized`."""
+    """The reason's name in small letters, such as `personalized`; `served_again`: an earlier decision."""
     outcome: Outcome | None
     """None: unknown, so nothing was activated or reported."""
+    eligible: tuple[str, ...] = ()
+    """The offers that might have been shown, where the source asks for them."""
 
 
 class Driver:
@@ -125,14 +129,20 @@ class Driver:
         if self._stop.is_set() and not self.stopped_because:
             self.stopped_because = "interrupted"
 
+    @property
+    def _to_learn(self) -> int:
+        """How much the model has been given to learn."""
+        return self.counts.shown if self._source.settles_unreported else self.counts.outcomes["accepted"]
+
     async def _lane(self) -> None:
         while not self._stop.is_set():
             await self._keep_pace()
             if self._keeping_up:
-                await self._keeping_up.wait(self.counts.outcomes["accepted"], self._stop)
+                await self._keeping_up.wait(self._to_learn, self._stop)
             numbers = self._take()
             if not numbers:
                 return
+            await self._tell(numbers)
             answers = await self._decide(numbers)
             if self._source.deferred:
                 answers = await asyncio.gather(*(self._activate(answer) for answer in answers))
@@ -157,6 +167,12 @@ class Driver:
         first, self._next = self._next, min(self._next + self._pacing.batch, self._decisions)
         return range(first, self._next)
 
+    async def _tell(self, numbers: range) -> None:
+        tellings = [telling for number in numbers for telling in self._source.before(number)]
+        for reply in await asyncio.gather(*map(self._calls.tell, tellings)):
+            if isinstance(reply, Refusal):
+                self._refused(reply)
+
     async def _decide(self, numbers: range) -> list[Answer]:
         requests = [self._question(number) for number in numbers]
         self.counts.decisions_asked += len(requests)
@@ -172,17 +188,21 @@ class Driver:
         return answers
 
     def _question(self, number: int) -> decisions_pb2.DecideRequest:
-        return decisions_pb2.DecideRequest(
-            campaign=self._campaign,
-            decision_id=f"{self._id_prefix}-{number}",
-            context=self._source.context(number),
-            defer_activation=self._source.deferred,
-        )
+        question = self._source.question(number)
+        question.campaign = self._campaign
+        question.decision_id = self._decision_id(number)
+        question.defer_activation = self._source.deferred
+        return question
+
+    def _decision_id(self, number: int) -> str:
+        return f"{self._id_prefix}-{number}"
 
     def _answer(self, number: int, reply: decisions_pb2.DecideResponse) -> Answer:
         name = decisions_pb2.DecisionReason.Name(reply.reason)
         reason = name.removeprefix("DECISION_REASON_").lower()
-        drawn = reply.recorded and not reason.startswith("fallback")
+        if reply.decision_id != self._decision_id(number):
+            reason = SERVED_AGAIN
+        drawn = reply.recorded and reason != SERVED_AGAIN and not reason.startswith("fallback")
         return Answer(
             number=number,
             decision_id=reply.decision_id,
@@ -190,11 +210,12 @@ class Driver:
             variant=reply.variant,
             reason=reason,
             outcome=self._source.outcome(number, reply.offer_id) if drawn else None,
+            eligible=tuple(ranked.offer_id for ranked in reply.ranking),
         )
 
     async def _activate(self, answer: Answer) -> Answer:
         """The answer, without its outcome where it is not shown after all."""
-        if answer.outcome is None:
+        if answer.outcome is None or not answer.outcome.shown or answer.outcome.tells_shown:
             return answer
         self.counts.activations_asked += 1
         request = decisions_pb2.ActivateRequest(campaign=self._campaign, decision_id=answer.decision_id)
@@ -206,18 +227,25 @@ class Driver:
         return replace(answer, outcome=None)
 
     def _settle(self, answer: Answer) -> None:
-        """Count what came of it, and line its outcome up."""
-        self._observe(answer)
-        if answer.outcome is None or not answer.outcome.name:
+        """Count what came of it, and line its outcomes up."""
+        if answer.reason == SERVED_AGAIN:
             return
-        request = decisions_pb2.ReportOutcomeRequest(
-            campaign=self._campaign, decision_id=answer.decision_id, outcome=answer.outcome.name
-        )
-        if answer.outcome.value != 1:
-            request.value = answer.outcome.value
-        self.counts.outcomes_sent += 1
+        if answer.outcome is not None and not answer.outcome.shown:
+            self.counts.unseen += 1
+            return
+        self._observe(answer)
+        if answer.outcome is None:
+            return
+        self.counts.shown += 1
         due = self.counts.decisions_answered + self._source.delay_decisions
-        self._undelivered.append((due, request))
+        for name, value in answer.outcome.reports:
+            request = decisions_pb2.ReportOutcomeRequest(
+                campaign=self._campaign, decision_id=answer.decision_id, outcome=name
+            )
+            if value != 1:
+                request.value = value
+            self.counts.outcomes_sent += 1
+            self._undelivered.append((due, request))
 
     def _due(self, everything: bool = False) -> list[decisions_pb2.ReportOutcomeRequest]:
         requests = []

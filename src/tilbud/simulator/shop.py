@@ -183,28 +183,30 @@ class Shop:
 
     def _row_uncached(self, era: int, values: tuple[int, ...]) -> tuple[float, ...]:
         tastes = self._tastes[era]
-        logits = tastes.intercept + tastes.popularity + _interactions(tastes.weights, [values])[0]
-        return tuple(float(p) for p in _logistic(logits))
+        logits = tastes.intercept + tastes.popularity + interactions(tastes.weights, [values])[0]
+        return tuple(float(p) for p in logistic(logits))
 
     def _draw_tastes(self, popularity: Floats, era: int) -> Tastes:
         generator = np.random.default_rng([self.seed, 1 + era])
         offers, strength = len(self.config.offers), self.config.taste_strength
         weights = tuple(generator.normal(0, strength, (len(axis), offers)) for axis in self._axes)
-        logits = popularity + _interactions(weights, self._calibration_contexts(generator))
-        intercept = _solve_intercept(logits, self.config.base_rate)
-        favourite = int(_logistic(logits + intercept).mean(axis=0).argmax())
+        logits = popularity + interactions(
+            weights, sample_contexts([len(axis) for axis in self._axes], generator)
+        )
+        intercept = solve_intercept(logits, self.config.base_rate)
+        favourite = int(logistic(logits + intercept).mean(axis=0).argmax())
         return Tastes(intercept, popularity, weights, favourite)
 
-    def _calibration_contexts(self, generator: np.random.Generator) -> list[tuple[int, ...]]:
-        """Every context, or a large sample where there are too many."""
-        sizes = [len(axis) for axis in self._axes]
-        if prod(sizes) <= _CALIBRATION_CONTEXTS_MAX:
-            return list(product(*(range(size) for size in sizes)))
-        sample = generator.integers(0, sizes, (_CALIBRATION_CONTEXTS_MAX, len(sizes)))
-        return [tuple(int(value) for value in values) for values in sample]
+
+def sample_contexts(sizes: Sequence[int], generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """Every context of axes of these sizes, or a large sample where there are too many."""
+    if prod(sizes) <= _CALIBRATION_CONTEXTS_MAX:
+        return list(product(*(range(size) for size in sizes)))
+    sample = generator.integers(0, sizes, (_CALIBRATION_CONTEXTS_MAX, len(sizes)))
+    return [tuple(int(value) for value in values) for values in sample]
 
 
-def _interactions(weights: Sequence[Floats], contexts: Sequence[tuple[int, ...]]) -> Floats:
+def interactions(weights: Sequence[Floats], contexts: Sequence[tuple[int, ...]]) -> Floats:
     """What tastes add to the log-odds: (contexts, offers)."""
     columns = np.asarray(contexts).T
     parts = [weight[column] for weight, column in zip(weights, columns, strict=True)]
@@ -212,18 +214,18 @@ def _interactions(weights: Sequence[Floats], contexts: Sequence[tuple[int, ...]]
     return total
 
 
-def _logistic(logits: Floats) -> Floats:
+def logistic(logits: Floats) -> Floats:
     """Log-odds to probabilities, kept strictly inside (0, 1)."""
     odds: Floats = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
     return odds
 
 
-def _solve_intercept(logits: Floats, rate: float) -> float:
+def solve_intercept(logits: Floats, rate: float) -> float:
     """The number to add so that the mean probability is `rate`; by bisection, the mean being monotone."""
     low, high = -60.0, 60.0
     for _ in range(80):
         middle = (low + high) / 2
-        if float(_logistic(logits + middle).mean()) < rate:
+        if float(logistic(logits + middle).mean()) < rate:
             low = middle
         else:
             high = middle

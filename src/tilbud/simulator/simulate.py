@@ -1,10 +1,11 @@
-"""`simulate`: a synthetic shop put through a running service, and how much of the possible it achieved.
+"""`simulate`: a world with known truth put through a running service, and how much of the possible it got.
 
-`run_simulation` runs and returns numbers; `simulate` also shows them. One run is one shop (one seed) and
-one learner that ought to know nothing yet: to compare seeds, start each against an empty data directory,
-or the second shop meets a model that learned the first one's tastes.
+`run_world` runs any world and returns numbers; `run_simulation` does so with the synthetic shop, and
+`simulate` also shows them. One run is one world (one seed) and one learner that ought to know nothing yet: to
+compare seeds, start each against an empty data directory, or the second meets a model that learned the first
+one's tastes.
 
-What it does not do: start, reset or configure the service.
+What it does not do: start, reset or configure the service; that is trial.py's.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from tilbud.simulator.driver import Driver, Pacing, keeping_up, stop_on_interrup
 from tilbud.simulator.errors import CampaignError
 from tilbud.simulator.progress import progress
 from tilbud.simulator.shop import BASE_RATE, TASTE_STRENGTH, Shop, ShopConfig
-from tilbud.simulator.sources import LEAVE, PURCHASE, ShopSource
+from tilbud.simulator.sources import LEAVE, PURCHASE, ShopSource, World
 from tilbud.simulator.tables import print_counts, print_simulation
-from tilbud.simulator.tally import PERSONALIZED, Rates, ShopTally
+from tilbud.simulator.tally import PERSONALIZED, RECENT, OfferSum, Rates, WorldTally
 from tilbud.v1 import campaigns_pb2
 
 DECISIONS = 30_000
-Watch = Callable[[Driver, ShopTally], AbstractAsyncContextManager[None]]
+Watch = Callable[[Driver, WorldTally], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,6 @@ class SimulationResult:
 
     campaign: str
     seed: int
-    shop: ShopConfig
     personalized: Rates
     """Decisions of the variant `personalized`: the learner's own."""
     everyone: Rates
@@ -48,6 +48,8 @@ class SimulationResult:
     """The last 5,000 personalized decisions."""
     curve: tuple[Rates, ...]
     """Every 5,000 personalized decisions in turn."""
+    offers: dict[str, OfferSum]
+    """What became of each offer of the campaign."""
     counts: Counts
     seconds: float
     stopped_because: str
@@ -82,15 +84,45 @@ async def run_simulation(
     The offers and vocabularies of `shop` are replaced by the campaign's own. `stop` ends the run early;
     what is in flight is finished. Raises Refusal and CampaignError before the first decision.
     """
-    pacing = pacing or Pacing()
+
+    def fitted(served: campaigns_pb2.Campaign) -> World:
+        return ShopSource(Shop(_fitted(shop or ShopConfig(), served), seed))
+
+    return await run_world(
+        target,
+        campaign,
+        fitted,
+        run=run,
+        seed=seed,
+        decisions=decisions,
+        pacing=pacing or Pacing(),
+        credentials=credentials,
+        stop=stop,
+        watch=watch,
+    )
+
+
+async def run_world(
+    target: str,
+    campaign: str,
+    world_of: Callable[[campaigns_pb2.Campaign], World],
+    *,
+    run: str,
+    seed: int,
+    decisions: int,
+    pacing: Pacing,
+    credentials: grpc.ChannelCredentials | None = None,
+    stop: asyncio.Event | None = None,
+    watch: Watch | None = None,
+) -> SimulationResult:
+    """Put `decisions` questions of a world through a campaign; `world_of` gives it for the one served."""
     async with connect(target, credentials) as calls:
         served = await calls.campaign(campaign)
-        config = _fitted(shop or ShopConfig(), served)
-        source = ShopSource(Shop(config, seed))
-        tally = ShopTally(source.shop)
+        world = world_of(served)
+        tally = WorldTally(world)
         driver = Driver(
             calls,
-            source,
+            world,
             campaign=campaign,
             decisions=decisions,
             id_prefix=f"sim-{seed}-{run}",
@@ -104,12 +136,12 @@ async def run_simulation(
     return SimulationResult(
         campaign=campaign,
         seed=seed,
-        shop=config,
         personalized=tally.variants[PERSONALIZED],
         everyone=tally.everyone,
         variants=tally.variants,
         recent=tally.recent,
         curve=tally.curve,
+        offers={offer: tally.offer(offer) for offer in served.offers},
         counts=driver.counts,
         seconds=driver.seconds,
         stopped_because=driver.stopped_because,
@@ -140,14 +172,6 @@ async def simulate(
     )
     stop = asyncio.Event()
 
-    def watch(driver: Driver, tally: ShopTally) -> AbstractAsyncContextManager[None]:
-        return progress(
-            console,
-            total=driver.decisions,
-            answered=lambda: driver.counts.decisions_answered,
-            describe=lambda: _progress_text(tally.recent),
-        )
-
     with stop_on_interrupt(stop):
         result = await run_simulation(
             target,
@@ -159,15 +183,29 @@ async def simulate(
             pacing=pacing,
             credentials=credentials,
             stop=stop,
-            watch=watch,
+            watch=watching(console),
         )
     print_simulation(
         console,
         title=f"Simulated shop, seed {result.seed}, through campaign {result.campaign}",
-        rows=_table_rows(result),
+        rows=table_rows(result),
     )
     print_counts(console, result.counts, result.seconds, result.stopped_because)
     return result
+
+
+def watching(console: Console) -> Watch:
+    """What shows a run's live progress."""
+
+    def watch(driver: Driver, tally: WorldTally) -> AbstractAsyncContextManager[None]:
+        return progress(
+            console,
+            total=driver.decisions,
+            answered=lambda: driver.counts.decisions_answered,
+            describe=lambda: _progress_text(tally.recent),
+        )
+
+    return watch
 
 
 def _fitted(shop: ShopConfig, served: campaigns_pb2.Campaign) -> ShopConfig:
@@ -195,11 +233,12 @@ def _progress_text(recent: Rates) -> str:
     return f"{window}: reward {recent.realised:.3f}, uplift {recent.share_of_uplift:.2f}"
 
 
-def _table_rows(result: SimulationResult) -> list[tuple[str, Rates]]:
+def table_rows(result: SimulationResult) -> list[tuple[str, Rates]]:
+    """The rates of a run by the name of their row."""
     controls = [(name, rates) for name, rates in result.variants.items() if name != PERSONALIZED]
     return [
         (PERSONALIZED, result.personalized),
-        (f"  its last {result.recent.decisions:,}", result.recent),
+        *([(f"  its last {RECENT:,}", result.recent)] if result.recent.decisions >= RECENT else []),
         *controls,
         ("everyone", result.everyone),
     ]

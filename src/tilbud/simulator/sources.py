@@ -1,36 +1,54 @@
-"""Where visitors and what they do come from: the synthetic shop, or logged randomised data.
+"""Where visitors and what they do come from: an invented world, or logged randomised data.
 
-The driver knows only `Source`. A source is asked for the context of question n, and later what came of
-showing an offer there. `None` means that nobody knows: the shop has no truth about a fallback, the log
-none about an offer that was not the one given. Such a decision is not activated and nothing is reported.
+The driver knows only `Source`. A source is asked for question n, and later what came of showing an offer
+there. `None` means that nobody knows: a world has no truth about a fallback, the log none about an offer
+that was not the one given. Such a decision is not activated and nothing is reported. Of a `World` it is
+known besides what every answer is worth.
 
-What always holds: both methods are pure, so a repeated question is the same request, byte for byte.
+What always holds: all methods are pure, so a repeated question is the same request, byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tilbud.simulator.logged import Feature, LoggedData
 from tilbud.simulator.shop import Shop
-from tilbud.v1 import decisions_pb2
+from tilbud.v1 import customers_pb2, decisions_pb2
 
 PURCHASE = "purchase"
 LEAVE = "leave"
+
+Telling = customers_pb2.ReportCustomerEventRequest | customers_pb2.UpdateCustomerRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened after an offer was shown."""
 
-    name: str
-    """As the campaign declares it; empty: nothing that the campaign wants to hear of."""
     reward: float
     """What it is worth to us, in the source's own unit."""
-    value: float = 1.0
-    """Reported with it."""
+    reports: tuple[tuple[str, float], ...] = ()
+    """(outcome, value) of each, as the campaign declares them; none: nothing that it wants to hear of."""
+    shown: bool = True
+    """False: the decision was deferred, and the offer never seen."""
+    tells_shown: bool = False
+    """The first report says that the offer was seen; nothing else has to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Expected rewards of one question."""
+
+    uniform: float
+    """Of showing any offer with equal chance."""
+    shown: float
+    """Of the offer that was shown."""
+    best: float
+    best_single: float
+    """Of the offer that is best for everyone together."""
 
 
 class Source(Protocol):
@@ -42,17 +60,31 @@ class Source(Protocol):
 
     @property
     def deferred(self) -> bool:
-        """Decisions are activated only once it is known what came of them."""
+        """Decisions are activated only once it is known that their offer was seen."""
 
     @property
     def delay_decisions(self) -> int:
         """An outcome is reported after so many further decisions."""
 
-    def context(self, number: int) -> decisions_pb2.Context:
-        """The situation of question `number`."""
+    @property
+    def settles_unreported(self) -> bool:
+        """Every shown decision is learned soon, also where no outcome is reported."""
+
+    def question(self, number: int) -> decisions_pb2.DecideRequest:
+        """Question `number`, but for campaign, id and deferral."""
+
+    def before(self, number: int) -> Sequence[Telling]:
+        """What is told of the customer before question `number`."""
 
     def outcome(self, number: int, offer: str) -> Outcome | None:
         """What came of showing the offer there; None: nobody knows."""
+
+
+class World(Source, Protocol):
+    """A source of which the truth is known."""
+
+    def worth(self, number: int, offer: str, eligible: Sequence[str]) -> Worth:
+        """What `offer` is worth there, beside others; `eligible` are those that might be shown, if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +105,11 @@ class ShopSource:
     def delay_decisions(self) -> int:
         return self.shop.config.delay_decisions
 
-    def context(self, number: int) -> decisions_pb2.Context:
+    @property
+    def settles_unreported(self) -> bool:
+        return False
+
+    def question(self, number: int) -> decisions_pb2.DecideRequest:
         visitor = self.shop.visitor(number)
         context = decisions_pb2.Context(
             device=visitor.device,
@@ -82,13 +118,25 @@ class ShopSource:
             time_zone="UTC",  # the shop's parts of day, whatever the campaign's own zone is
         )
         context.time.FromDatetime(visitor.time)
-        return context
+        return decisions_pb2.DecideRequest(context=context)
+
+    def before(self, number: int) -> Sequence[Telling]:  # noqa: ARG002 - nobody is known
+        return ()
 
     def outcome(self, number: int, offer: str) -> Outcome | None:
         if not self.shop.knows(offer):
             return None
         buys = self.shop.buys(self.shop.visitor(number), offer)
-        return Outcome(PURCHASE if buys else LEAVE, reward=float(buys))
+        return Outcome(float(buys), ((PURCHASE if buys else LEAVE, 1.0),))
+
+    def worth(self, number: int, offer: str, eligible: Sequence[str]) -> Worth:  # noqa: ARG002 - all are
+        shop, visitor = self.shop, self.shop.visitor(number)
+        return Worth(
+            shop.uniform(visitor),
+            shop.probability(visitor, offer) if shop.knows(offer) else 0.0,
+            shop.best(visitor),
+            shop.best_single(visitor),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +168,29 @@ class LoggedSource:
     def delay_decisions(self) -> int:
         return 0
 
-    def context(self, number: int) -> decisions_pb2.Context:
+    @property
+    def settles_unreported(self) -> bool:
+        return False
+
+    def question(self, number: int) -> decisions_pb2.DecideRequest:
         row = self.data.rows[number]
-        return decisions_pb2.Context(channel=self.channel, features=_feature_values(row.features))
+        context = decisions_pb2.Context(channel=self.channel, features=feature_values(row.features))
+        return decisions_pb2.DecideRequest(context=context)
+
+    def before(self, number: int) -> Sequence[Telling]:  # noqa: ARG002 - the log tells of decisions alone
+        return ()
 
     def outcome(self, number: int, offer: str) -> Outcome | None:
         row = self.data.rows[number]
         if offer != row.offer:
             return None
-        if not row.outcome:
-            return Outcome(self.negative, reward=0.0)
-        return Outcome(self.positive, reward=row.outcome, value=row.outcome)
+        if row.outcome:
+            return Outcome(row.outcome, ((self.positive, row.outcome),))
+        return Outcome(0.0, ((self.negative, 1.0),) if self.negative else ())
 
 
-def _feature_values(features: Mapping[str, Feature]) -> dict[str, decisions_pb2.FeatureValue]:
+def feature_values(features: Mapping[str, Feature]) -> dict[str, decisions_pb2.FeatureValue]:
+    """Return features as the contract has them."""
     return {name: _feature_value(value) for name, value in features.items()}
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from tilbud.simulator.counts import STATUSES, Counts
+from tilbud.simulator.driver import SERVED_AGAIN
 from tilbud.simulator.logged import LoggedRate
-from tilbud.simulator.tally import Rates
+from tilbud.simulator.tally import RECENT, OfferSum, Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,7 @@ class OfferRow:
 
 def print_simulation(console: Console, *, title: str, rows: Sequence[tuple[str, Rates]]) -> None:
     """Rates against the known truth."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.caption = (
-        "Expected reward under the known truth, for the same visitors.\n"
-        "uplift = (achieved − uniform) / (best − uniform). single: one offer for all."
-    )
+    table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for column in ("decisions", "uniform", "single", "best", "achieved", "uplift"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -46,6 +43,63 @@ def print_simulation(console: Console, *, title: str, rows: Sequence[tuple[str, 
             "–" if math.isnan(rates.share_of_uplift) else f"{rates.share_of_uplift:.3f}",
         )
     console.print(table)
+    _explain(
+        console,
+        "Expected reward of a decision under the known truth, for the same visitors.",
+        "uniform: offers by chance. single: one offer for all. best: the best for each.",
+        "uplift = (achieved − uniform) / (best − uniform).",
+    )
+
+
+def print_offers(console: Console, offers: Mapping[str, OfferSum], decisions: int) -> None:
+    """What became of each offer of a campaign."""
+    table = Table(title="By offer", title_justify="left")
+    table.add_column("", overflow="fold")
+    for column in ("could", "shown", "share", "reward"):
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = sum(offer.shown for offer in offers.values())
+    for name, offer in offers.items():
+        table.add_row(
+            name,
+            _share(offer.eligible, decisions),
+            f"{offer.shown:,}",
+            _share(offer.shown, shown),
+            _rate_error(offer.rate),
+        )
+    console.print(table)
+    _explain(
+        console,
+        "could: in how many decisions rules allowed it. reward: the mean where it was",
+        "shown, ± one standard error; shown to those it suits, it is worth less to all.",
+    )
+    never = [name for name, offer in offers.items() if not offer.eligible]
+    if never:
+        problem = f"Rules never let these be shown to the invented visitors: {', '.join(never)}."
+        console.print(problem, style="yellow", highlight=False, markup=False)
+
+
+def _explain(console: Console, *lines: str) -> None:
+    """Say what the columns of the table above mean."""
+    for line in lines:
+        console.print(line, style="dim", highlight=False, markup=False)
+
+
+def print_verdict(console: Console, personalized: Rates, recent: Rates) -> None:
+    """Say in a sentence what a run showed."""
+    console.print(_verdict(personalized, recent), style="bold", highlight=False, markup=False)
+
+
+def _verdict(personalized: Rates, recent: Rates) -> str:
+    share = personalized.share_of_uplift
+    if math.isnan(share):
+        return "Nothing could be gained: there was never more than one offer to choose from."
+    if recent.decisions < RECENT:
+        few = f"Of {recent.decisions:,} decisions little can be learned yet; ask for more with --decisions."
+        return f"It got {share:.0%} of what choosing could gain over chance. {few}"
+    return (
+        f"It got {share:.0%} of what choosing could gain over chance, learning included, and "
+        f"{recent.share_of_uplift:.0%} in its last {RECENT:,} decisions."
+    )
 
 
 def print_replay(
@@ -87,20 +141,33 @@ def print_replay(
 
 def print_counts(console: Console, counts: Counts, seconds: float, stopped_because: str) -> None:
     """What became of everything, whether the sums hold, and why the run ended early."""
+    for line in _counts(counts, seconds):
+        console.print(line, highlight=False, markup=False)
+    for problem in _problems(counts, stopped_because):
+        console.print(problem, style="yellow", highlight=False, markup=False)
+
+
+def _counts(counts: Counts, seconds: float) -> list[str]:
     speed = counts.decisions_answered / seconds if seconds else 0.0
     ends = f"{counts.decisions_answered:,} answered + {counts.decisions_refused:,} refused"
     lines = [
         f"{counts.decisions_asked:,} decisions asked = {ends}, in {seconds:,.1f} s: {speed:,.0f} decisions/s",
         f"reasons: {_counted(counts.reasons)}",
     ]
+    if counts.reasons[SERVED_AGAIN]:
+        lines.append(f"{SERVED_AGAIN}: `sticky` repeated an earlier decision, which counts once")
+    if counts.unseen:
+        lines.append(f"{counts.unseen:,} deferred decisions whose offer nobody saw: not learned")
     if counts.activations_asked:
         lines.append(f"{counts.activations_asked:,} activations, {counts.activations_refused:,} refused")
     ends = " + ".join(f"{counts.outcomes[status]:,} {status}" for status in STATUSES)
     lines.append(f"{counts.outcomes_sent:,} outcomes sent = {ends}")
     if counts.retries:
         lines.append(f"{counts.retries:,} calls repeated with the same ids")
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
+    return lines
+
+
+def _problems(counts: Counts, stopped_because: str) -> list[str]:
     problems = []
     if not counts.balanced:
         problems.append("The sums do not hold: something was lost or counted twice.")
@@ -112,12 +179,15 @@ def print_counts(console: Console, counts: Counts, seconds: float, stopped_becau
         problems.append("The model did not follow the outcomes, so the run did not wait for it.")
     if stopped_because:
         problems.append(f"Ended early: {stopped_because}.")
-    for problem in problems:
-        console.print(problem, style="yellow", highlight=False, markup=False)
+    return problems
 
 
 def _counted(counter: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counter.most_common()) or "none"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
 
 
 def _rate(rate: float) -> str:

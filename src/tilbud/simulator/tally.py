@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from tilbud.simulator.driver import Answer
 from tilbud.simulator.logged import LoggedRate, logged_rate
-from tilbud.simulator.shop import Shop
+from tilbud.simulator.sources import World
 
 RECENT = 5_000
 """Decisions in the last window, and in each point of the learning curve."""
@@ -67,11 +67,38 @@ class RateSum:
         return Rates(self.decisions, uniform, achieved, best, best_single, realised)
 
 
-class ShopTally:
-    """Answers against the truth of a synthetic shop."""
+@dataclass(slots=True)
+class OfferSum:
+    """How often one offer might have been shown, was, and what came of it."""
 
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+    eligible: int = 0
+    """Answers in which it might have been shown; 0 where the source does not ask for them."""
+    shown: int = 0
+    reward: float = 0.0
+    squares: float = 0.0
+
+    def add(self, answer: Answer) -> None:
+        if answer.outcome is not None:
+            self.shown += 1
+            self.reward += answer.outcome.reward
+            self.squares += answer.outcome.reward**2
+
+    @property
+    def rate(self) -> LoggedRate:
+        """The mean reward where it was shown."""
+        if not self.shown:
+            return LoggedRate(0, math.nan, math.nan)
+        mean = self.reward / self.shown
+        variance = max(self.squares - self.shown * mean**2, 0.0) / max(self.shown - 1, 1)
+        return LoggedRate(self.shown, mean, math.sqrt(variance / self.shown))
+
+
+class WorldTally:
+    """Answers against the truth of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._offers: dict[str, OfferSum] = {}
         self._everyone = RateSum()
         self._variants: dict[str, RateSum] = {PERSONALIZED: RateSum()}
         self._recent = RateSum()
@@ -83,6 +110,7 @@ class ShopTally:
         """Count one answer."""
         sample = self._sample(answer)
         self._everyone.add(sample)
+        self._observe_offers(answer)
         self._variants.setdefault(answer.variant, RateSum()).add(sample)
         if answer.variant == PERSONALIZED:
             self._observe_curve(sample)
@@ -97,6 +125,10 @@ class ShopTally:
         """The same by variant; `personalized` is always there."""
         return {variant: total.rates() for variant, total in self._variants.items()}
 
+    def offer(self, offer: str) -> OfferSum:
+        """What became of one offer, in every variant."""
+        return self._offers.get(offer, OfferSum())
+
     @property
     def recent(self) -> Rates:
         """The last RECENT personalized decisions."""
@@ -108,11 +140,17 @@ class ShopTally:
         return tuple(self._curve)
 
     def _sample(self, answer: Answer) -> _Sample:
-        shop, visitor = self._shop, self._shop.visitor(answer.number)
+        worth = self._world.worth(answer.number, answer.offer, answer.eligible)
         achieved, realised = 0.0, 0.0
         if answer.outcome is not None:
-            achieved, realised = shop.probability(visitor, answer.offer), answer.outcome.reward
-        return shop.uniform(visitor), achieved, shop.best(visitor), shop.best_single(visitor), realised
+            achieved, realised = worth.shown, answer.outcome.reward
+        return worth.uniform, achieved, worth.best, worth.best_single, realised
+
+    def _observe_offers(self, answer: Answer) -> None:
+        for offer in answer.eligible:
+            self._offers.setdefault(offer, OfferSum()).eligible += 1
+        if answer.outcome is not None:
+            self._offers.setdefault(answer.offer, OfferSum()).add(answer)
 
     def _observe_curve(self, sample: _Sample) -> None:
         self._recent.add(sample)

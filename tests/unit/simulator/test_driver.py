@@ -70,7 +70,9 @@ async def test_every_decision_gets_its_one_outcome(service):
     assert len(service.asked) == len(service.decisions) == 105
     assert set(service.reported.values()) == {1}
     assert outcomes_by_decision(service) == {
-        answer.decision_id: {answer.outcome.name} for answer in run.answers if answer.outcome
+        answer.decision_id: {name for name, _ in answer.outcome.reports}
+        for answer in run.answers
+        if answer.outcome
     }
     assert counts.outcomes == {"accepted": 105}
     assert counts.balanced

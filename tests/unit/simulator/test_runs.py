@@ -18,7 +18,7 @@ from tilbud.client.refusals import Refusal
 from tilbud.simulator.driver import Pacing
 from tilbud.simulator.errors import CampaignError, CsvError
 from tilbud.simulator.replay import replay
-from tilbud.simulator.shop import Shop
+from tilbud.simulator.shop import Shop, ShopConfig
 from tilbud.simulator.simulate import run_simulation, simulate
 from tilbud.v1 import campaigns_pb2
 
@@ -83,11 +83,13 @@ async def replayed(service, log: Path, console: Console, **changed):
 async def test_a_simulation_tells_what_it_achieved(service, console: Console):
     """The result's rates are those of the truth, and the table shows them."""
     result = await simulate(service.target, console=console, run="a", decisions=200, pacing=PACING)
-    shop = Shop(result.shop, 1)
+    config = ShopConfig(
+        tuple(service.campaign.offers), tuple(service.campaign.devices), tuple(service.campaign.channels), ()
+    )
+    shop = Shop(config, 1)
     uniform = sum(shop.uniform(shop.visitor(n)) for n in range(200)) / 200
     assert result.everyone.uniform == pytest.approx(uniform)
     assert result.everyone.decisions == result.personalized.decisions == 200
-    assert result.shop.offers == tuple(service.campaign.offers)
     assert f"{result.share_of_uplift:.3f}" in printed(console)
     assert "200 outcomes sent = 200 accepted + 0 duplicate + 0 late + 0 held + 0 refused" in printed(console)
 

@@ -10,7 +10,7 @@ import pytest
 from tilbud.simulator.driver import Answer
 from tilbud.simulator.shop import Shop, ShopConfig, Visitor
 from tilbud.simulator.sources import ShopSource
-from tilbud.simulator.tally import RECENT, ShopTally
+from tilbud.simulator.tally import RECENT, WorldTally
 
 SHOP = Shop(ShopConfig(offers=("a", "b", "c")), 7)
 SOURCE = ShopSource(SHOP)
@@ -22,9 +22,9 @@ def answer(number: int, offer: str, variant: str = "personalized", reason: str =
     return Answer(number, f"id-{number}", offer, variant, reason, outcome)
 
 
-def tally(policy: Callable[[Visitor], str], decisions: int) -> ShopTally:
+def tally(policy: Callable[[Visitor], str], decisions: int) -> WorldTally:
     """A run of this policy."""
-    result = ShopTally(SHOP)
+    result = WorldTally(SOURCE)
     for number in range(decisions):
         result.observe(answer(number, policy(SHOP.visitor(number))))
     return result
@@ -42,7 +42,7 @@ def test_a_perfect_policy_has_the_whole_uplift():
 
 def test_showing_everything_equally_has_none_of_it():
     """Showing each visitor every offer once has a share of exactly 0."""
-    uniform = ShopTally(SHOP)
+    uniform = WorldTally(SOURCE)
     for number in range(300):
         for offer in SHOP.config.offers:
             uniform.observe(answer(number, offer))
@@ -57,7 +57,7 @@ def test_expected_and_realised_rewards_agree():
 
 def test_a_fallback_earns_nothing_and_is_counted():
     """A service that answers with fallbacks does not look better for it."""
-    half = ShopTally(SHOP)
+    half = WorldTally(SOURCE)
     for number in range(400):
         if number % 2:
             half.observe(answer(number, "welcome", reason="fallback_no_time"))
@@ -69,7 +69,7 @@ def test_a_fallback_earns_nothing_and_is_counted():
 
 def test_the_control_group_counts_for_everyone_only():
     """Control decisions are among everyone's and not among the learner's own."""
-    both = ShopTally(SHOP)
+    both = WorldTally(SOURCE)
     for number in range(300):
         both.observe(answer(number, best_offer(SHOP.visitor(number))))
         both.observe(answer(number, "a", variant="control", reason="control"))
@@ -91,7 +91,7 @@ def test_the_recent_window_forgets():
 def test_nothing_to_gain_is_not_a_number():
     """Where every offer is equally good there is no share, rather than a wrong one."""
     shop = Shop(ShopConfig(offers=("only",)), 1)
-    single = ShopTally(shop)
+    single = WorldTally(ShopSource(shop))
     single.observe(
         Answer(0, "id", "only", "personalized", "personalized", ShopSource(shop).outcome(0, "only"))
     )
