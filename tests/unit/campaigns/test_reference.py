@@ -27,14 +27,13 @@ def test_no_link_of_the_page_leads_nowhere():
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= set(anchors)
 
 
-def test_the_campaign_of_the_introduction_is_one():
-    """What the page begins with is a whole file, with everything else by default."""
-    [written] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(written.splitlines()) == 6
-    assert [offer.id for offer in parse_campaign(written.encode(), "hello.yaml").offers] == [
-        "free-shipping",
-        "ten-percent-off",
-    ]
+def test_what_the_page_shows_is_a_campaign():
+    """What it begins with is a whole file, all else by default, and its conditions fit into that."""
+    whole, conditions = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(whole.splitlines()) == 6
+    for text in (whole, whole + conditions):
+        offers = parse_campaign(text.encode(), "hello.yaml").offers
+        assert [offer.id for offer in offers] == ["free-shipping", "ten-percent-off"]
 
 
 @pytest.mark.parametrize(

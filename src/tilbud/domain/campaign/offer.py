@@ -153,10 +153,10 @@ class Offer(Shown):
     countries: Words | None = None
     """The countries in which it may be shown, by the two letters of ISO 3166, such as `DK`. Left out: any."""
     when: dict[str, Any] | None = None
-    """A condition that must hold, such as `{basket_value: {gt: 30}}`: a feature, trait or segment, or device,
-    channel, journey_stage, place, language, country, hour, weekday, part_of_day or weekend; then `gt`, `ge`,
-    `lt`, `le` (numbers and versions), `eq`, or `in` with a list. All keys must hold; `any_of` and `none_of`
-    take a list of conditions. What is not known meets no comparison."""
+    """A condition that must hold, such as `{basket_value: {gt: 30}}`: a feature, trait or segment, or what
+    every call says (device, channel, hour and such), with `gt`, `ge`, `lt`, `le`, `eq`, or `in` and a list.
+    All keys must hold; `any_of` and `none_of` take a list of conditions. What is not known meets no
+    comparison."""
     valid: Validity | None = None
     """The days on which it may be shown. Left out: always."""
     hours: Annotated[
