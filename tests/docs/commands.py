@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 from tests.docs.pages import ROOT
+from tests.running import CALL_S
 
 from tilbud.cli import cli
 
@@ -122,13 +123,15 @@ LOOKED_UP: dict[str, Callable[[Words], None]] = {
     "prometheus": _files,  # runs without end; tests/deploy runs one
     ".": _activate,
 }
-ELSEWHERE = {"cp", "curl", "grpcurl", "sleep"}
+ELSEWHERE = {"buf", "cp", "curl", "go", "grpcurl", "node", "npm", "npx", "protoc", "sleep"}
 """Programs of others; where they are not run, in the runbook, it is on a machine of its own."""
 
 
 def for_service(text: str, *, target: str, http: str, metrics: str) -> str:
     """Put where a service of the tests listens in place of where the pages say one does."""
     text = text.replace("http://127.0.0.1:8000", http).replace("127.0.0.1:50051", target)
+    text = text.replace(" Client()", f' Client("{target}")')
+    text = re.sub(r"\bdefault=(?=[^\n]*[,)])", f"timeout_s={CALL_S}, default=", text)  # a machine may stall
     return text.replace("http://127.0.0.1:8080", metrics)
 
 

@@ -179,6 +179,13 @@ def test_programs_in_other_languages_are_parts_of_those_that_are_tested() -> Non
         assert any(_stripped(block.text) in source for source in sources), f"{block} is in no tested file"
 
 
+def test_the_page_of_clients_shows_whole_programs() -> None:
+    """Whoever reads it and proto/ alone has all of them."""
+    page = {_stripped(block.text) for block in blocks(*PROGRAMS) if block.page == "docs/clients.md"}
+    programs = [each for each in (ROOT / "tests/languages/programs").iterdir() if each.suffix != ".json"]
+    assert {_stripped(each.read_text()) for each in programs} == page
+
+
 def _stripped(text: str) -> str:
     return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from tests.languages.conftest import Understood
-from tests.languages.toolchains import LANGUAGES, PROGRAMS, PROTO, node, run, says
+from tests.languages.toolchains import LANGUAGES, PROGRAMS, PROTO, node, run, says, shown
 from tests.running import Service
 from tests.unit.test_house import make
 
@@ -25,12 +25,9 @@ def test_connect_decides_and_reports(
     """What plain `buf generate` with protoc-gen-es makes of proto/ asks by connect-es, over gRPC and HTTP."""
     command = node(tmp_path, PROGRAMS / "connect.mjs")
     make("tools")
-    plugin = {
-        "local": [str(LANGUAGES / "node/node_modules/.bin/protoc-gen-es")],
-        "out": str(tmp_path / "gen"),
-        "opt": ["target=js", "import_extension=js"],
-    }
-    template = json.dumps({"version": "v2", "plugins": [plugin]})
-    run(Path(sys.prefix) / "proto-tools/bin/buf", "generate", "--template", template, cwd=PROTO)
+    (tmp_path / "proto").symlink_to(PROTO)
+    tools = f"{Path(sys.prefix) / 'proto-tools/bin'}:{LANGUAGES / 'node/node_modules/.bin'}"
+    generate = shown("npx buf generate").removeprefix("npx ")  # which is here already, by another way
+    run("/bin/sh", "-c", generate, cwd=tmp_path, PATH=f"{tools}:{os.environ['PATH']}")
     base_url = f"http://{service.target}" if protocol == "grpc" else service.http
     understood(says([*command, base_url, protocol], tmp_path))
