@@ -21,10 +21,20 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= README_LINES_MAX
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    """No page can be found by chance alone."""
-    linked = {target.partition("#")[0] for _, target in Page(README).links()}
-    assert {page.name for page in PAGES} - linked - {"README.md"} == set()
+def test_every_page_is_reached_from_the_readme() -> None:
+    """By links, over other pages or at once: none is found by chance alone."""
+    by_path = {page.path: page for page in PAGES}
+    reached, new = set(), {README}
+    while new:
+        reached |= new
+        targets = {
+            (path.parent / link.partition("#")[0]).resolve()
+            for path in new
+            for _, link in by_path[path].links()
+            if not link.startswith("https://")
+        }
+        new = targets & by_path.keys() - reached
+    assert by_path.keys() - reached == set()
 
 
 @EVERY
