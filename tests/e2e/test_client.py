@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from tilbud.client import (
     Decision,
     Delivery,
     Explanation,
+    Outcomes,
     OutcomeStatus,
     Question,
     Reason,
     Refusal,
 )
+from tilbud.v1 import decisions_pb2 as pb
 
 Made = Callable[..., Any]
 NOBODY = "127.0.0.1:1"
@@ -206,6 +211,36 @@ def test_a_client_that_closes_says_what_it_lost(client: Made) -> None:
     assert {each.delivery for each in reports} == {Delivery.DROPPED}
     assert len(told) == 3
     assert asking.outcomes.dropped == 3
+
+
+def test_many_share_one_client(service: Service, client: Made) -> None:
+    """Calls side by side: every outcome is delivered, and every decision is another."""
+    asking = client(service.target)
+
+    def visit(_: int) -> str:
+        decision_id: str = asking.decide("slow", default="house").decision_id
+        asking.report("slow", decision_id, "click")
+        return decision_id
+
+    with ThreadPoolExecutor(16) as threads:
+        ids = set(threads.map(visit, range(200)))
+    assert asking.flush(CALL_S)
+    assert len(ids) == 200
+    assert asking.outcomes == Outcomes(buffered=0, delivered=200, refused=0, dropped=0, skipped=0)
+
+
+def test_a_program_that_ends_delivers_first(service: Service) -> None:
+    """Also where nobody closes its client."""
+    code = (
+        "from tilbud.client import Client\n"
+        f"client = Client({service.target!r}, decide_timeout_s={CALL_S})\n"
+        "client.report('slow', client.decide('slow', decision_id='ended').decision_id, 'click')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=CALL_S)
+    again = service.decisions.ReportOutcome(
+        pb.ReportOutcomeRequest(campaign="slow", decision_id="ended", outcome="click")
+    )
+    assert again.status == pb.OUTCOME_STATUS_DUPLICATE
 
 
 def test_metadata_goes_with_each_call(service: Service, client: Made) -> None:

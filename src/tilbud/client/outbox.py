@@ -93,6 +93,8 @@ class Outbox:
             self._end(
                 report, Delivery.SKIPPED, "it names no decision: nothing was recorded to report against"
             )
+        elif size > _BATCH_BYTES_MAX:
+            self._end(report, Delivery.REFUSED, f"it takes {size} bytes; at most {_BATCH_BYTES_MAX} are sent")
         elif len(self) >= self._max or self._bytes + size > _BYTES_MAX:
             self._end(report, Delivery.DROPPED, f"the buffer is full: {len(self)} outcomes wait already")
         else:
@@ -118,7 +120,7 @@ class Outbox:
         size = 0
         while self._queue and len(self._sent) < _BATCH_MAX:
             size += self._queue[0].size
-            if self._sent and size > _BATCH_BYTES_MAX:
+            if size > _BATCH_BYTES_MAX:
                 break
             self._sent.append(self._queue.popleft())
         return pb.BatchReportOutcomesRequest(requests=[each.request for each in self._sent]), too_old

@@ -7,6 +7,7 @@ once, to `on_report` too. Nothing that is raised there, or by a source of metada
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import random
 import threading
@@ -14,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from tilbud.client.outbox import Outbox, Outcomes, Report
+from tilbud.client.outbox import CLOSE_S, Outbox, Outcomes, Report
 from tilbud.client.refusals import Refusal
 from tilbud.client.words import Delivery
 from tilbud.v1 import decisions_pb2 as pb
@@ -26,7 +27,10 @@ _LOG = logging.getLogger("tilbud.client")
 
 
 class Sender:
-    """Sends by a thread of its own, which starts with the first outcome."""
+    """Sends by a thread of its own, which starts with the first outcome.
+
+    A program that ends without closing it waits for what is buffered as long as closing would.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Sender:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="tilbud-outcomes", daemon=True)
                 self._thread.start()
+                atexit.register(self.flush, CLOSE_S)  # a program may end without closing
             self._changed.notify_all()
         _tell(self._on_report, final or [report])
         return report
@@ -72,6 +77,7 @@ class Sender:
         """Drop what still waits, and send no more."""
         with self._changed:
             self._closed = True
+            atexit.unregister(self.flush)
             dropped = self._outbox.abandon(_CLOSED)
             self._changed.notify_all()
         _tell(self._on_report, dropped)

@@ -136,12 +136,14 @@ def test_large_outcomes_fill_it_sooner_and_go_in_smaller_batches() -> None:
     assert len(_taken(outbox)) == 2
 
 
-def test_one_outcome_larger_than_a_batch_goes_alone() -> None:
+def test_an_outcome_that_no_batch_could_hold_is_refused() -> None:
     """Nothing waits for ever behind it."""
     outbox = _outbox()
-    _put(outbox, "a", event_id="x" * 2_000_000)
+    report = _put(outbox, "a", event_id="x" * 2_000_000)
+    assert report.delivery is Delivery.REFUSED
+    assert "bytes" in report.problem
     _put(outbox, "b")
-    assert _taken(outbox) == ["a"]
+    assert _taken(outbox) == ["b"]
 
 
 def test_what_waits_for_a_day_is_dropped() -> None:
