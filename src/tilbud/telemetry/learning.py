@@ -1,6 +1,7 @@
 """Metrics of settling and learning: rewards, models, checkpoints, and what a turn of the learner looks at.
 
 What holds: as in `decisions.py`; counters never fall, so rewards below zero have a counter of their own.
+Standard errors are told from the sums of squares, which are in the square of the reward's unit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tilbud.domain.pauses import Pause
 from tilbud.telemetry import declared
 from tilbud.telemetry.families import AT_USE, CONTEXT_LABELS, FAST_S, Families
 from tilbud.telemetry.fast import FastCounter, FastCounters
+from tilbud.telemetry.offer_values import OfferValues
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class _Children:
     settled: tuple[FastCounter, FastCounter]
     gain: tuple[FastCounter, FastCounter]
     loss: tuple[FastCounter, FastCounter]
+    squares: tuple[FastCounter, FastCounter]
 
 
 class LearningMetrics:
@@ -54,6 +57,7 @@ class LearningMetrics:
             make.fast_counters("settlements", "Decisions whose reward became final", *labels),
             make.fast_counters("reward_gain", "Sum of the settled rewards above zero", *labels),
             make.fast_counters("reward_loss", "Sum of the settled rewards below zero, sign turned", *labels),
+            make.fast_counters("reward_squares", "Sum of the squares of the settled rewards", *labels),
         )
         self._by_context = (
             make.fast_counters(
@@ -67,7 +71,11 @@ class LearningMetrics:
                 f"Rewards below zero by context, sign turned; {AT_USE}",
                 *CONTEXT_LABELS,
             ),
+            make.fast_counters(
+                "context_reward_squares", f"Squares of rewards by context; {AT_USE}", *CONTEXT_LABELS
+            ),
         )
+        self._values = OfferValues(make)
         self._children: dict[tuple[str, ...], _Children] = {}
         self._clipped = make.fast_counters(
             "clipped_rewards", "Rewards clipped to the campaign's range", "campaign"
@@ -121,10 +129,15 @@ class LearningMetrics:
         children = self._children.get(key)
         if children is None:
             children = self._children[key] = self._children_of(key)
+        reward = settlement.reward
         for settled in children.settled:
             settled.inc()
-        for total in children.gain if settlement.reward >= 0.0 else children.loss:
-            total.inc(abs(settlement.reward))
+        for total in children.gain if reward >= 0.0 else children.loss:
+            total.inc(abs(reward))
+        for total in children.squares:
+            total.inc(reward * reward)
+        if settlement.drawn >= 0:
+            self._values.settled(settlement)
         if settlement.clipped:
             self._clipped.labels(settlement.campaign).inc()
         if not learned:
@@ -168,6 +181,7 @@ class LearningMetrics:
                 by_offer.labels(name, variant, offer)
         for words, by_context in product(declared.contexts(campaign, contexts_max), self._by_context):
             by_context.labels(name, *words)
+        self._values.served(campaign)
         for counter in self._by_campaign():
             counter.labels(name)
         self._learn_duration.labels(name)
@@ -182,6 +196,7 @@ class LearningMetrics:
         """Drop the series of a campaign's other offers."""
         for by_offer in self._by_offer:
             by_offer.keep_offers(campaign, offers)
+        self._values.keep_offers(campaign, offers)
         for key in [key for key in self._children if key[0] == campaign and key[2] not in offers]:
             del self._children[key]
 
@@ -194,6 +209,7 @@ class LearningMetrics:
             gauge.remove_by_labels({"campaign": campaign})
         for family in (*self._by_offer, *self._by_context, *self._by_campaign()):
             family.remove("campaign", campaign)
+        self._values.forget(campaign)
         self._learn_duration.remove("campaign", campaign)
         for key in [key for key in self._children if key[0] == campaign]:
             del self._children[key]
