@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import PER_SECOND, Dashboard, Panel, Query, Row, stat
+from panels import NO_DATA, PER_SECOND, Dashboard, Panel, Query, Row, stat
 from queries import (
     CAMPAIGN,
     CONTROL,
@@ -12,17 +12,19 @@ from queries import (
     PERSONALIZED,
     SETTLEMENTS_MIN,
     WINDOW,
+    lead_by_context,
     or_zero,
     quantiles,
     rate,
     reward,
-    settled_enough,
     share,
     shares,
 )
 
 
-def by_context(title: str, description: str, unit: str, expr: str, label: str, *, stacked: bool) -> Panel:
+def by_context(
+    title: str, description: str, unit: str, expr: str, label: str, *, stacked: bool, empty: str = NO_DATA
+) -> Panel:
     """Return a line for each value of a context label."""
     return Panel(
         title,
@@ -31,13 +33,13 @@ def by_context(title: str, description: str, unit: str, expr: str, label: str, *
         [Query(expr, f"{{{{{label}}}}}")],
         stacked=stacked,
         minimum=0.0 if stacked else None,
+        empty=empty,
     )
 
 
 def board() -> Dashboard:
     """Who is asked for, what earns where, and what the rules take away."""
     decisions = rate("tilbud_decisions_total", CAMPAIGN)
-    control = f"{CAMPAIGN}, {CONTROL}"
     fallback = f'{CAMPAIGN}, reason=~"fallback.*"'
     paused = {
         sign: f'sum(max by (offer) (tilbud_paused{{{CAMPAIGN}, offer{sign}""}}))' for sign in ("=", "!=")
@@ -140,25 +142,29 @@ def board() -> Dashboard:
             *(
                 by_context(
                     f"Reward a decision by {name}",
-                    "Mean reward of the personalized decisions that settled within the chosen window.",
+                    "Mean reward of personalized decisions that settled within the window, with no interval: "
+                    f"small differences are chance. Not of fewer than {SETTLEMENTS_MIN}.",
                     "short",
                     reward(f"{CAMPAIGN}, {PERSONALIZED}", label, context=True),
                     label,
                     stacked=False,
+                    empty=f"not yet: it takes {SETTLEMENTS_MIN} settled decisions in a place",
                 )
                 for label, name in axes.items()
             ),
             *(
-                by_context(
-                    f"More than control by {name}",
-                    "Reward a decision of personalized decisions less that of the control group in the same "
-                    f"place, where at least {SETTLEMENTS_MIN} of that group settled in the window.",
+                Panel(
+                    f"Lead over control by {name}",
+                    "Reward of a personalized decision less that of one of control in the same place, with "
+                    "its 95 % interval. Where 0 is inside it may be chance, and of twenty places one leaves "
+                    f"it out by chance. Not of places where fewer than {SETTLEMENTS_MIN} of a group settled.",
                     "short",
-                    f"({reward(f'{CAMPAIGN}, {PERSONALIZED}', label, context=True)})"
-                    f" - ({reward(control, label, context=True)}"
-                    f" and {settled_enough(control, label, context=True)})",
-                    label,
-                    stacked=False,
+                    lead_by_context(label),
+                    kind="interval",
+                    minimum=None,
+                    decimals=3,
+                    empty=f"not yet: it takes {SETTLEMENTS_MIN} settled decisions of each group in a place, "
+                    "and a control group",
                 )
                 for label, name in axes.items()
             ),
@@ -170,39 +176,42 @@ def board() -> Dashboard:
             Panel(
                 "Offers removed a decision, by rule",
                 "Mean number of offers that each rule removed from a decision. An offer counts under the "
-                "first rule that removed it. Empty: no rule removed any.",
+                "first rule that removed it.",
                 "none",
                 [
                     Query(
-                        shares(rate("tilbud_excluded_offers_total", CAMPAIGN, "rule"), decisions),
+                        f"{shares(rate('tilbud_excluded_offers_total', CAMPAIGN, 'rule'), decisions)} > 0",
                         "{{rule}}",
                     )
                 ],
                 stacked=True,
                 width=12,
+                empty="no rule removed an offer from any decision",
             ),
             Panel(
                 "Share of the removals, by rule",
-                "Which rules removed offers within the chosen window, of all removals. Empty: none did.",
+                "Which rules removed offers within the window, of all removals.",
                 "percentunit",
                 [
                     Query(
-                        f"sort_desc({shares(removed_by_rule, removed)})",
+                        f"sort_desc({shares(removed_by_rule, removed)} > 0)",
                         "{{rule}}",
                     )
                 ],
                 kind="bargauge",
                 width=6,
                 maximum=1,
+                empty="no rule removed an offer within the window",
             ),
             Panel(
                 "Paused now",
-                "Offers that are switched off, or the whole campaign where no offer is named. Empty: "
-                "nothing is. GetCampaign tells why and until when.",
+                "Offers that are switched off, or the whole campaign where no offer is named. "
+                "GetCampaign tells why and until when.",
                 "none",
                 [Query(f"max by (campaign, offer) (tilbud_paused{{{CAMPAIGN}}})", "{{offer}}")],
                 kind="table",
                 width=6,
+                empty="nothing is paused",
             ),
         ],
     )

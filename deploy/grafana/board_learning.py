@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from panels import PER_SECOND, Dashboard, Panel, Query, Row, stat
+from panels import PER_SECOND, Dashboard, Panel, Query, Row
 from queries import (
     CAMPAIGN,
     CONTROL,
+    EFFECTIVE_MIN,
     JOB,
     ONE_CAMPAIGN,
     OVER,
@@ -13,79 +14,94 @@ from queries import (
     SETTLEMENTS_MIN,
     WINDOW,
     heat,
+    lead,
+    lift,
     mean,
     or_zero,
     quantile,
     rate,
     reward,
-    settled_enough,
+    rewards,
     share,
     shares,
+    value_by_offer,
+    verdict,
 )
 
-
-def lift() -> str:
-    """Return by what share personalized decisions earn more than control, where control earns anything."""
-    shown, control = f"{CAMPAIGN}, {PERSONALIZED}", f"{CAMPAIGN}, {CONTROL}"
-    base = f"({reward(control, 'campaign')} and {settled_enough(control, 'campaign')})"
-    return f"({reward(shown, 'campaign')}) / ({base} > 0) - 1"
+FEW = (
+    f"not yet: it takes {SETTLEMENTS_MIN} settled decisions of each group in the window, and a control group "
+    "in the campaign's file"
+)
+NO_LIFT = f"{FEW}, whose mean is surely above 0"
+VERDICTS = {-1: ("worse", "red"), 0: ("not yet", "text"), 1: ("better", "green")}
 
 
 def board() -> Dashboard:
     """Does the campaign earn more than it would without learning, and does it go on learning?"""
     shown = f"{CAMPAIGN}, {PERSONALIZED}"
-    decisions = rate("tilbud_decisions_total", shown, over=WINDOW)
-    enough = settled_enough(shown, "offer")
+    drawn = f'{CAMPAIGN}, reason="personalized"'
+    decisions = rate("tilbud_decisions_total", drawn, over=WINDOW)
     settled, learned = "tilbud_settlements_total", f"tilbud_model_sequence{{{CAMPAIGN}}}"
     now = Row(
         "Now",
         [
-            stat(
-                "Reward a decision",
-                "Mean reward of the personalized decisions that settled within the chosen window.",
-                "short",
-                reward(shown),
-                decimals=4,
+            Panel(
+                "Does it earn more than control?",
+                "Better or worse where the 95 % interval of the lead leaves out 0, else not yet. One look in "
+                "twenty errs: who stops at the first `better` errs more often.",
+                "none",
+                [Query(verdict(), "verdict")],
+                kind="stat",
+                height=5,
+                width=4,
                 minimum=None,
+                empty=FEW,
+                words=VERDICTS,
             ),
-            stat(
+            Panel(
                 "Lift over control",
-                "By what share personalized decisions earn more than the control group. None where there is "
-                "no control group, it earned nothing, or fewer than "
-                f"{SETTLEMENTS_MIN} of it settled in the window.",
+                "By what share personalized decisions earn more than the control group, with its 95 % "
+                "interval. Fallbacks are in both groups. There is none while the mean of control may be 0.",
                 "percentunit",
                 lift(),
-                decimals=1,
-                red_below=0,
+                kind="stat",
+                height=5,
+                width=8,
                 minimum=None,
+                decimals=1,
+                empty=NO_LIFT,
             ),
-            stat(
+            Panel(
+                "Reward a decision",
+                "Mean reward of the personalized decisions that settled within the window.",
+                "short",
+                [Query(reward(shown), "reward")],
+                kind="stat",
+                height=5,
+                width=4,
+                minimum=None,
+                decimals=4,
+                empty=FEW,
+            ),
+            Panel(
                 "Settlements",
                 "Decisions a second whose reward became final.",
                 PER_SECOND,
-                rate(settled, CAMPAIGN),
+                [Query(rate(settled, CAMPAIGN), "settlements")],
+                kind="stat",
+                height=5,
+                width=4,
                 decimals=1,
             ),
-            stat(
+            Panel(
                 "Settlement lag",
                 "Seconds by which the oldest due decision is overdue.",
                 "s",
-                f"max(tilbud_settlement_lag_seconds{{{CAMPAIGN}}})",
+                [Query(f"max(tilbud_settlement_lag_seconds{{{CAMPAIGN}}})", "lag")],
+                kind="stat",
+                height=5,
+                width=4,
                 red_from=5,
-            ),
-            stat(
-                "Learned",
-                "The last settlement that every process has learned.",
-                "none",
-                f"min({learned})",
-            ),
-            stat(
-                "Checkpoint age",
-                "Time since the newest checkpoint was written: what a start would learn anew. One is "
-                "written when there is something new; none until the process that settles wrote its first.",
-                "s",
-                f"time() - max(tilbud_checkpoint_timestamp_seconds{{{CAMPAIGN}}})",
-                decimals=0,
             ),
         ],
     )
@@ -94,58 +110,99 @@ def board() -> Dashboard:
         [
             Panel(
                 "Reward a decision by variant",
-                "Mean reward of what settled within the chosen window; fallbacks are in it, on both sides.",
+                "Mean reward of what settled within the window, with its 95 % interval. Fallbacks are in it, "
+                "on both sides.",
                 "short",
-                [Query(reward(CAMPAIGN, "variant"), "{{variant}}")],
+                [*rewards(PERSONALIZED), *rewards(CONTROL)],
                 minimum=None,
                 decimals=3,
+                width=6,
+                empty=FEW,
+                bands=("personalized", "control"),
+            ),
+            Panel(
+                "Lead over control",
+                "Reward of a personalized decision less that of one of control, with its 95 % interval. "
+                "While 0 is inside, the difference may be chance.",
+                "short",
+                lead(),
+                minimum=None,
+                decimals=3,
+                width=6,
+                empty=FEW,
+                bands=("lead",),
             ),
             Panel(
                 "Lift over time",
-                "By what share personalized decisions earn more than the control group, which sees what "
-                "learning does not choose. A gap where fewer than "
-                f"{SETTLEMENTS_MIN} of that group settled in the window; it swings while they are few.",
+                "The same as a share of what control earns, with its 95 % interval. A gap where the mean of "
+                "control may be 0.",
                 "percentunit",
-                [Query(lift(), "{{campaign}}")],
+                lift(),
                 minimum=None,
+                width=6,
+                empty=NO_LIFT,
+                bands=("lift",),
             ),
             Panel(
                 "What the figures stand on",
-                "Decisions that settled within the chosen window, by variant: below some hundreds in each, "
-                "the difference between two variants is mostly chance.",
+                "Decisions that settled within the window, by variant. Below some hundreds in each, the "
+                "intervals are wide.",
                 "short",
                 [Query(f"sum by (variant) (increase({settled}{{{CAMPAIGN}}}[{WINDOW}]))", "{{variant}}")],
+                width=6,
             ),
         ],
     )
     offers = Row(
-        "What it shows",
+        "Which offer is worth what?",
         [
             Panel(
+                "Value by offer",
+                "What each offer would earn of everybody it may be shown to, by inverse propensity "
+                "weighting. No order is sure where 95 % intervals overlap much. It is the value on average: "
+                "the model shows an offer to those it suits.",
+                "short",
+                value_by_offer(),
+                kind="interval",
+                height=10,
+                minimum=None,
+                decimals=3,
+                empty=f"not yet: it takes {EFFECTIVE_MIN} effective settlements of an offer in the window, "
+                "and a reward that is not 0",
+            ),
+            Panel(
+                "Plain mean by offer, to those it was shown to",
+                "No ranking: who is shown an offer was chosen for it, so what suits few may be on top. "
+                f"Personalized decisions; offers with fewer than {SETTLEMENTS_MIN} settlements in the window "
+                "are left out.",
+                "short",
+                [
+                    Query(
+                        f"sort_desc({reward(shown, 'offer')} "
+                        f"and sum by (offer) (tilbud_importance_weights_total{{{shown}}}))",
+                        "{{offer}}",
+                    )
+                ],
+                kind="bargauge",
+                height=10,
+                minimum=None,
+                decimals=3,
+                empty=f"not yet: it takes {SETTLEMENTS_MIN} settled decisions that showed an offer",
+            ),
+            Panel(
                 "Share by offer",
-                "Share of the personalized decisions that drew each offer, over the chosen window.",
+                "Share of the decisions with an offer that drew each, over the window. Personalized ones; "
+                "fallbacks are none.",
                 "percentunit",
                 [
                     Query(
-                        shares(rate("tilbud_decisions_total", shown, "offer", over=WINDOW), decisions),
+                        shares(rate("tilbud_decisions_total", drawn, "offer", over=WINDOW), decisions),
                         "{{offer}}",
                     )
                 ],
                 stacked=True,
                 maximum=1,
-                width=12,
-            ),
-            Panel(
-                "Reward a decision by offer",
-                "Mean reward of the personalized decisions that showed each offer, to those it was shown to: "
-                "an offer that is right for few may be on top. Offers with fewer than "
-                f"{SETTLEMENTS_MIN} settlements in the chosen window are left out.",
-                "short",
-                [Query(f"sort_desc({reward(shown, 'offer')} and {enough})", "{{offer}}")],
-                kind="bargauge",
-                width=12,
-                minimum=None,
-                decimals=3,
+                height=10,
             ),
         ],
     )
@@ -153,9 +210,9 @@ def board() -> Dashboard:
         "Does it still explore?",
         [
             Panel(
-                "Evenness of the choice",
-                "Entropy of the probabilities over that of an even choice, of one personalized decision in "
-                "eight: 1 is an even choice, 0 always the same offer.",
+                "Policy entropy",
+                "100 % is an even choice, 0 always the same offer. Entropy of the probabilities over that of "
+                "an even choice, of one personalized decision in eight.",
                 "percentunit",
                 [
                     Query(mean("tilbud_policy_entropy_ratio", CAMPAIGN), "mean"),
@@ -164,9 +221,9 @@ def board() -> Dashboard:
                 maximum=1,
             ),
             Panel(
-                "Smallest probability",
-                "Of the offers of one personalized decision in eight, the least probable one's probability. "
-                "What falls to 0 is never tried again, and nothing is learned of it.",
+                "Propensity floor",
+                "Probability of the least likely offer of a decision. What falls to 0 is never tried again, "
+                "and nothing is learned of it. Of one personalized decision in eight.",
                 "percentunit",
                 [
                     Query(quantile(0.5, "tilbud_policy_probability_min", CAMPAIGN), "half below"),
@@ -174,7 +231,7 @@ def board() -> Dashboard:
                 ],
             ),
             Panel(
-                "Probability of what was drawn",
+                "Propensity of the drawn offer",
                 "How many personalized decisions drew an offer of which probability: mass at the top is a "
                 "model that is sure of itself.",
                 "percentunit",
@@ -215,9 +272,7 @@ def board() -> Dashboard:
                 "unlearned.",
                 PER_SECOND,
                 [
-                    Query(
-                        or_zero(rate("tilbud_activations_total", CAMPAIGN, "status"), "status"), "{{status}}"
-                    ),
+                    Query(rate("tilbud_activations_total", CAMPAIGN, "status"), "{{status}}"),
                     Query(or_zero(rate("tilbud_expired_decisions_total", CAMPAIGN)), "expired"),
                 ],
             ),
@@ -272,15 +327,24 @@ def board() -> Dashboard:
                 width=4,
             ),
             Panel(
+                "Checkpoint age",
+                "What a start would learn anew. Time since the newest checkpoint was written, which happens "
+                "when there is something new.",
+                "s",
+                [Query(f"time() - max(tilbud_checkpoint_timestamp_seconds{{{CAMPAIGN}}})", "checkpoint age")],
+                width=4,
+                empty="not yet: the process that settles has written no checkpoint of this campaign",
+            ),
+            Panel(
                 "Time to learn",
-                "Seconds of one slice of learning: for so long no call is answered. 99 % below, by process.",
+                "For so long no call is answered. Seconds of one slice of learning, 99 % below, by process.",
                 "s",
                 [
                     Query(
                         quantile(0.99, "tilbud_learn_duration_seconds", CAMPAIGN, "instance"), "{{instance}}"
                     )
                 ],
-                width=6,
+                width=4,
             ),
             Panel(
                 "What fails",
@@ -290,7 +354,7 @@ def board() -> Dashboard:
                     Query(or_zero(rate("tilbud_learning_errors_total", CAMPAIGN)), "learning"),
                     Query(or_zero(rate("tilbud_checkpoint_errors_total", CAMPAIGN)), "checkpoints"),
                 ],
-                width=6,
+                width=4,
             ),
         ],
     )

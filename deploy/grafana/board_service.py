@@ -33,6 +33,8 @@ def board() -> Dashboard:
     commit = "tilbud_ledger_commit_duration_seconds"
     decisions = rate("tilbud_decisions_total", PROCESSES, "campaign")
     fallback = rate("tilbud_decisions_total", f'{PROCESSES}, reason=~"fallback.*"', "campaign")
+    failed = rate(f"{calls}_count", f'{PROCESSES}, code!="OK"', "method", "code")
+    refused = rate("tilbud_http_refused_total", PROCESSES, "status")
     now = Row(
         "Now",
         [
@@ -42,6 +44,7 @@ def board() -> Dashboard:
                 "none",
                 f"sum(up{{{PROCESSES}}})",
                 red_below=1,
+                width=3,
             ),
             stat(
                 "Calls",
@@ -49,6 +52,7 @@ def board() -> Dashboard:
                 "reqps",
                 rate(f"{calls}_count", PROCESSES),
                 decimals=1,
+                width=3,
             ),
             stat(
                 "Availability",
@@ -59,6 +63,7 @@ def board() -> Dashboard:
                 + share(rate(f"{calls}_count", f"{PROCESSES}, {BAD}"), rate(f"{calls}_count", PROCESSES)),
                 decimals=3,
                 red_below=0.999,
+                width=3,
             ),
             stat(
                 "Decide within 10 ms",
@@ -70,22 +75,25 @@ def board() -> Dashboard:
                 ),
                 decimals=2,
                 red_below=0.99,
+                width=3,
             ),
             stat(
-                "Processes that are ready",
+                "Processes ready",
                 "Processes that serve as they should; what is wrong with another one, its /readyz says.",
                 "none",
                 f"sum(tilbud_ready{{{PROCESSES}}})",
                 red_below=1,
+                width=3,
             ),
             stat(
-                "Processes that settle",
+                "Processes settling",
                 "Exactly one process of a service turns due decisions into rewards. None for a moment is a "
                 "change of hands; none for longer means that nothing is learned.",
                 "none",
                 'sum(tilbud_settling_lease{job=~"$job"})',
                 red_below=1,
                 red_from=2,
+                width=3,
             ),
             stat(
                 "Alerts firing",
@@ -93,6 +101,16 @@ def board() -> Dashboard:
                 "none",
                 'count(ALERTS{alertname=~"Tilbud.*", job=~"$job|", alertstate="firing"}) or vector(0)',
                 red_from=1,
+                width=3,
+            ),
+            stat(
+                "Free disk",
+                "Of the file system that has the data directory.",
+                "percentunit",
+                f"min(tilbud_data_free_bytes{{{PROCESSES}}} / tilbud_data_size_bytes)",
+                decimals=1,
+                red_below=0.05,
+                width=3,
             ),
         ],
     )
@@ -103,7 +121,7 @@ def board() -> Dashboard:
                 "Calls by method",
                 "Calls answered a second; a batch is one call.",
                 "reqps",
-                [Query(rate(f"{calls}_count", PROCESSES, "method"), "{{method}}")],
+                [Query(f"{rate(f'{calls}_count', PROCESSES, 'method')} > 0", "{{method}}")],
             ),
             Panel(
                 "Calls by process",
@@ -114,16 +132,16 @@ def board() -> Dashboard:
             ),
             Panel(
                 "Calls that were not OK",
-                "By method and gRPC code. INVALID_ARGUMENT and NOT_FOUND are a caller's mistake, "
-                "RESOURCE_EXHAUSTED is shed load, UNAVAILABLE a ledger that cannot commit. And requests over "
-                "HTTP that were no call, by status.",
+                "By method and gRPC code, and requests over HTTP that were no call, by status. "
+                "INVALID_ARGUMENT and NOT_FOUND are a caller's mistake, RESOURCE_EXHAUSTED is shed load, "
+                "UNAVAILABLE a ledger that cannot commit.",
                 "reqps",
                 [
                     Query(
-                        or_zero(rate(f"{calls}_count", f'{PROCESSES}, code!="OK"', "method", "code"), "code"),
+                        or_zero(f"{failed} > 0", "code"),
                         "{{method}} {{code}}",
                     ),
-                    Query(rate("tilbud_http_refused_total", PROCESSES, "status"), "HTTP {{status}}"),
+                    Query(or_zero(f"{refused} > 0", "status"), "HTTP {{status}}"),
                 ],
             ),
             Panel(
@@ -168,7 +186,7 @@ def board() -> Dashboard:
                 "Calls, 99 % below",
                 "Seconds within which 99 of 100 calls of a method were handled.",
                 "s",
-                [Query(quantile(0.99, calls, PROCESSES, "method"), "{{method}}")],
+                [Query(f"{quantile(0.99, calls, PROCESSES, 'method')} >= 0", "{{method}}")],
             ),
             Panel(
                 "Where decisions fall",
@@ -264,7 +282,7 @@ def board() -> Dashboard:
                 [Query(mean("tilbud_ledger_commit_rows", PROCESSES, "instance"), "{{instance}}")],
             ),
             Panel(
-                "Free disk",
+                "Free disk over time",
                 "Free share of the file system that has the data directory.",
                 "percentunit",
                 [

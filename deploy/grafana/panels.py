@@ -1,20 +1,24 @@
 """The words dashboards are written in, and the JSON that Grafana reads them as.
 
-What holds: every panel has a unit, a description and a legend; panels stand side by side in the order they
-are written, in rows of 24 columns; the same dashboard gives the same JSON, which Grafana reads from version
-10 on. What it does not do: say which panels there are.
+What holds: every panel has a unit, a legend, a description, whose first sentence is its caption, and what it
+says where there is no data; panels stand side by side in the order they are written, in rows of 24 columns;
+the same dashboard gives the same JSON, which Grafana reads from version 10 on. What it does not do: say which
+panels there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["timeseries", "stat", "bargauge", "heatmap", "table"]
+Kind = Literal["timeseries", "stat", "bargauge", "heatmap", "table", "interval"]
 Json = dict[str, Any]
 
 PER_SECOND = "cps"
+NO_DATA = "no data: nothing of this was scraped in the time shown"
+LOW_AT_FIRST = "It reads low until the service has run for as long as it looks back."
+VALUE, ERROR, AT_LEAST, AT_MOST = "value", "error", "at least", "at most"
 COLUMNS = 24
 _SCHEMA = 38  # Grafana 10.0
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -33,7 +37,11 @@ _OPTIONS: dict[Kind, Json] = {
         "tooltip": {"mode": "single", "yHistogram": True},
     },
     "table": {"showHeader": True},
+    "interval": {"showHeader": True},
 }
+
+
+_FORMATS: dict[Kind, str] = {"heatmap": "heatmap", "table": "table", "interval": "table"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,17 @@ class Query:
 
     expr: str
     legend: str
+    column: str = ""
+    """Of an interval: `value`, `error` (half its length), or what else is said of each row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture. `unit` is Grafana's name of it; width and height are Grafana's columns and rows."""
+    """One picture. `unit` is Grafana's name of it; width and height are Grafana's columns and rows.
+
+    An interval is a row for each value of a label: in Grafana a table, largest value first. A line of which
+    `bands` has the name lies between two others, called as it is and `at least` or `at most`.
+    """
 
     title: str
     description: str
@@ -61,6 +75,10 @@ class Panel:
     decimals: int | None = None
     red_below: float | None = None
     red_from: float | None = None
+    empty: str = NO_DATA
+    bands: Sequence[str] = ()
+    words: Mapping[int, tuple[str, str]] | None = None
+    """What stands for a number, and its colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,8 @@ def stat(
     red_below: float | None = None,
     red_from: float | None = None,
     minimum: float | None = 0.0,
+    empty: str = NO_DATA,
+    width: int = 4,
 ) -> Panel:
     """Return one number."""
     return Panel(
@@ -115,12 +135,13 @@ def stat(
         unit,
         [Query(expr, title)],
         kind="stat",
-        width=4,
+        width=width,
         height=4,
         decimals=decimals,
         red_below=red_below,
         red_from=red_from,
         minimum=minimum,
+        empty=empty,
     )
 
 
@@ -201,14 +222,14 @@ def _placed(rows: Sequence[Row]) -> Iterator[Json]:
 
 
 def _panel_json(panel: Panel) -> Json:
-    defaults: Json = {"unit": panel.unit, "thresholds": _thresholds(panel)}
+    defaults: Json = {"unit": panel.unit, "thresholds": _thresholds(panel), "noValue": panel.empty}
     for name, bound in (("min", panel.minimum), ("max", panel.maximum), ("decimals", panel.decimals)):
         if bound is not None:
             defaults[name] = bound
     told: Json = {
-        "type": panel.kind,
+        "type": "table" if panel.kind == "interval" else panel.kind,
         "title": panel.title,
-        "description": panel.description,
+        "description": _description(panel),
         "datasource": _SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": _OPTIONS[panel.kind],
@@ -220,18 +241,57 @@ def _panel_json(panel: Panel) -> Json:
             "showPoints": "auto",
             "stacking": {"mode": "normal" if panel.stacked else "none"},
         }
+        told["fieldConfig"]["overrides"] = [*_bands(panel)]
     elif panel.kind in {"stat", "bargauge"}:
         defaults["color"] = {"mode": "thresholds"}
+        if panel.kind == "stat" and (panel.words or len(panel.queries) > 1):
+            told["options"] = told["options"] | {"graphMode": "none"}
     elif panel.kind == "heatmap":
         told["options"] = told["options"] | {"yAxis": {"unit": panel.unit}}
     elif panel.kind == "table":
         hidden = {"excludeByName": {"Time": True, "Value": True}}
         told["transformations"] = [{"id": "organize", "options": hidden}]
+    elif panel.kind == "interval":
+        told["transformations"] = _interval(panel)
+    if panel.words:
+        words = {str(value): {"text": text, "color": color} for value, (text, color) in panel.words.items()}
+        defaults["mappings"] = [{"type": "value", "options": words}]
     return told
 
 
+def _description(panel: Panel) -> str:
+    """Return what is said of a panel, and of a rate how it begins."""
+    is_rate = panel.unit in {PER_SECOND, "reqps"}
+    return f"{panel.description} {LOW_AT_FIRST}" if is_rate else panel.description
+
+
+def _bands(panel: Panel) -> Iterator[Json]:
+    """Yield how the lines that bound another are drawn: as the edges of an area."""
+    for name in panel.bands:
+        low, high = (f"{name} {edge}" for edge in (AT_LEAST, AT_MOST))
+        thin: list[Json] = [{"id": "custom.lineWidth", "value": 0}]
+        below: list[Json] = [{"id": "custom.fillBelowTo", "value": low}]
+        yield {"matcher": {"id": "byName", "options": low}, "properties": thin}
+        yield {"matcher": {"id": "byName", "options": high}, "properties": thin + below}
+
+
+def _interval(panel: Panel) -> list[Json]:
+    """Return how answers become the rows of one table: joined, named by column, the largest value first."""
+    names = {f"Value #{query.column}": query.column for query in panel.queries}
+    named = {"excludeByName": {"Time": True}, "renameByName": names}
+    order = {"fields": {}, "sort": [{"field": VALUE, "desc": True}]}
+    return [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": named},
+        {"id": "sortBy", "options": order},
+    ]
+
+
 def _thresholds(panel: Panel) -> Json:
-    steps: list[Json] = [{"color": "green" if panel.red_below is None else "red", "value": None}]
+    """Return the colours of numbers: none where nothing is said to be good or bad."""
+    judged = panel.red_below is not None or panel.red_from is not None
+    good = "green" if judged else "text"
+    steps: list[Json] = [{"color": good if panel.red_below is None else "red", "value": None}]
     if panel.red_below is not None:
         steps.append({"color": "green", "value": panel.red_below})
     if panel.red_from is not None:
@@ -240,13 +300,13 @@ def _thresholds(panel: Panel) -> Json:
 
 
 def _target(kind: Kind, number: int, query: Query) -> Json:
-    instant = kind in {"bargauge", "table"}
+    instant = kind in {"bargauge", "table", "interval"}
     return {
-        "refId": chr(ord("A") + number),
+        "refId": query.column or chr(ord("A") + number),
         "datasource": _SOURCE,
         "expr": query.expr,
         "legendFormat": query.legend,
-        "format": kind if kind in {"heatmap", "table"} else "time_series",
+        "format": _FORMATS.get(kind, "time_series"),
         "instant": instant,
         "range": not instant,
     }

@@ -34,7 +34,7 @@ from visitors import Visitors, hurried_samples
 
 PROMETHEUS = Path(__file__).parents[1] / "prometheus"
 SCRAPE_S = 2
-RATE_INTERVAL, WINDOW = "20s", "1m"
+RATE_INTERVAL, WINDOW = "20s", "5m"
 SHOP_DECISIONS_A_SECOND, HERO_VISITS_A_SECOND = 150.0, 25.0
 REWARD_WINDOW = "20s"
 TASTES_CHANGE_AT = 20_000

@@ -76,11 +76,17 @@ def test_a_dashboard_has_the_variables_its_queries_use(name: str) -> None:
 
 
 def test_every_metric_of_the_service_is_on_a_panel() -> None:
-    """What is exported and shown nowhere would be found by nobody."""
+    """Or in a rule that a panel asks: what is exported and shown nowhere would be found by nobody."""
     registry = CollectorRegistry()
     Metrics(registry, version="1", vw_version="2")
     exported = {family.name for family in registry.collect() if family.name.startswith("tilbud_")}
-    used = {SAMPLE.sub("", word) for expr in _expressions() for word in re.findall(r"tilbud_\w+", expr)}
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/rules/recording.yml").read_text())["groups"]
+    recorded = {
+        rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule
+    }
+    shown = [filled(expr, CHOSEN) for expr in _expressions()]
+    shown += [recorded[name] for expr in shown for name in re.findall(r"\w+:tilbud_\w+:\w+", expr)]
+    used = {SAMPLE.sub("", word) for expr in shown for word in re.findall(r"tilbud_\w+", expr)}
     assert exported - used == set()
 
 
@@ -125,8 +131,8 @@ def test_pictures_write_values_in_their_unit(
     value: float, unit: str, decimals: int | None, said: str
 ) -> None:
     """As a person reads them."""
-    pictures = pytest.importorskip("pictures", reason=NO_MATPLOTLIB)
-    assert pictures.written(value, unit, decimals) == said
+    marks = pytest.importorskip("marks", reason=NO_MATPLOTLIB)
+    assert marks.written(value, unit, decimals) == said
 
 
 def test_pictures_draw_every_panel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +149,34 @@ def test_pictures_draw_every_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Asker, "ask_range", some)
     for name in NAMES:
         figure = pictures.draw(name, Asker("", CHOSEN), from_s=0.0, until_s=3.0)
-        texts = [text.get_text() for text in figure.texts]
+        texts = [" ".join(text.get_text().split()) for text in figure.texts]
         empty = [panel for panel in panels(load(name)) if "tilbud_paused" in panel["targets"][0]["expr"]]
         assert {panel["title"] for panel in panels(load(name))} <= set(texts)
-        assert texts.count("no data") == len(empty)
+        assert {" ".join(pictures.caption(panel)) for panel in panels(load(name))} <= set(texts)
+        assert {panel["fieldConfig"]["defaults"]["noValue"] for panel in empty} <= set(texts)
         assert len(figure.axes) == len(list(panels(load(name)))) - len(empty)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captions_have_room(name: str) -> None:
+    """The first sentence of a description stands under the title of each panel, in a few lines."""
+    pictures = pytest.importorskip("pictures", reason=NO_MATPLOTLIB)
+    for panel in panels(load(name)):
+        lines = pictures.caption(panel)
+        assert lines[-1].endswith("."), panel["title"]
+        assert len(lines) <= pictures.CAPTION_LINES_MAX, panel["title"]
+
+
+def test_no_reward_is_compared_without_its_interval() -> None:
+    """Lift, lead and verdict have an interval in them, offers are ranked by what everybody would bring."""
+    learning = {panel["title"]: panel for panel in panels(load("learning"))}
+    for title in ("Lift over control", "Lift over time", "Lead over control"):
+        legends = [target["legendFormat"] for target in learning[title]["targets"]]
+        assert [legend.partition(" ")[2] for legend in legends] == ["", "at least", "at most"], title
+    assert [target["refId"] for target in learning["Value by offer"]["targets"]][:2] == ["value", "error"]
+    verdicts = learning["Does it earn more than control?"]["fieldConfig"]["defaults"]["mappings"]
+    words = {option["text"] for mapping in verdicts for option in mapping["options"].values()}
+    assert words == {"worse", "not yet", "better"}
 
 
 def test_watching_ends_all_it_started(prometheus: Path, tmp_path: Path) -> None:

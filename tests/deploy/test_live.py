@@ -43,7 +43,7 @@ SHOP = "shop"
 SHOP_DECISIONS = Limits().checkpoint_every_settlements + 1_000  # so that a checkpoint is written
 VISITS = 500
 PACING = Pacing(batch=500, unlearned_max=None)  # nothing is measured: no need to wait for the learner
-CHOSEN = {"job": "tilbud", "instance": ".+", "window": "1m", "__rate_interval": "1m"}
+CHOSEN = {"job": "tilbud", "instance": ".+", "window": "5m", "__rate_interval": "1m"}
 SELECTOR = re.compile(r"\b([a-z_]+:tilbud\w+:\w+|tilbud_\w+|process_\w+|up)\b(\{[^}]*\})?")
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 NOTHING_WENT_WRONG = {
