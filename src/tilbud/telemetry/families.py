@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tilbud.telemetry.fast import FastCounters, FastHistograms
+from tilbud.telemetry.fast import FastCounters, FastHistograms, FastSums
 
 FAST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Bounds of what takes well below a second, in seconds."""
@@ -38,6 +38,10 @@ class Families:
     def fast_counters(self, name: str, text: str, *labels: str) -> FastCounters:
         """Return a counter for the thread of the event loop alone, without a lock."""
         return FastCounters(f"tilbud_{name}", text, labels, self.registry)
+
+    def fast_sums(self, families: Sequence[tuple[str, str]], *labels: str) -> FastSums:
+        """Return several such counters, each a name and a text, with the same labels."""
+        return FastSums([(f"tilbud_{name}", text) for name, text in families], labels, self.registry)
 
     def fast_histograms(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> FastHistograms:
         """Return a histogram for the thread of the event loop alone, without a lock."""

@@ -7,24 +7,16 @@ Standard errors are told from the sums of squares, which are in the square of th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import product
 
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.decision.records import Settlement
 from tilbud.domain.pauses import Pause
 from tilbud.telemetry import declared
 from tilbud.telemetry.families import AT_USE, CONTEXT_LABELS, FAST_S, Families
-from tilbud.telemetry.fast import FastCounter, FastCounters
+from tilbud.telemetry.fast import FastCounters
 from tilbud.telemetry.offer_values import OfferValues
 
-
-@dataclass(slots=True)
-class _Children:
-    settled: tuple[FastCounter, FastCounter]
-    gain: tuple[FastCounter, FastCounter]
-    loss: tuple[FastCounter, FastCounter]
-    squares: tuple[FastCounter, FastCounter]
+_SETTLED, _GAIN, _LOSS, _SQUARES = range(4)
 
 
 class LearningMetrics:
@@ -52,31 +44,26 @@ class LearningMetrics:
         )
 
     def _make_settlements(self, make: Families) -> None:
-        labels = ("campaign", "variant", "offer")
-        self._by_offer = (
-            make.fast_counters("settlements", "Decisions whose reward became final", *labels),
-            make.fast_counters("reward_gain", "Sum of the settled rewards above zero", *labels),
-            make.fast_counters("reward_loss", "Sum of the settled rewards below zero, sign turned", *labels),
-            make.fast_counters("reward_squares", "Sum of the squares of the settled rewards", *labels),
-        )
-        self._by_context = (
-            make.fast_counters(
-                "context_settlements", f"Settled decisions by context; {AT_USE}", *CONTEXT_LABELS
+        self._by_offer = make.fast_sums(
+            (
+                ("settlements", "Decisions whose reward became final"),
+                ("reward_gain", "Sum of the settled rewards above zero"),
+                ("reward_loss", "Sum of the settled rewards below zero, sign turned"),
+                ("reward_squares", "Sum of the squares of the settled rewards"),
             ),
-            make.fast_counters(
-                "context_reward_gain", f"Rewards above zero by context; {AT_USE}", *CONTEXT_LABELS
+            "campaign", "variant", "offer",
+        )  # fmt: skip
+        self._by_context = make.fast_sums(
+            (
+                ("context_settlements", f"Settled decisions by context; {AT_USE}"),
+                ("context_reward_gain", f"Rewards above zero by context; {AT_USE}"),
+                ("context_reward_loss", f"Rewards below zero by context, sign turned; {AT_USE}"),
+                ("context_reward_squares", f"Squares of rewards by context; {AT_USE}"),
             ),
-            make.fast_counters(
-                "context_reward_loss",
-                f"Rewards below zero by context, sign turned; {AT_USE}",
-                *CONTEXT_LABELS,
-            ),
-            make.fast_counters(
-                "context_reward_squares", f"Squares of rewards by context; {AT_USE}", *CONTEXT_LABELS
-            ),
+            *CONTEXT_LABELS,
         )
         self._values = OfferValues(make)
-        self._children: dict[tuple[str, ...], _Children] = {}
+        self._children: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
         self._clipped = make.fast_counters(
             "clipped_rewards", "Rewards clipped to the campaign's range", "campaign"
         )
@@ -128,29 +115,20 @@ class LearningMetrics:
                settlement.channel, settlement.device, settlement.journey_stage)  # fmt: skip
         children = self._children.get(key)
         if children is None:
-            children = self._children[key] = self._children_of(key)
+            children = self._children[key] = (
+                self._by_offer.labels(*key[:3]), self._by_context.labels(*key[:2], *key[3:])
+            )  # fmt: skip
         reward = settlement.reward
-        for settled in children.settled:
-            settled.inc()
-        for total in children.gain if reward >= 0.0 else children.loss:
-            total.inc(abs(reward))
-        for total in children.squares:
-            total.inc(reward * reward)
+        for sums in children:
+            sums[_SETTLED] += 1.0
+            sums[_GAIN if reward >= 0.0 else _LOSS] += abs(reward)
+            sums[_SQUARES] += reward * reward
         if settlement.drawn >= 0:
             self._values.settled(settlement)
         if settlement.clipped:
             self._clipped.labels(settlement.campaign).inc()
         if not learned:
             self._skipped.labels(settlement.campaign).inc()
-
-    def _children_of(self, key: tuple[str, ...]) -> _Children:
-        offer, context = key[:3], (key[0], key[1], *key[3:])
-        return _Children(
-            *(
-                (by_offer.labels(*offer), by_context.labels(*context))
-                for by_offer, by_context in zip(self._by_offer, self._by_context, strict=True)
-            )
-        )
 
     def expired(self, campaign: str, decisions: int) -> None:
         """Count deferred decisions that were never activated."""
@@ -177,10 +155,9 @@ class LearningMetrics:
         """Begin at 0 all that a campaign may count; by context only where that is at most so many series."""
         name = campaign.campaign
         for variant, _, offer in declared.answers(campaign):
-            for by_offer in self._by_offer:
-                by_offer.labels(name, variant, offer)
-        for words, by_context in product(declared.contexts(campaign, contexts_max), self._by_context):
-            by_context.labels(name, *words)
+            self._by_offer.labels(name, variant, offer)
+        for words in declared.contexts(campaign, contexts_max):
+            self._by_context.labels(name, *words)
         self._values.served(campaign)
         for counter in self._by_campaign():
             counter.labels(name)
@@ -194,8 +171,7 @@ class LearningMetrics:
 
     def keep_offers(self, campaign: str, offers: Collection[str]) -> None:
         """Drop the series of a campaign's other offers."""
-        for by_offer in self._by_offer:
-            by_offer.keep_offers(campaign, offers)
+        self._by_offer.keep_offers(campaign, offers)
         self._values.keep_offers(campaign, offers)
         for key in [key for key in self._children if key[0] == campaign and key[2] not in offers]:
             del self._children[key]
@@ -207,8 +183,10 @@ class LearningMetrics:
             self.settlement_lag, self.pending, self.model_sequence, self.checkpoint_time, *of_relearning,
         ):  # fmt: skip
             gauge.remove_by_labels({"campaign": campaign})
-        for family in (*self._by_offer, *self._by_context, *self._by_campaign()):
-            family.remove("campaign", campaign)
+        for sums in (self._by_offer, self._by_context):
+            sums.remove("campaign", campaign)
+        for counter in self._by_campaign():
+            counter.remove("campaign", campaign)
         self._values.forget(campaign)
         self._learn_duration.remove("campaign", campaign)
         for key in [key for key in self._children if key[0] == campaign]:

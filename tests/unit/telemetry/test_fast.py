@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
-from tilbud.telemetry.fast import FastCounters, FastHistograms
+from tilbud.telemetry.exposition import exposition
+from tilbud.telemetry.fast import FastCounters, FastHistograms, FastSums
 
 BOUNDS = (0.001, 0.01, 0.5, 1.0)
 NAMES = st.sampled_from(["a", 'quote " and \\', "new\nline"])
@@ -30,3 +31,18 @@ def test_a_scrape_reads_the_same_text(observed: list[tuple[str, float]]) -> None
         histograms.labels(name).observe(value)
         histogram.labels(name).observe(value)
     assert generate_latest(ours) == generate_latest(theirs)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES, VALUES), max_size=50))
+def test_counters_side_by_side_read_as_each_alone(counted: list[tuple[str, float, float]]) -> None:
+    """The same text as of counters of their own, when written as text and when as samples."""
+    together, alone = CollectorRegistry(), CollectorRegistry()
+    families = [("t_calls", "Calls"), ("t_s", "Seconds")]
+    sums = FastSums(families, ["name", "a_name"], together)
+    counters = [FastCounters(name, text, ["name", "a_name"], alone) for name, text in families]
+    for name, *values in counted:
+        for place, value in enumerate(values):
+            sums.labels(name, "x")[place] += value
+            counters[place].labels(name, "x").inc(value)
+    assert generate_latest(together) == generate_latest(alone)
+    assert exposition(together, "") == exposition(alone, "")
