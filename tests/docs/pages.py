@@ -71,16 +71,22 @@ class Page:
                 yield number, line
 
     def links(self) -> Iterator[tuple[int, str]]:
-        """Yield where each link and picture goes."""
-        for number, line in self.prose():
-            yield from ((number, found) for found in _LINK.findall(_CODE.sub("code", line)))
+        """Yield where each link and picture goes; its words may go on in the next line."""
+        text = _CODE.sub(lambda code: "x" * len(code[0]), self._text())
+        yield from ((self._line(text, found), found[1]) for found in _LINK.finditer(text))
 
     def code(self) -> Iterator[tuple[int, str]]:
         """Yield each piece of code within the text; one may go on in the next line."""
-        lines = list(self.prose())
-        text = "\n".join(line for _, line in lines)
+        text = self._text()
         for found in re.finditer(r"`([^`]+)`", text):
-            yield lines[text.count("\n", 0, found.start())][0], " ".join(found[1].split())
+            yield self._line(text, found), " ".join(found[1].split())
+
+    def _text(self) -> str:
+        return "\n".join(line for _, line in self.prose())
+
+    def _line(self, text: str, found: re.Match[str]) -> int:
+        """Return the number of the line, in the file, where something was found outside of blocks."""
+        return [number for number, _ in self.prose()][text.count("\n", 0, found.start())]
 
     def cells(self) -> Iterator[tuple[int, str]]:
         """Yield each cell of each table."""
