@@ -27,7 +27,7 @@ from learning_bench.shops import world
 from learning_bench.worlds import DISCOVERY, SHOP_AXES, Floats, Integers, World
 from tilbud.bandit.presets import PRESETS
 from tilbud.domain.decision.draw import Choice, draw
-from tilbud.simulator.logged import read_logged
+from tilbud.simulator.logged import Columns, read_logged
 
 LAST_MATCHED = 5_000
 HILLSTROM_OFFERS = ("mens-e-mail", "womens-e-mail", "no-e-mail")
@@ -105,8 +105,8 @@ def read_hillstrom(file: Path, seed: int) -> Log:
     """Read the MineThatData e-mail experiment (2008), its rows in an order that the seed decides."""
     rows = (
         read_logged(
-            file, offer_column="segment", outcome_column="visit", offers=HILLSTROM_OFFERS,
-            features=HILLSTROM_FEATURES, rename={"shop_channel": "channel"},
+            file, Columns("segment", "visit", features={"shop_channel": "channel"}),
+            offers=HILLSTROM_OFFERS, features=HILLSTROM_FEATURES,
         )
         .shuffled(seed)
         .rows

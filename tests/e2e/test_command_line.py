@@ -193,6 +193,41 @@ def test_an_interrupted_simulation_still_shows_its_table(serve: Serve) -> None:
     assert re.search(r"outcomes sent = [\d,]+ accepted \+ 0 duplicate", shown)
 
 
+def test_json_lines_of_all_that_is_known_are_replayed(serve: Serve, tmp_path: Path) -> None:
+    """Propensity, time, customer and words by their columns: rows used and not, and whether it is enough."""
+    service = serve(SAMPLES)
+    offers = ["mens-e-mail", "womens-e-mail", "no-e-mail"]
+    rows = [
+        {
+            "mail": offers[number % 3 if number % 2 else 0],
+            "visit": int(number % 5 == 0),
+            "p": 2 / 3 if offers[number % 3 if number % 2 else 0] == offers[0] else 1 / 6,
+            "at": f"2026-03-0{number % 9 + 1}T10:00:00+01:00",
+            "who": f"customer-{number}",
+            "phone": "ios",
+            "recency": number % 12,
+        }
+        for number in range(600)
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows)))
+    columns = {"offer": "mail", "outcome": "visit", "propensity": "p", "time": "at", "customer": "who"}
+    options = [word for name, column in columns.items() for word in (f"--{name}-column", column)]
+    ran = _run(
+        "replay", log, *options, "--device-column", "phone", "--campaign", "hillstrom",
+        "--target", service.target, "--consent-granted",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    used = re.search(r"^600 rows; used (\d+), where the service drew", ran.stdout, re.MULTILINE)
+    assert used, ran.stdout
+    activated = service.metric("tilbud_activations_total", campaign="hillstrom", status="activated")
+    assert activated == int(used[1])
+    assert re.search(r"Not used: \d+ where the service drew another offer\.", ran.stdout)
+    assert "the log's own" in ran.stdout
+    assert "600 rows have a device that the campaign does not declare (ios)" in ran.stdout
+    assert re.search(r"Beside offers given by chance: visit [+-]0\.\d{4} ± 0\.\d{4} a row\.", ran.stdout)
+
+
 @pytest.mark.skipif(not HILLSTROM.exists(), reason="needs ../shared/data/hillstrom.csv beside the checkout")
 def test_real_logged_data_is_replayed(serve: Serve) -> None:
     """6,000 rows of the Hillstrom log: only matched rows count, and the sums hold."""

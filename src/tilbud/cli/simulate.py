@@ -6,7 +6,7 @@ import secrets
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -117,15 +117,43 @@ async def _trial(
     )
 
 
+def _column(name: str, what: str) -> Any:
+    return typer.Option(f"--{name}-column", metavar="COLUMN", help=what)
+
+
 def replay(
     file: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, help="CSV of offers shown at random, with what came."),
+        typer.Argument(
+            exists=True, dir_okay=False, help="CSV or JSON lines of offers given by chance, with what came."
+        ),
     ],
-    campaign: Annotated[str, typer.Option(help="A campaign with the CSV's offers.")],
-    offer_column: Annotated[str, typer.Option(help="Column of the offer that was really shown.")],
-    outcome_column: Annotated[str, typer.Option(help="Column that is 1 where the outcome came, else 0.")],
+    campaign: Annotated[str, typer.Option(help="A campaign with the file's offers.")],
+    offer_column: Annotated[str, _column("offer", "The offer that was really shown.")],
+    outcome_column: Annotated[str, _column("outcome", "1 where the outcome came, or its value, else 0.")],
     target: Target = LISTEN,
+    propensity_column: Annotated[
+        str, _column("propensity", "The probability the offer was given with. Default: equal for all offers.")
+    ] = "",
+    weight_max: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, help="Rows weigh 1 / propensity, at most this. Default: ten times the number of offers."
+        ),
+    ] = None,
+    time_column: Annotated[
+        str, _column("time", "When: ISO 8601 (UTC where no zone stands), or seconds since 1970.")
+    ] = "",
+    device_column: Annotated[str, _column("device", "The device.")] = "",
+    channel_column: Annotated[str, _column("channel", "The channel.")] = "",
+    stage_column: Annotated[str, _column("stage", "The journey stage.")] = "",
+    place_column: Annotated[str, _column("place", "The place.")] = "",
+    language_column: Annotated[str, _column("language", "The language.")] = "",
+    country_column: Annotated[str, _column("country", "The country.")] = "",
+    customer_column: Annotated[str, _column("customer", "Your id of the customer.")] = "",
+    consent_granted: Annotated[
+        bool, typer.Option("--consent-granted", help="The customers consented, as a campaign may require.")
+    ] = False,
     rename: Annotated[
         list[str] | None,
         typer.Option(metavar="FEATURE=COLUMN", help="A feature whose column has another name; repeatable."),
@@ -133,18 +161,28 @@ def replay(
     rows: Annotated[int, typer.Option(min=0, help="Only the first so many rows; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(help="Shuffle the rows; -1: the file's order.")] = -1,
 ) -> None:
-    """Put logged, randomised data through a running service.
+    """Put logged, randomised data through a running service: what would it have earned?
 
     Each row asks for a decision with deferred activation; only rows whose drawn offer is the one that was
-    really shown are activated and learned, which is unbiased where the log was random.
+    really shown are activated, learned and counted, which is unbiased where the log was random. Says how many
+    rows that were, and whether they are enough to conclude anything. Begin with an empty data directory.
     """
     from rich.console import Console
 
+    from tilbud.simulator.logged import Columns
     from tilbud.simulator.replay import replay as run
 
     pairs = [renaming.partition("=") for renaming in rename or []]
     if any(not (feature and column) for feature, _, column in pairs):
         fail("write --rename FEATURE=COLUMN")
+    words = {
+        "device": device_column,
+        "channel": channel_column,
+        "journey_stage": stage_column,
+        "place": place_column,
+        "language": language_column,
+        "country": country_column,
+    }
     result = finished(
         run(
             target,
@@ -152,9 +190,17 @@ def replay(
             file,
             console=Console(),
             run=secrets.token_hex(4),
-            offer_column=offer_column,
-            outcome_column=outcome_column,
-            rename={feature: column for feature, _, column in pairs},
+            columns=Columns(
+                offer_column,
+                outcome_column,
+                propensity=propensity_column,
+                time=time_column,
+                customer=customer_column,
+                words={name: column for name, column in words.items() if column},
+                features={feature: column for feature, _, column in pairs},
+            ),
+            consent=consent_granted,
+            weight_max=weight_max,
             seed=None if seed < 0 else seed,
             decisions=rows or None,
         )

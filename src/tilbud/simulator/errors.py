@@ -1,7 +1,7 @@
 """What can go wrong before or while the simulator runs, in words for the person who started it.
 
     SimulatorError
-    ├── CsvError        the logged data cannot be used: file, line, column
+    ├── LogError        the logged data cannot be used: file, line, column
     └── CampaignError   the service's campaign does not fit the source
 
 All of them are the world's mistakes, never ours; the command line prints the text and leaves. A service that
@@ -17,7 +17,7 @@ class SimulatorError(Exception):
     """The run cannot begin, or its data cannot be used."""
 
 
-class CsvError(SimulatorError):
+class LogError(SimulatorError):
     """Logged data that cannot be used; names the file, the line and the column."""
 
     def __init__(self, file: Path, line: int | None, column: str | None, problem: str) -> None:

@@ -145,12 +145,15 @@ class LoggedSource:
 
     Keeping only rows where the drawn offer is the given one is rejection sampling (Li, Chu, Langford and
     Wang, 2011, "Unbiased offline evaluation of contextual-bandit-based news article recommendation
-    algorithms", WSDM): unbiased because every offer was given with equal chance, whatever the row.
+    algorithms", WSDM): unbiased where every offer was given with equal chance, whatever the row, or where
+    rows are weighted by their propensities.
     """
 
     data: LoggedData
     channel: str
-    """Sent with every question; empty: none."""
+    """Sent where a row has none; empty: none."""
+    consent: bool
+    """The customers of the log consented."""
     positive: str
     """The outcome reported where the logged number is not 0; the number is its value."""
     negative: str
@@ -175,7 +178,17 @@ class LoggedSource:
     def question(self, number: int) -> decisions_pb2.DecideRequest:
         row = self.data.rows[number]
         context = decisions_pb2.Context(channel=self.channel, features=feature_values(row.features))
-        return decisions_pb2.DecideRequest(context=context)
+        for name, word in row.words.items():
+            if word:
+                setattr(context, name, word)
+        if row.time is not None:
+            context.time.FromDatetime(row.time)
+        return decisions_pb2.DecideRequest(
+            context=context,
+            customer_id=row.customer,
+            consent=decisions_pb2.CONSENT_GRANTED if self.consent else decisions_pb2.CONSENT_UNSPECIFIED,
+            include_ranking=True,
+        )
 
     def before(self, number: int) -> Sequence[Telling]:  # noqa: ARG002 - the log tells of decisions alone
         return ()

@@ -12,8 +12,11 @@ from rich.table import Table
 
 from tilbud.simulator.counts import STATUSES, Counts
 from tilbud.simulator.driver import SERVED_AGAIN
-from tilbud.simulator.logged import LoggedRate
-from tilbud.simulator.tally import RECENT, OfferSum, Rates
+from tilbud.simulator.logged import LoggedData, LoggedRate
+from tilbud.simulator.tally import OfferSum, Rates
+
+Policy = tuple[str, LoggedRate]
+"""The name of one that chose offers, and what it earned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ def print_offers(console: Console, offers: Mapping[str, OfferSum], decisions: in
     )
     never = [name for name, offer in offers.items() if not offer.eligible]
     if never:
-        problem = f"Rules never let these be shown to the invented visitors: {', '.join(never)}."
-        console.print(problem, style="yellow", highlight=False, markup=False)
+        names = ", ".join(never)
+        print_warnings(console, [f"Rules never let these be shown to the invented visitors: {names}."])
 
 
 def _explain(console: Console, *lines: str) -> None:
@@ -84,67 +87,71 @@ def _explain(console: Console, *lines: str) -> None:
         console.print(line, style="dim", highlight=False, markup=False)
 
 
-def print_verdict(console: Console, personalized: Rates, recent: Rates) -> None:
-    """Say in a sentence what a run showed."""
-    console.print(_verdict(personalized, recent), style="bold", highlight=False, markup=False)
-
-
-def _verdict(personalized: Rates, recent: Rates) -> str:
-    share = personalized.share_of_uplift
-    if math.isnan(share):
-        return "Nothing could be gained: there was never more than one offer to choose from."
-    if recent.decisions < RECENT:
-        few = f"Of {recent.decisions:,} decisions little can be learned yet; ask for more with --decisions."
-        return f"It got {share:.0%} of what choosing could gain over chance. {few}"
-    return (
-        f"It got {share:.0%} of what choosing could gain over chance, learning included, and "
-        f"{recent.share_of_uplift:.0%} in its last {RECENT:,} decisions."
-    )
+def print_conclusions(console: Console, *sentences: str) -> None:
+    """Say in sentences what a run showed."""
+    for sentence in sentences:
+        console.print(sentence, style="bold", highlight=False, markup=False)
 
 
 def print_replay(
-    console: Console,
-    *,
-    title: str,
-    outcome: str,
-    offers: Sequence[OfferRow],
-    matched: LoggedRate,
-    recent: LoggedRate,
+    console: Console, *, title: str, outcome: str, offers: Sequence[OfferRow], policies: Sequence[Policy]
 ) -> None:
     """Rates against the log's own numbers."""
-    by_offer = Table(title=title, title_justify="left")
-    by_offer.add_column("offer", no_wrap=True)
-    for column in ("logged", outcome, "drawn", "matched", outcome):
+    by_offer = Table(title=title, title_justify="left", show_edge=False)
+    by_offer.add_column("offer", overflow="fold")
+    for column in ("given", outcome, "drawn", "used", outcome):
         by_offer.add_column(column, justify="right", no_wrap=True)
     for row in offers:
         by_offer.add_row(
             row.offer,
             f"{row.logged.rows:,}",
-            _rate(row.logged.rate),
+            _rate_error(row.logged),
             f"{row.drawn:,}",
             f"{row.matched.rows:,}",
             _rate_error(row.matched),
         )
     console.print(by_offer)
-    rates = [row.logged.rate for row in offers]
-    summary = Table(title=f"{outcome} per customer (± one standard error)", title_justify="left")
-    summary.add_column("policy")
-    summary.add_column("rows", justify="right")
-    summary.add_column(outcome, justify="right", no_wrap=True)
-    rows = sum(row.logged.rows for row in offers)
-    summary.add_row("uniform, in the log", f"{rows:,}", _rate(math.fsum(rates) / len(rates)))
-    summary.add_row("best single offer, in the log", "", _rate(max(rates)))
-    summary.add_row("the service, every matched row", f"{matched.rows:,}", _rate_error(matched))
-    summary.add_row(f"the service, last {recent.rows:,} matched", f"{recent.rows:,}", _rate_error(recent))
+    _explain(
+        console,
+        f"given: in the log, and the mean {outcome} there ± one standard error.",
+        "drawn: by the service. used: drawn where it was given too.",
+    )
+    summary = Table(title=f"{outcome} a row ± one standard error", title_justify="left", show_edge=False)
+    summary.add_column("policy", overflow="fold")
+    for column in ("rows", outcome):
+        summary.add_column(column, justify="right", no_wrap=True)
+    for name, rate in policies:
+        summary.add_row(name, f"{rate.rows:,}", _rate_error(rate))
     console.print(summary)
+
+
+def print_rows(
+    console: Console, data: LoggedData, used: int, equal_rows: float, unused: Counter[str]
+) -> None:
+    """Say how many rows of a log were used, why others were not, and what they weigh."""
+    lines = [f"{len(data.rows):,} rows; used {used:,}, where the service drew the offer that was given."]
+    lines += [f"Not used: {count:,} {why}." for why, count in unused.most_common() if count]
+    if data.weighted:
+        lines += [
+            f"Each weighs 1 / propensity, at most {data.weight_max:g}; {data.clipped:,} rows are clipped to",
+            f"that, which biases a little. Those used tell as much as {equal_rows:,.0f} of equal weight.",
+            "The service itself learned from them unweighted.",
+        ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Say what makes numbers doubtful."""
+    for warning in warnings:
+        console.print(warning, style="yellow", highlight=False, markup=False)
 
 
 def print_counts(console: Console, counts: Counts, seconds: float, stopped_because: str) -> None:
     """What became of everything, whether the sums hold, and why the run ended early."""
     for line in _counts(counts, seconds):
         console.print(line, highlight=False, markup=False)
-    for problem in _problems(counts, stopped_because):
-        console.print(problem, style="yellow", highlight=False, markup=False)
+    print_warnings(console, _problems(counts, stopped_because))
 
 
 def _counts(counts: Counts, seconds: float) -> list[str]:

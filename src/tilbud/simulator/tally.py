@@ -14,11 +14,11 @@ What always holds: a fallback earns 0, in achieved and realised alike; it is nev
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from tilbud.simulator.driver import Answer
-from tilbud.simulator.logged import LoggedRate, logged_rate
+from tilbud.simulator.logged import LoggedData, LoggedRate, LoggedRow
 from tilbud.simulator.sources import World
 
 RECENT = 5_000
@@ -166,29 +166,49 @@ class WorldTally:
 class LoggedTally:
     """Answers against a log: which offers were drawn, and what the rows that matched had earned."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: LoggedData) -> None:
+        self._data = data
         self.drawn: dict[str, int] = {}
         """Answers by the offer drawn."""
-        self._matched: dict[str, list[float]] = {}
-        self._recent: deque[float] = deque(maxlen=RECENT)
+        self.used = 0
+        """Rows whose drawn offer was the one given."""
+        self.unused: Counter[str] = Counter()
+        """Rows that could not be used, by why not."""
+        self._matched: list[LoggedRow] = []
 
     def observe(self, answer: Answer) -> None:
         """Count one answer."""
         self.drawn[answer.offer] = self.drawn.get(answer.offer, 0) + 1
+        row = self._data.rows[answer.number]
         if answer.outcome is not None:
-            self._matched.setdefault(answer.offer, []).append(answer.outcome.reward)
-            self._recent.append(answer.outcome.reward)
+            self.used += 1
+            self._matched.append(row)
+        elif answer.reason.startswith("fallback"):
+            self.unused[f"answered with a fallback ({answer.reason})"] += 1
+        elif answer.offer == row.offer:
+            self.unused["not activated"] += 1
+        elif row.offer not in answer.eligible:
+            self.unused["given an offer that rules do not allow there"] += 1
+        else:
+            self.unused["where the service drew another offer"] += 1
 
     @property
     def matched(self) -> LoggedRate:
         """Every row whose drawn offer was the one given."""
-        return logged_rate([reward for rewards in self._matched.values() for reward in rewards])
+        return self._data.mean(self._matched)
 
     @property
     def recent(self) -> LoggedRate:
         """The last RECENT of them."""
-        return logged_rate(self._recent)
+        return self._data.mean(self._matched[-RECENT:])
+
+    @property
+    def equal_rows(self) -> float:
+        """As many rows of equal weight would tell as much as those that matched (Kish, 1965)."""
+        weights = [self._data.weight(row) for row in self._matched]
+        squares = math.fsum(weight**2 for weight in weights)
+        return math.fsum(weights) ** 2 / squares if squares else 0.0
 
     def offer(self, offer: str) -> LoggedRate:
         """Those of one offer."""
-        return logged_rate(self._matched.get(offer, []))
+        return self._data.mean(row for row in self._matched if row.offer == offer)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tilbud.simulator.conclusions import of_simulation
 from tilbud.simulator.driver import Pacing, stop_on_interrupt
 from tilbud.simulator.own_service import own_service
 from tilbud.simulator.simulate import SimulationResult, run_world, table_rows, watching
-from tilbud.simulator.tables import print_counts, print_offers, print_simulation, print_verdict
+from tilbud.simulator.tables import print_conclusions, print_counts, print_offers, print_simulation
 from tilbud.simulator.world import CampaignFacts, CampaignWorld, WorldConfig
 
 DECISIONS = 10_000
@@ -90,7 +91,7 @@ async def try_campaign(
     )
     print_offers(console, result.offers, result.everyone.decisions)
     print_counts(console, result.counts, result.seconds, result.stopped_because)
-    print_verdict(console, result.personalized, result.recent)
+    print_conclusions(console, of_simulation(result.personalized, result.recent))
     return result
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from rich.console import Console
 
 from tilbud.client.refusals import Refusal
 from tilbud.simulator.driver import Pacing
-from tilbud.simulator.errors import CampaignError, CsvError
+from tilbud.simulator.errors import CampaignError, LogError
+from tilbud.simulator.logged import Columns
 from tilbud.simulator.replay import replay
 from tilbud.simulator.shop import Shop, ShopConfig
 from tilbud.simulator.simulate import run_simulation, simulate
-from tilbud.v1 import campaigns_pb2
+from tilbud.v1 import campaigns_pb2, decisions_pb2
 
 PACING = Pacing(batch=20, in_flight=2)
+COLUMNS = Columns("segment", "visit", features={"purchase_channel": "channel"})
 OFFERS = ("mens-e-mail", "no-e-mail")
 
 
@@ -72,9 +75,7 @@ async def replayed(service, log: Path, console: Console, **changed):
     arguments: dict[str, Any] = {
         "console": console,
         "run": "a",
-        "offer_column": "segment",
-        "outcome_column": "visit",
-        "rename": {"purchase_channel": "channel"},
+        "columns": COLUMNS,
         "pacing": PACING,
     }
     return await replay(service.target, "hillstrom", log, **(arguments | changed))
@@ -183,7 +184,9 @@ async def test_nothing_happening_is_told_too(hillstrom, log: Path, console: Cons
 
 async def test_a_logged_amount_is_the_outcomes_value(hillstrom, log: Path, console: Console):
     """An outcome column that is not 0 or 1 is reported with its number as value."""
-    result = await replayed(hillstrom, log, console, outcome_column="spend", outcome="visit")
+    result = await replayed(
+        hillstrom, log, console, columns=replace(COLUMNS, outcome="spend"), outcome="visit"
+    )
     assert {value for _, _, value in hillstrom.reported} == {12.5}
     assert result.matched.rate == 12.5
 
@@ -201,12 +204,49 @@ async def test_a_refused_activation_gets_no_outcome(hillstrom, log: Path, consol
 async def test_a_replay_shows_the_log_beside_the_service(hillstrom, log: Path, console: Console):
     """The table has each offer's logged rate, what was drawn, and uniform and best of the log."""
     result = await replayed(hillstrom, log, console)
-    assert (result.uniform, result.best) == (0.5, 1.0)
+    assert (result.uniform.rate, result.best.rate) == (0.5, 1.0)
     assert [(row.offer, row.logged.rows, row.drawn) for row in result.offers] == [
         ("mens-e-mail", 20, 40),
         ("no-e-mail", 20, 0),
     ]
-    assert "uniform, in the log" in printed(console)
+    assert "offers given by chance, in the log" in printed(console)
+
+
+async def test_a_replay_says_which_rows_it_used_and_what_they_bear(hillstrom, log: Path, console: Console):
+    """How many, why not the others, and that twenty outcomes are too few to conclude anything."""
+    result = await replayed(hillstrom, log, console)
+    assert dict(result.unused) == {"given an offer that rules do not allow there": 20}
+    shown = printed(console)
+    assert "40 rows; used 20, where the service drew the offer that was given." in shown
+    assert "Not used: 20 given an offer that rules do not allow there." in shown
+    assert "Not enough to conclude anything: 20 of the 20 rows used have an outcome" in shown
+
+
+async def test_what_a_row_says_is_sent(hillstrom, log: Path, console: Console):
+    """Words, time, customer and consent; a channel of the row's own goes before the campaign's only one."""
+    columns = replace(COLUMNS, customer="recency", words={"channel": "channel", "place": "segment"})
+    await replayed(hillstrom, log, console, columns=columns, consent=True)
+    asked = next(r for r in hillstrom.asked if r.decision_id == "replay-file-a-7")
+    assert (asked.customer_id, asked.context.channel, asked.context.place) == ("7", "Web", "Mens E-Mail")
+    assert asked.consent == decisions_pb2.CONSENT_GRANTED
+    assert "40 rows have a channel that the campaign does not declare (Web)" in printed(console)
+
+
+def with_propensities(log: Path) -> None:
+    """Say of each row that nine of ten got the men's e-mail."""
+    lines = log.read_text().splitlines()
+    rows = [f"{line},{0.9 if 'Mens' in line else 0.1}" for line in lines[1:]]
+    log.write_text("\n".join([f"{lines[0]},p", *rows]) + "\n")
+
+
+async def test_weighted_rows_say_so(hillstrom, log: Path, console: Console):
+    """With propensities the log's own policy is a row of its own, and clipping is told."""
+    with_propensities(log)
+    await replayed(hillstrom, log, console, columns=replace(COLUMNS, propensity="p"), weight_max=5.0)
+    shown = printed(console)
+    assert "the log's own" in shown
+    assert "at most 5; 20 rows are clipped" in shown
+    assert "its propensities do not fit how often offers were given" in shown
 
 
 async def test_a_seed_replays_another_order(hillstrom, log: Path, console: Console):
@@ -231,6 +271,6 @@ async def test_a_bad_log_is_refused_before_the_first_decision(hillstrom, log: Pa
     """The whole file is checked first: an error in its last row leaves the service untouched."""
     with log.open("a") as file:
         file.write("x,Web,No E-Mail,0,0\n")
-    with pytest.raises(CsvError, match="line 42, column 'recency'"):
+    with pytest.raises(LogError, match="line 42, column 'recency'"):
         await replayed(hillstrom, log, console)
     assert not hillstrom.asked
