@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from tests.e2e.campaigns import RULES, SLOW
 from tests.running import CALL_S, Service, free_port, served
@@ -30,6 +32,7 @@ from tilbud.client import (
     Refusal,
 )
 from tilbud.v1 import decisions_pb2 as pb
+from tilbud.v1.decisions_pb2_grpc import DecisionServiceServicer, add_DecisionServiceServicer_to_server
 
 Made = Callable[..., Any]
 NOBODY = "127.0.0.1:1"
@@ -258,6 +261,84 @@ def test_metadata_goes_with_each_call(service: Service, client: Made) -> None:
     assert asking.flush(CALL_S)
     assert report.delivery is Delivery.DELIVERED
     assert len(asked) == 3
+
+
+class _Forgetful(DecisionServiceServicer):
+    """Answers decisions with what was sent beside them, and loses its first answer to outcomes."""
+
+    def __init__(self) -> None:
+        self.batches: list[pb.BatchReportOutcomesRequest] = []
+
+    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802
+        """Return the token as the offer's id."""
+        token = dict(context.invocation_metadata()).get("authorization", "")
+        return pb.DecideResponse(offer_id=str(token), decision_id=request.decision_id, recorded=True)
+
+    def BatchReportOutcomes(  # noqa: N802
+        self, request: pb.BatchReportOutcomesRequest, context: grpc.ServicerContext
+    ) -> pb.BatchReportOutcomesResponse:
+        """Take the first batch and fail; then say what a service says that has it."""
+        self.batches.append(request)
+        if len(self.batches) == 1:
+            context.abort(grpc.StatusCode.INTERNAL, "the answer is lost")
+        answer = pb.BatchReportOutcomesResponse()
+        for _ in request.requests:
+            answer.results.add().outcome.status = pb.OUTCOME_STATUS_DUPLICATE
+        return answer
+
+
+@pytest.fixture
+def forgetful() -> Iterator[tuple[_Forgetful, grpc.Server]]:
+    """Serves it, on the addresses that a test adds before it starts."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    servicer = _Forgetful()  # type: ignore[abstract]  # two of its methods are called
+    add_DecisionServiceServicer_to_server(servicer, server)
+    yield servicer, server
+    server.stop(0).wait(CALL_S)
+
+
+def test_credentials_and_a_token_are_sent(
+    tmp_path: Path, forgetful: tuple[_Forgetful, grpc.Server], client: Made
+) -> None:
+    """A service that encrypts answers whoever trusts its certificate; whoever does not has the default."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here, which makes a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", key, "-out", certificate,
+        ],
+        check=True, capture_output=True, timeout=CALL_S,
+    )  # fmt: skip
+    _, server = forgetful
+    pair = (key.read_bytes(), certificate.read_bytes())
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
+    token = [("authorization", "Bearer 7")]
+    asking = client(f"127.0.0.1:{port}", credentials=trusted, metadata=token)
+    assert asking.decide("shop", default="house").offer_id == "Bearer 7"
+    for credentials in (None, grpc.ssl_channel_credentials()):
+        asking = client(f"127.0.0.1:{port}", decide_timeout_s=0.2, credentials=credentials)
+        assert not asking.decide("shop", default="house").served
+
+
+def test_a_lost_answer_is_asked_for_again(
+    tmp_path: Path, forgetful: tuple[_Forgetful, grpc.Server], client: Made
+) -> None:
+    """Over a socket of the machine: the same outcomes once more, word for word, and they are delivered."""
+    servicer, server = forgetful
+    server.add_insecure_port(f"unix:{tmp_path}/socket")
+    server.start()
+    asking = client(f"unix:{tmp_path}/socket")
+    report = asking.report("shop", asking.decide("shop").decision_id, "click", value=2)
+    assert asking.flush(CALL_S)
+    assert (report.delivery, report.status) == (Delivery.DELIVERED, OutcomeStatus.DUPLICATE)
+    first, second = servicer.batches
+    assert first == second
+    assert first.requests[0].value == 2
 
 
 @pytest.mark.parametrize("made", [Client, AsyncClient])
