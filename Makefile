@@ -126,7 +126,7 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(INSTALLED_DEV): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[dev,watch]'
+	$(PIP) install --editable '.[dev,otel,watch]'
 	@touch $@ $(INSTALLED)
 
 $(INSTALLED_TOOLS): proto/requirements.txt | $(BIN)/python

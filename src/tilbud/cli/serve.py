@@ -22,6 +22,7 @@ from tilbud.cli.serve_options import (
     Http,
     LogLevel,
     MetricsAddress,
+    Otel,
     RetentionDays,
     Strict,
     Workers,
@@ -45,6 +46,7 @@ def serve(
     accept_loss: AcceptLoss = False,
     workers: Workers = DEFAULTS.workers,
     strict: Strict = False,
+    otel: Otel = False,
     log_level: LogLevel = DEFAULTS.log_level,
 ) -> None:
     """Serve campaigns over gRPC and HTTP until SIGINT or SIGTERM; SIGHUP loads changed campaign files.
@@ -62,6 +64,8 @@ def serve(
             host_and_port(address)
         check_origins(cors_origins or ())
         key = _draw_key(draw_key)
+        if otel:
+            _check_otel()
         serve_log(log_level)
     except ValueError as error:
         fail(str(error))
@@ -80,6 +84,7 @@ def serve(
         workers=workers,
         log_level=log_level,
         strict=strict,
+        otel=otel,
         limits=replace(Limits(), retention_s=retention_days * 86_400.0),
     )
     finished(_serve(settings), uvloop.run)  # a sixth more decisions a second than on asyncio's own loop
@@ -97,6 +102,14 @@ def _draw_key(text: str) -> bytes | None:
             "--draw-key: write 32 to 128 hexadecimal digits, such as `openssl rand -hex 32` gives"
         )
     return key
+
+
+def _check_otel() -> None:
+    try:
+        from tilbud.telemetry.otel import check_variables
+    except ImportError as error:
+        raise ValueError(f"--otel: {error.name} is not installed; pip install 'tilbud[otel]'") from None
+    check_variables()
 
 
 async def _serve(settings: Settings) -> None:

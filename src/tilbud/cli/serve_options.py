@@ -75,6 +75,15 @@ AcceptLoss = Annotated[
         help="Begin on a ledger that lacks commits which were acknowledged; the log says how many.",
     ),
 ]
+Otel = Annotated[
+    bool,
+    typer.Option(
+        "--otel",
+        envvar="TILBUD_OTEL",
+        help="Send traces by OTLP over HTTP, as OpenTelemetry's variables say, such as"
+        " OTEL_EXPORTER_OTLP_ENDPOINT; needs pip install 'tilbud[otel]'.",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -151,6 +151,9 @@ class Limits:
     log_last_words_s: ClassVar[float] = 1.0  # at the end
     log_look_every_ms: ClassVar[int] = 1_000  # whether a reader that is too slow reads again
 
+    # Traces
+    spans_sent_within_s: float = 2.0  # at the end, while a collector may be away
+
     # Caches
     context_cache_entries_max: int = 5_000
     context_cached_chars_max: int = 1_000

@@ -51,6 +51,7 @@ from tilbud.service.pauses import PauseService
 from tilbud.telemetry.disk import Disk
 from tilbud.telemetry.log import lines_dropped, logger
 from tilbud.telemetry.metrics import Metrics
+from tilbud.telemetry.spans import Traces
 from tilbud.telemetry.stalls import watch_stalls
 from tilbud.transport.call import Handle
 from tilbud.transport.connect.calls import Calls, Health
@@ -295,10 +296,13 @@ class Application:
 
     async def _serve(self, base: _Foundation) -> None:
         settings = self._settings
-        rpc = Rpc(metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"))
+        traces = self._make_traces()
+        rpc = Rpc(
+            metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"), traces=traces
+        )
         base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
         listen = self._slot.listen if self._slot else self._reserved(settings.listen, "--listen")
-        handlers = self._handlers(base, rpc)
+        handlers = self._handlers(base, rpc, traces)
         server = GrpcServer(listen=listen, rpc=rpc, handlers=handlers, limits=self._limits)
         connect = self._make_connect(base, rpc, handlers, server.health.status)
         freeze_objects(self._limits)
@@ -345,9 +349,22 @@ class Application:
         )
         return ConnectServer(sockets=shared(host, self.http_port), answer=calls.answer, limits=limits)
 
-    def _handlers(self, base: _Foundation, rpc: Rpc) -> Mapping[str, Mapping[str, Handle]]:
+    def _make_traces(self) -> Traces | None:
+        if not self._settings.otel:
+            return None
+        from tilbud.telemetry.otel import otlp_traces  # noqa: PLC0415 - only who has --otel need have it
+
+        traces = otlp_traces(version=version("tilbud"), limits=self._limits)
+        self._undo.push_async_callback(traces.close)
+        return traces
+
+    def _handlers(
+        self, base: _Foundation, rpc: Rpc, traces: Traces | None
+    ) -> Mapping[str, Mapping[str, Handle]]:
         limits = self._limits
-        decisions = DecisionHandlers(self._make_decide(base), self._make_report(base), rpc.unsent, limits)
+        decisions = DecisionHandlers(
+            self._make_decide(base), self._make_report(base), rpc.unsent, limits, traces
+        )
         explain = explain_handler(base.catalog, base.reader.find, limits)
         pauses = PauseService(
             catalog=base.catalog,

@@ -31,6 +31,7 @@ class Settings:
     accept_loss: bool = False  # begin on a ledger that lacks what was acknowledged
     workers: int = 1  # processes that answer; more than one have a supervisor
     log_level: str = "info"
+    otel: bool = False  # traces, as the variables of OpenTelemetry say
     strict: bool = False  # do not start where a campaign file is bad
     limits: Limits = field(default_factory=Limits)
 

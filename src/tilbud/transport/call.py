@@ -15,6 +15,9 @@ class Call(Protocol):
     def peer(self) -> str:
         """Return the connection it came by, which takes turns with others."""
 
+    def invocation_metadata(self) -> Any:
+        """Return what its caller said beside the message: pairs, names in lower case."""
+
     def time_remaining(self) -> float | None:
         """Return the seconds its caller still waits; None: for ever."""
 
@@ -31,6 +34,7 @@ class Method:
     """A method of the contract."""
 
     name: str
+    service: str  # with its package
     request: type[Message]
     response: type[Message]
     handle: Handle

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -63,7 +63,13 @@ async def _no_handler(_message: Any, _call: Any) -> bytes:
     raise NotImplementedError
 
 
-_CHECK = Method("Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse, _no_handler)
+_CHECK = Method(
+    "Check",
+    "grpc.health.v1.Health",
+    health_pb2.HealthCheckRequest,
+    health_pb2.HealthCheckResponse,
+    _no_handler,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,10 @@ class _Call:
 
     def peer(self) -> str:
         return self.request.peer
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+        headers = self.request.headers
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.items()]
 
     def time_remaining(self) -> float | None:
         return None if self.deadline_s is None else self.deadline_s - perf_counter()

@@ -21,6 +21,7 @@ from tilbud.deciding.pipeline import Answer, DecideService
 from tilbud.domain.errors import InvalidField, TilbudError
 from tilbud.domain.limits import Limits
 from tilbud.service.outcomes import ReportService
+from tilbud.telemetry.spans import Traces
 from tilbud.transport.call import Call, Handle
 from tilbud.transport.grpc.codec import field
 from tilbud.transport.grpc.converters import (
@@ -34,7 +35,7 @@ from tilbud.transport.grpc.status import status_of
 from tilbud.transport.grpc.unsent import Unsent
 from tilbud.v1 import decisions_pb2
 
-_Asked = tuple[decisions_pb2.DecideRequest, float | None]
+_Asked = tuple[decisions_pb2.DecideRequest, float | None, Any]  # with its deadline, and its place in a trace
 _FRAME_BYTES = 12  # around an answer in a batch: two tags and two lengths
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,8 +44,16 @@ Result = TypeVar("Result")
 class DecisionHandlers:
     """The methods of DecisionService that work."""
 
-    def __init__(self, decide: DecideService, report: ReportService, unsent: Unsent, limits: Limits) -> None:
+    def __init__(
+        self,
+        decide: DecideService,
+        report: ReportService,
+        unsent: Unsent,
+        limits: Limits,
+        traces: Traces | None = None,
+    ) -> None:
         self._decide = decide
+        self._traces = traces
         self._report = report
         self._unsent = unsent
         self._limits = limits
@@ -72,11 +81,11 @@ class DecisionHandlers:
         }
 
     async def decide_one(self, message: decisions_pb2.DecideRequest, call: Call) -> bytes:
-        deadline_s = _deadline_s(call)
+        asked = message, _deadline_s(call), None if self._traces is None else self._traces.place()
         if not (message.customer_id and self._decide.counts(message.campaign, message.context.channel)):
-            return await self._deciding.submit(call.peer(), (message, deadline_s))
+            return await self._deciding.submit(call.peer(), asked)
         async with self._decide.locks.holding(message.customer_id):  # or it would hold the others' batch up
-            return await self._deciding.submit(call.peer(), (message, deadline_s))
+            return await self._deciding.submit(call.peer(), asked)
 
     async def decide_many(self, message: decisions_pb2.BatchDecideRequest, call: Call) -> bytes:
         self._check_size(message.requests)
@@ -121,8 +130,12 @@ class DecisionHandlers:
         )
 
     async def _decide_all(self, asked: Sequence[_Asked]) -> list[bytes | Exception]:
-        messages, deadlines_s = [message for message, _ in asked], [left for _, left in asked]
+        messages, deadlines_s = [message for message, _, _ in asked], [left for _, left, _ in asked]
+        began_ns = 0 if self._traces is None else self._traces.now_ns()
         answers = await self._answers(messages, deadlines_s, in_line=True)
+        if self._traces is not None:
+            for (_, _, place), answer in zip(asked, answers, strict=True):
+                _trace(self._traces, place, began_ns, answer)
         return await self._in_slices(answers, _response)
 
     async def _answers(
@@ -161,6 +174,19 @@ def _deadline_s(call: Call) -> float | None:
     """Return when the caller stops waiting, on `perf_counter`'s clock; None: never."""
     left_s = call.time_remaining()
     return None if left_s is None else perf_counter() + left_s
+
+
+def _trace(traces: Traces, place: Any, began_ns: int, answer: Answer | Exception) -> None:
+    if isinstance(answer, Answer):
+        decision = answer.decision
+        traces.decision(
+            place,
+            began_ns,
+            campaign=decision.campaign,
+            variant=decision.variant,
+            reason=decision.reason.name.lower(),
+            recorded=answer.recorded,
+        )
 
 
 def _response(result: Answer | Exception) -> bytes | Exception:

@@ -24,6 +24,7 @@ from tilbud.domain.errors import InvalidField, RequestMissing
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import where
 from tilbud.telemetry.process import ProcessMetrics
+from tilbud.telemetry.spans import CallSpan, Traces
 from tilbud.transport.call import Call, Codec, Handle, Method
 from tilbud.transport.grpc.arrivals import Arrivals
 from tilbud.transport.grpc.codec import Unreadable, reader
@@ -50,6 +51,7 @@ def methods_of(descriptor: ServiceDescriptor, handlers: Mapping[str, Handle]) ->
     return [
         Method(
             method.name,
+            descriptor.full_name,
             GetMessageClass(method.input_type),
             GetMessageClass(method.output_type),
             handlers.get(method.name, _unimplemented),
@@ -82,9 +84,15 @@ class Rpc:
     """Answers calls of methods, counting those in flight over all of them."""
 
     def __init__(
-        self, *, metrics: ProcessMetrics, limits: Limits, log: structlog.typing.FilteringBoundLogger
+        self,
+        *,
+        metrics: ProcessMetrics,
+        limits: Limits,
+        log: structlog.typing.FilteringBoundLogger,
+        traces: Traces | None = None,
     ) -> None:
         self._metrics = metrics
+        self._traces = traces
         self._log = log
         self._in_flight = InFlight(limits)
         self._arrivals = Arrivals(limits, self._left)
@@ -107,6 +115,7 @@ class Rpc:
         """Answer a call with its response message, written, or with why not; `started` is a perf_counter."""
         code = _CANCELLED  # unless the handler gets to its end
         connection, size = call.peer(), len(data)
+        span = None if self._traces is None else _span(self._traces, method, call, protocol, started)
         try:
             self._in_flight.enter(connection, size)
             try:
@@ -124,6 +133,8 @@ class Rpc:
             return refusal
         finally:
             self._metrics.rpc(method.name, code, perf_counter() - started, protocol)
+            if span is not None:
+                span.end(code)
 
     def refuse(self, method: Method, refusal: Refusal, *, protocol: str, started: float) -> Refusal:
         """Count a call that got no further than its transport, and return why."""
@@ -170,6 +181,10 @@ class Rpc:
             where=where(error.__traceback__),
         )
         return internal_status(correlation_id)
+
+
+def _span(traces: Traces, method: Method, call: Call, protocol: str, started: float) -> CallSpan:
+    return traces.call(f"{method.service}/{method.name}", protocol, call.invocation_metadata(), started)
 
 
 class _UnimplementedError(Exception):

@@ -21,8 +21,10 @@ async def _handle(_message: Any, _call: Any) -> bytes:
     raise NotImplementedError
 
 
-DECIDE = Method("Decide", pb.DecideRequest, pb.DecideResponse, _handle)
-BATCH = Method("BatchDecide", pb.BatchDecideRequest, pb.BatchDecideResponse, _handle)
+DECIDE = Method("Decide", "tilbud.v1.DecisionService", pb.DecideRequest, pb.DecideResponse, _handle)
+BATCH = Method(
+    "BatchDecide", "tilbud.v1.DecisionService", pb.BatchDecideRequest, pb.BatchDecideResponse, _handle
+)
 
 
 async def _read(text: str | bytes, codec: Json = BY_HAND, method: Method = DECIDE) -> Any:

@@ -20,7 +20,7 @@ async def _handle(_message: Any, _call: Any) -> bytes:
     raise NotImplementedError
 
 
-DECIDE = Method("Decide", pb.DecideRequest, pb.DecideResponse, _handle)
+DECIDE = Method("Decide", "tilbud.v1.DecisionService", pb.DecideRequest, pb.DecideResponse, _handle)
 SHOP = Evaluation(b"/ofrep/v1/evaluate/flags/my%2Dshop?x=y", Limits())
 
 
