@@ -24,7 +24,7 @@ def simulate(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A campaign file, tried in a service of its own. Default: --campaign of a running service.",
         ),
     ] = None,
@@ -42,10 +42,11 @@ def simulate(
         int, typer.Option(min=0, help="Tastes change after this many decisions; 0: never.")
     ] = 0,
     base_rate: Annotated[
-        float | None, typer.Option(min=0.001, max=0.5, help="How readily visitors do what is good.")
+        float | None,
+        typer.Option(min=0.001, max=0.5, help="How many visits end well by chance. Default: 0.1."),
     ] = None,
     taste_strength: Annotated[
-        float | None, typer.Option(min=0.0, max=5.0, help="How far tastes differ.")
+        float | None, typer.Option(min=0.0, max=5.0, help="How far tastes differ. Default: 0.35.")
     ] = None,
 ) -> None:
     """Put invented visitors, whose best answer is known, through a campaign: does it learn?

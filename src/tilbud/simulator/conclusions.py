@@ -21,7 +21,8 @@ def of_simulation(personalized: Rates, recent: Rates) -> str:
     share = personalized.share_of_uplift
     if math.isnan(share):
         return "Nothing could be gained: there was never more than one offer to choose from."
-    gained = f"It got {share:.0%} of what choosing could gain over chance"
+    got = f"{share:.0%}" if share > 0 else "nothing"
+    gained = f"It got {got} of what choosing could gain over chance"
     if recent.decisions < RECENT:
         return (
             f"{gained}. {recent.decisions:,} decisions are few to learn from; ask for more with --decisions."

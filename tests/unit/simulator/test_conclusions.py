@@ -38,6 +38,7 @@ def test_a_difference_is_one_only_beyond_its_error(matched: LoggedRate, said: st
             "It got 50% of what choosing could gain over chance, learning included, and 50%",
         ),
         (300, 0.15, 0.20, "300 decisions are few to learn from"),
+        (20_000, 0.09, 0.20, "It got nothing of what choosing could gain over chance"),
         (300, 0.10, 0.10, "Nothing could be gained"),
     ],
 )
