@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.e2e.campaigns import RULES, SLOW
-from tests.running import CALL_S, Service, free_port, served
+from tests.running import CALL_S, Service, free_port, served, until
 
 from tilbud.client import (
     AsyncClient,
@@ -168,12 +168,11 @@ def test_a_mistake_is_told_whatever_the_default(service: Service, client: Made) 
 def test_nobody_there_is_the_default_within_its_time(client: Made) -> None:
     """It says that it is one, and why; without a default it is a refusal."""
     asking = client(NOBODY, decide_timeout_s=0.05)
-    for _ in range(8):  # after some, nobody is asked any more
-        decision = asking.decide("shop", default="house", default_payload={"title": "Ours"})
-        assert (decision.offer_id, decision.payload) == ("house", {"title": "Ours"})
-        assert (decision.served, decision.reason) == (False, Reason.DEFAULT)
-        assert decision.problem
-    assert "not asked" in decision.problem
+    decision = asking.decide("shop", default="house", default_payload={"title": "Ours"})
+    assert (decision.offer_id, decision.payload) == ("house", {"title": "Ours"})
+    assert (decision.served, decision.reason) == (False, Reason.DEFAULT)
+    assert decision.problem
+    until(lambda: "not asked" in asking.decide("shop", default="house").problem)  # after some that failed
     with pytest.raises(Refusal) as refused:
         asking.decide("shop")
     assert refused.value.later

@@ -89,7 +89,7 @@ def refusal_of_status(status: status_pb2.Status) -> Refusal:
         code = code_pb2.Code.Name(status.code)
     except ValueError:
         code = "UNKNOWN"
-    return _of_status(code, status) or Refusal(code, [status.message])
+    return _of_status(code, status) or Refusal(code, [f"{code}: {status.message}"])
 
 
 def refusal(

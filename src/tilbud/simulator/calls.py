@@ -17,10 +17,9 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from tilbud.client.address import dialled
-from tilbud.client.refusals import DETAILS, Refusal, refusal
+from tilbud.client.refusals import DETAILS, Refusal, refusal, refusal_of_status
 from tilbud.v1 import (
     campaigns_pb2,
     campaigns_pb2_grpc,
@@ -46,7 +45,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _RETRIED = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @asynccontextmanager
@@ -122,7 +120,7 @@ class Calls:
             batch = decisions_pb2.BatchDecideRequest(requests=requests)
             reply = await self._decisions.BatchDecide(batch, timeout=self._timeout_s)
             return [
-                result.decision if result.HasField("decision") else self._one_refused(result.error)
+                result.decision if result.HasField("decision") else refusal_of_status(result.error)
                 for result in reply.results
             ]
 
@@ -164,7 +162,7 @@ class Calls:
             batch = decisions_pb2.BatchReportOutcomesRequest(requests=requests)
             reply = await self._decisions.BatchReportOutcomes(batch, timeout=self._timeout_s)
             return [
-                result.outcome if result.HasField("outcome") else self._one_refused(result.error)
+                result.outcome if result.HasField("outcome") else refusal_of_status(result.error)
                 for result in reply.results
             ]
 
@@ -205,10 +203,6 @@ class Calls:
             problem = f"{len(replies)} results for {len(requests)} requests"
             return [self._refused("INTERNAL", problem, None)] * len(requests)
         return replies
-
-    def _one_refused(self, error: status_pb2.Status) -> Refusal:
-        code = _CODES.get(error.code, f"code {error.code}")
-        return self._refused(code, error.message, error.SerializeToString())
 
     def _refused(self, code: str, message: str, details: str | bytes | None) -> Refusal:
         details = details.encode() if isinstance(details, str) else details
