@@ -31,7 +31,8 @@ watch: $(INSTALLED_DEV) prometheus ## samples, visitors, Prometheus and pictures
 # ARGS leaves nothing to one of the two, pytest says so with 5. What Python compiled is kept, whatever the environment
 # says: each of the hundreds of processes that tests start would compile all of it again.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus languages ## run every test; ARGS="-k ledger" selects
+test: ## run every test; ARGS="-k ledger" selects
+	@$(MAKE) --no-print-directory --jobs 4 $(INSTALLED_DEV) $(INSTALLED_TOOLS) prometheus languages
 	$(BIN)/python -m pytest -q -m "not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
 
@@ -80,14 +81,14 @@ lock: $(INSTALLED_DEV) ## pin what the image installs: the newest there is, with
 tools: $(INSTALLED_TOOLS) ## install what generates and lints the contract
 
 # Debian's packages, unpacked into a directory of the venv: that needs no root and starts no service. The lists of what
-# there is are the venv's own too, since those of the system may be missing and are root's.
-APT := $(VENV)/apt
-APT_GET := timeout 120 apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Timeout=10 \
-	-o Dir::State::lists=$(abspath $(APT))/lists -o Dir::Cache=$(abspath $(APT))/cache
+# there is are the venv's own too, since those of the system may be missing and are root's; each has its own, since
+# `test` makes them side by side.
+APT_GET = timeout 120 apt-get -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Timeout=10 \
+	-o Dir::State::lists=$(abspath $(1).apt)/lists -o Dir::Cache=$(abspath $(1).apt)/cache
 
-unpack = rm -rf $(APT) $(1) && mkdir -p $(1) $(APT)/lists/partial $(APT)/cache/archives/partial && \
-	(cd $(APT) && $(APT_GET) update && $(APT_GET) download $(2)) && \
-	for package in $(APT)/*.deb; do dpkg-deb -x $$package $(1) || exit 1; done && rm -rf $(APT)
+unpack = rm -rf $(1).apt $(1) && mkdir -p $(1) $(1).apt/lists/partial $(1).apt/cache/archives/partial && \
+	(cd $(1).apt && $(call APT_GET,$(1)) update && $(call APT_GET,$(1)) download $(2)) && \
+	for package in $(1).apt/*.deb; do dpkg-deb -x $$package $(1) || exit 1; done && rm -rf $(1).apt
 
 prometheus: | $(BIN)/python ## get prometheus and promtool for the tests, where they are missing
 	@(for tool in prometheus promtool; do test -x $(BIN)/$$tool || command -v $$tool || exit 1; done) > /dev/null || \

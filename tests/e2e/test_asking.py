@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import Serve
-from tests.running import Service
+from tests.running import Service, served
 
 from tilbud.runtime.settings import SAMPLES
 
@@ -47,10 +47,12 @@ class Asking:
         return ran.stderr
 
 
-@pytest.fixture
-def asking(serve: Serve) -> Asking:
-    """Ask what `make run` serves."""
-    return Asking(serve(SAMPLES))
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
+    """Ask what `make run` serves; each test has decisions of its own."""
+    samples = {file.name: file.read_text(encoding="utf-8") for file in SAMPLES.iterdir()}
+    with served(tmp_path_factory.mktemp("asking"), samples) as service:
+        yield Asking(service)
 
 
 def test_a_decision_is_asked_for_and_followed(asking: Asking) -> None:

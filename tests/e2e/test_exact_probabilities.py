@@ -17,7 +17,7 @@ from tilbud.domain.decision.eligibility import RULES
 from tilbud.v1 import campaigns_pb2, customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
-DECISIONS = 100_000
+DECISIONS = 40_000
 BATCH = 500
 CUSTOMERS = 4_000
 DEVIATIONS_MAX = 4.0
@@ -107,7 +107,7 @@ def _asked(
 
 
 def test_offers_are_shown_as_often_as_their_probabilities_say(serve: Serve, tmp_path: Path) -> None:
-    """Over 100,000 decisions no offer is more than 4 standard deviations from its logged probabilities.
+    """Over 40,000 decisions no offer is more than 4 standard deviations from its logged probabilities.
 
     Every rule, discovery, control, a pause, exclusions and learning are at work; a policy that always shows
     the first offer has a mean importance weight of 1 within 3 standard errors; and no removed offer is

@@ -21,7 +21,7 @@ from tilbud.v1 import campaigns_pb2
 from tilbud.v1 import decisions_pb2 as pb
 from tilbud.v1.customers_pb2 import EraseCustomerRequest
 
-SETTLED = 24_000  # beyond what is learned before a service is ready
+SETTLED = 21_000  # beyond what is learned before a service is ready
 BATCH = 1_000
 TRIES = 5
 PATIENCE_S = 180.0

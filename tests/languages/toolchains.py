@@ -86,7 +86,8 @@ def go(directory: Path, program: Path) -> Path:
     run(
         root / "bin/go", "build", "-o", "program", "example.com/shop",
         cwd=directory, GOROOT=str(root), GOPATH=f"{directory}:{DEBIAN / 'usr/share/gocode'}",
-        GO111MODULE="off", GOFLAGS="", CGO_ENABLED="0",
+        GO111MODULE="off", GOFLAGS="-ldflags=-s",
+        CGO_ENABLED=str(int(bool(shutil.which("gcc")))),  # with it Go's own packages are compiled already
         GOCACHE=str(LANGUAGES / "go-cache"),  # gRPC itself takes a minute, once
     )  # fmt: skip
     return directory / "program"
