@@ -31,11 +31,8 @@ from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
 
 Held = TypeVar("Held")
-_FIRST_LINE = re.compile(
-    r"gRPC on (127\.0\.0\.1:\d+)(?:, HTTP on (http://127\.0\.0\.1:\d+))?, "
-    r"metrics on (http://127\.0\.0\.1:\d+/metrics.*)"
-)
-_METRICS = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
+_FIRST_LINE = re.compile(r"gRPC on (\S+?)(?:, HTTP on (\S+?))?, metrics on (http://.*)")
+_METRICS = re.compile(r"(http://\S+?:\d+)/metrics")
 _CALLS = "tilbud_rpc_duration_seconds_count"
 _DIALS_MAX = 64
 START_S = 60.0

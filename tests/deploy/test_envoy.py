@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.deploy.serving import DEPLOY
 from tests.running import CALL_S, START_S, Service, until
 
-from tilbud.runtime.settings import SAMPLES, Settings, split_address
+from tilbud.client.address import host_and_port
+from tilbud.runtime.settings import SAMPLES, Settings
 from tilbud.v1 import campaigns_pb2, campaigns_pb2_grpc, decisions_pb2, decisions_pb2_grpc
 
 FILE = DEPLOY / "envoy" / "envoy.yaml"
@@ -47,8 +48,8 @@ def proxied(envoy: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     text = FILE.read_text()
     for number, stands_for in (
         (ENVOY_PORT, ":0"),
-        (split_address(defaults.listen)[1], service.target),
-        (split_address(defaults.http)[1], service.http),
+        (host_and_port(defaults.listen)[1], service.target),
+        (host_and_port(defaults.http)[1], service.http),
     ):
         assert f"port_value: {number} " in text, f"the file does not name {number}"
         text = text.replace(f"port_value: {number} ", f"port_value: {stands_for.rpartition(':')[2]} ")

@@ -22,7 +22,14 @@ Campaigns = Annotated[
         help="Campaign file, or directory of them; may be given several times. Default: the samples.",
     ),
 ]
-Listen = Annotated[str, typer.Option("--listen", envvar="TILBUD_LISTEN", help="gRPC address, HOST:PORT.")]
+Listen = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        envvar="TILBUD_LISTEN",
+        help="gRPC address: HOST:PORT, :PORT for every address of the machine, or unix:PATH.",
+    ),
+]
 
 DEFAULTS = Settings()
 DATA = DEFAULTS.data

@@ -27,8 +27,9 @@ from tilbud.cli.serve_options import (
     Strict,
     Workers,
 )
+from tilbud.client.address import socket_path
 from tilbud.domain.limits import Limits
-from tilbud.runtime.settings import OFF, SAMPLES, Settings, check_origins, host_and_port, split_address
+from tilbud.runtime.settings import OFF, SAMPLES, Settings, check_origins
 
 
 def serve(
@@ -60,8 +61,7 @@ def serve(
 
     raise_descriptors()
     try:
-        for address in (listen, metrics, *([http] if http != OFF else [])):
-            host_and_port(address)
+        listen, http, metrics = _addresses(listen, http, metrics, workers)
         check_origins(cors_origins or ())
         key = _draw_key(draw_key)
         if otel:
@@ -88,6 +88,22 @@ def serve(
         limits=replace(Limits(), retention_s=retention_days * 86_400.0),
     )
     finished(_serve(settings), uvloop.run)  # a sixth more decisions a second than on asyncio's own loop
+
+
+def _addresses(listen: str, http: str, metrics: str, workers: int) -> tuple[str, str, str]:
+    from tilbud.transport.address import listening
+
+    listen, metrics = listening(listen, "--listen"), listening(metrics, "--metrics")
+    http = http if http == OFF else listening(http, "--http")
+    if socket_path(metrics):
+        raise ValueError(
+            "--metrics: Prometheus scrapes no unix socket; write HOST:PORT, such as 127.0.0.1:8080"
+        )
+    if workers > 1 and (socket_path(listen) or socket_path(http)):
+        raise ValueError(
+            "--workers: a unix socket is one process's alone; leave --workers out, or write HOST:PORT"
+        )
+    return listen, http, metrics
 
 
 def _draw_key(text: str) -> bytes | None:
@@ -124,9 +140,7 @@ async def _serve(settings: Settings) -> None:
         await run(
             supervisor,
             shutdown_timeout_s=supervisor.shutdown_timeout_s,
-            started=lambda: _announce(
-                settings, supervisor.grpc_port, supervisor.http_port, supervisor.metrics_ports
-            ),
+            started=lambda: _announce(supervisor.grpc_address, supervisor.http_address, supervisor.metrics),
             stopping=asyncio.Event(),
         )
         return
@@ -136,23 +150,20 @@ async def _serve(settings: Settings) -> None:
     await run(
         application,
         shutdown_timeout_s=settings.shutdown_timeout_s,
-        started=lambda: _announce(
-            settings, application.grpc_port, application.http_port, [application.metrics_port]
-        ),
+        started=lambda: _announce(application.grpc_address, application.http_address, application.metrics),
         stopping=asyncio.Event(),
     )
 
 
-def _announce(settings: Settings, grpc_port: int, http_port: int, metrics_ports: Sequence[int]) -> None:
+def _announce(grpc: str, http: str, metrics: Sequence[str]) -> None:
     from tilbud.telemetry.log import last_words
 
-    host, metrics_host = (split_address(address)[0] for address in (settings.listen, settings.metrics))
-    http = f", HTTP on http://{split_address(settings.http)[0]}:{http_port}" if http_port else ""
-    metrics = ", ".join(f"http://{metrics_host}:{port}/metrics" for port in metrics_ports)
+    over_http = "" if http == OFF else f", HTTP on {http if socket_path(http) else f'http://{http}'}"
+    scraped = ", ".join(f"http://{address}/metrics" for address in metrics)
     last_words()  # whoever reads this line finds in the log what came before
     try:
         # The first line a newcomer looks for.
-        print(f"tilbud serves gRPC on {host}:{grpc_port}{http}, metrics on {metrics}", flush=True)  # noqa: T201 - to a person
+        print(f"tilbud serves gRPC on {grpc}{over_http}, metrics on {scraped}", flush=True)  # noqa: T201 - to a person
     except OSError:  # nobody reads it, which is no reason not to serve
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -169,15 +180,14 @@ def health(
 ) -> None:
     """Ask a running service whether it serves, over grpc.health.v1: status 0 if so, else 1 and the reason.
 
-    What listens on every address (0.0.0.0 or [::]) is asked on loopback.
+    What listens on every address (0.0.0.0, [::] or a port alone) is asked on loopback.
     """
     from tilbud.transport.grpc.health_client import SERVING, ask_health
 
     try:
-        host_and_port(listen)
+        status = ask_health(listen, service, timeout)
     except ValueError as error:
         fail(f"--listen: {error}")
-    status = ask_health(listen, service, timeout)
     print(f"{listen}: {status}")  # noqa: T201 - to a person
     if status != SERVING:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ Http = Annotated[
     str,
     typer.Option(
         envvar="TILBUD_HTTP",
-        help="Address of the same calls over HTTP, as JSON, HOST:PORT; off: only gRPC.",
+        help="Address of the same calls over HTTP, as JSON: HOST:PORT, :PORT or unix:PATH; off: only gRPC.",
     ),
 ]
 CorsOrigins = Annotated[

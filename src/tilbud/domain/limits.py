@@ -90,6 +90,7 @@ class Limits:
     watchers_max: int = 10_000  # of health
     reflections_max: int = 100
     connections_max: int = 8_192
+    unix_path_bytes_max: ClassVar[int] = 107  # of a unix socket, see unix(7)
     descriptors_kept: int = 256  # from connections, for the ledger, checkpoints and the HTTP side
     streams_max: int = 16  # of one connection; a client keeps back what is more
     ping_interval_min_s: float = 0.5  # of a client's keepalive; one that pings more often is sent away

@@ -44,7 +44,8 @@ from tilbud.runtime.memory import watch_memory
 from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved, shared
 from tilbud.runtime.serving_ledger import serving_ledger
-from tilbud.runtime.settings import OFF, Settings, WorkerSlot, host_and_port, split_address
+from tilbud.runtime.serving_line import serving_line
+from tilbud.runtime.settings import OFF, Settings, WorkerSlot
 from tilbud.service.customers import CustomerService
 from tilbud.service.outcomes import ReportService
 from tilbud.service.pauses import PauseService
@@ -53,6 +54,7 @@ from tilbud.telemetry.log import lines_dropped, logger
 from tilbud.telemetry.metrics import Metrics
 from tilbud.telemetry.spans import Traces
 from tilbud.telemetry.stalls import watch_stalls
+from tilbud.transport.address import unbracketed, with_port
 from tilbud.transport.call import Handle
 from tilbud.transport.connect.calls import Calls, Health
 from tilbud.transport.connect.origins import Origins
@@ -104,9 +106,15 @@ class Application:
         self._undo = contextlib.AsyncExitStack()
         self._ready = False
         self._beats: Beats | None = None
-        self.grpc_port = 0
-        self.http_port = 0  # where the contract is served over HTTP; 0: nowhere
+        self.grpc_address = ""
+        self.http_address = OFF  # where the contract is served over HTTP
         self.metrics_port = 0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Where it shows its metrics."""
+        address = self._slot.metrics if self._slot else self._settings.metrics
+        return (with_port(address, self.metrics_port),)
 
     async def start(self) -> None:
         """Open the ledger, bring every model up to date, and serve.
@@ -154,7 +162,7 @@ class Application:
 
     def _start_http(self, metrics: Metrics) -> None:
         address = self._slot.metrics if self._slot else self._settings.metrics
-        host, port = host_and_port(address)
+        host, port = unbracketed(address)
         side = partial(
             HttpSide, host=host, registry=metrics.registry, ready=self._unready, missing=self._missing
         )
@@ -301,13 +309,13 @@ class Application:
             metrics=base.metrics.process, limits=self._limits, log=self._logger("transport"), traces=traces
         )
         base.metrics.process.watch_calls(lambda: rpc.in_flight, self._limits.calls_in_flight_max)
-        listen = self._slot.listen if self._slot else self._reserved(settings.listen, "--listen")
+        listen = self._slot.listen if self._slot else self._undo.enter_context(reserved(settings.listen))
         handlers = self._handlers(base, rpc, traces)
         server = GrpcServer(listen=listen, rpc=rpc, handlers=handlers, limits=self._limits)
         connect = self._make_connect(base, rpc, handlers, server.health.status)
         freeze_objects(self._limits)
         await server.start()
-        self.grpc_port = split_address(listen)[1]
+        self.grpc_address = listen
         self._watch(base.metrics, rpc)  # before the drain, to end after it: who drains does not hang
         self._undo.push_async_callback(self._drain, server, connect)
         if connect is not None:
@@ -316,7 +324,7 @@ class Application:
         self._beat(base, server)
         await server.set_serving(serving=True)
         self._log.info(
-            "serving", grpc_port=self.grpc_port, http_port=self.http_port, metrics_port=self.metrics_port
+            "serving", **serving_line(settings, self.grpc_address, self.http_address, self.metrics)
         )
 
     async def _drain(self, server: GrpcServer, connect: ConnectServer | None) -> None:
@@ -326,18 +334,14 @@ class Application:
             draining.append(connect.drain(settings.drain_notice_s, settings.drain_grace_s))
         await asyncio.gather(*draining)
 
-    def _reserved(self, address: str, option: str) -> str:
-        """Keep an address for as long as this lives; return it with its port."""
-        return f"{split_address(address)[0]}:{self._undo.enter_context(reserved(address, option))}"
-
     def _make_connect(
         self, base: _Foundation, rpc: Rpc, handlers: Mapping[str, Mapping[str, Handle]], health: Health
     ) -> ConnectServer | None:
         settings, limits = self._settings, self._limits
         if settings.http == OFF:
             return None
-        http = self._slot.http if self._slot else self._reserved(settings.http, "--http")
-        host, self.http_port = host_and_port(http)
+        http = self._slot.http if self._slot else self._undo.enter_context(reserved(settings.http, "--http"))
+        self.http_address = http
         calls = Calls(
             rpc=rpc,
             handlers=handlers,
@@ -347,7 +351,7 @@ class Application:
             metrics=base.metrics.process,
             limits=limits,
         )
-        return ConnectServer(sockets=shared(host, self.http_port), answer=calls.answer, limits=limits)
+        return ConnectServer(sockets=shared(http), answer=calls.answer, limits=limits)
 
     def _make_traces(self) -> Traces | None:
         if not self._settings.otel:

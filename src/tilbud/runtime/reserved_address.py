@@ -1,7 +1,8 @@
-"""The port of a service, shared by all who listen on it for that service.
+"""The address of a service: a port, shared by all who listen on it for that service, or a unix socket.
 
-What holds: while it is reserved, whoever reserves it too, as every Tilbud does, is refused, and whoever
-shares it may listen. It listens to nothing itself.
+What holds: while a port is reserved, whoever reserves it too, as every Tilbud does, is refused, and whoever
+shares it may listen. It listens to nothing itself. A unix socket where nobody answers, as a process that was
+killed leaves it, gives way; one where somebody does is refused, and so is any other file.
 
 What it does not do: keep out another server of the same user that shares ports, as those of grpcio do by
 default.
@@ -11,26 +12,70 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tilbud.runtime.settings import host_and_port
-from tilbud.transport.address import AddressRefused
+from tilbud.client.address import socket_path
+from tilbud.transport.address import AddressRefused, owner_and_group_alone, unbracketed, with_port
 
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, and bound only where asked for
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # a name may stand for an address of another family
 
 
 @contextlib.contextmanager
-def reserved(listen: str, option: str = "--listen") -> Iterator[int]:
-    """Keep an address for one service, port 0: any; give the port. Raises AddressRefused."""
+def reserved(listen: str, option: str = "--listen") -> Iterator[str]:
+    """Keep an address for one service, port 0: any; give it with its port. Raises AddressRefused."""
     with contextlib.ExitStack() as undo:
         try:
-            sockets = [undo.enter_context(bound) for bound in reserve(*host_and_port(listen))]
+            if path := socket_path(listen):
+                undo.enter_context(_free(Path(path)))
+                address = listen
+            else:
+                sockets = [undo.enter_context(bound) for bound in reserve(*unbracketed(listen))]
+                address = with_port(listen, sockets[0].getsockname()[1])
         except OSError as error:
             raise AddressRefused(listen, error.strerror or str(error), option) from error
-        yield int(sockets[0].getsockname()[1])
+        yield address
+
+
+@contextlib.contextmanager
+def _free(path: Path) -> Iterator[None]:
+    """See to it that a unix socket can be made there, and that none is left there; raises OSError."""
+    _clear(path)
+    unix_socket(path).close()  # since gRPC would not say why it cannot
+    path.unlink()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # another service has it by now
+            _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove a unix socket where nobody answers; raises OSError for one where somebody does, and any file."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "a file is there that is no socket")
+        with socket.socket(socket.AF_UNIX) as asking, contextlib.suppress(ConnectionRefusedError):
+            asking.connect(str(path))
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Return a unix socket bound to a path; raises OSError."""
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        with owner_and_group_alone():
+            bound.bind(str(path))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def reserve(host: str, port: int) -> list[socket.socket]:
@@ -58,8 +103,11 @@ def reserve(host: str, port: int) -> list[socket.socket]:
         return sockets
 
 
-def shared(host: str, port: int) -> list[socket.socket]:
+def shared(listen: str) -> list[socket.socket]:
     """Return sockets bound to a reserved address, to listen there; raises OSError."""
+    if path := socket_path(listen):
+        return [unix_socket(Path(path))]
+    host, port = unbracketed(listen)
     with contextlib.ExitStack() as undo:
         sockets: list[socket.socket] = []
         for family, address in _addresses(host):

@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that is decided before the service starts. Addresses are HOST:PORT, port 0: any."""
+    """Everything that is decided before the service starts. Port 0 of an address is any."""
 
     campaigns: tuple[Path, ...] = (SAMPLES,)
     data: Path = Path("tilbud-data")
@@ -46,19 +46,11 @@ class WorkerSlot:
     """What a worker has beside the settings: which one it is, where it serves, and from which ledger."""
 
     number: int  # from 0
-    listen: str  # HOST:PORT that all workers share
+    listen: str  # HOST:PORT that all workers share; no unix socket, since one process alone can have that
     http: str  # likewise, or OFF
     metrics: str  # HOST:PORT of its own, port 0: any
     ledger: tuple[int, int]  # the ledger's file, see ledger/sqlite/same_file.py; a worker makes no other
     lost_commits: int = 0  # acknowledged ones that the ledger lacked when the service began
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Return the parts of HOST:PORT; ValueError on anything else."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the last port
-        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051")
-    return host.strip("[]"), int(port)
 
 
 def check_origins(origins: Iterable[str]) -> None:
@@ -66,9 +58,3 @@ def check_origins(origins: Iterable[str]) -> None:
     for origin in origins:
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
             raise ValueError(f"--cors-origin: {origin!r} is no origin, such as https://shop.example")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return the parts of a HOST:PORT that was checked, the host as it was written."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tilbud.campaigns.source import load_campaigns, load_good
+from tilbud.client.address import host_and_port
 from tilbud.domain.errors import TilbudError
 from tilbud.ledger.sqlite.same_file import Identity
 from tilbud.runtime.clock import monotonic_us
@@ -35,9 +36,11 @@ from tilbud.runtime.data_directory import DataDirectory
 from tilbud.runtime.process import start_or_undo
 from tilbud.runtime.reserved_address import reserved
 from tilbud.runtime.serving_ledger import serving_ledger
-from tilbud.runtime.settings import OFF, Settings, WorkerSlot, split_address
+from tilbud.runtime.serving_line import serving_line
+from tilbud.runtime.settings import OFF, Settings, WorkerSlot
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
+from tilbud.transport.address import with_port
 
 _PORT_MAX = 65_535
 
@@ -138,8 +141,8 @@ class Supervisor:
         )
         self._watching: asyncio.Task[None] | None = None
         self._whole: set[int] = set()  # the workers that serve every campaign file
-        self.grpc_port = 0
-        self.http_port = 0  # where the contract is served over HTTP; 0: nowhere
+        self.grpc_address = ""
+        self.http_address = OFF  # where the contract is served over HTTP
 
     @property
     def shutdown_timeout_s(self) -> float:
@@ -147,9 +150,9 @@ class Supervisor:
         return self._settings.shutdown_timeout_s + 2 * self._settings.limits.worker_killed_after_s
 
     @property
-    def metrics_ports(self) -> list[int]:
+    def metrics(self) -> tuple[str, ...]:
         """Where each worker shows its metrics, in order."""
-        return [worker.metrics_port for worker in self._workers]
+        return tuple(with_port(self._settings.metrics, worker.metrics_port) for worker in self._workers)
 
     async def start(self) -> None:
         """Serve; returns once every worker does.
@@ -179,19 +182,17 @@ class Supervisor:
         lock = self._undo.enter_context(data.hold())
         load = load_campaigns if settings.strict else load_good
         await asyncio.to_thread(load, settings.campaigns, settings.limits)
-        self.grpc_port = self._undo.enter_context(reserved(settings.listen))
+        self.grpc_address = self._undo.enter_context(reserved(settings.listen))
         if settings.http != OFF:
-            self.http_port = self._undo.enter_context(reserved(settings.http, "--http"))
+            self.http_address = self._undo.enter_context(reserved(settings.http, "--http"))
         metrics_addresses = self._metrics_addresses()
         ledger, lost_commits = await self._open_ledger(data)
         data.lock_as(lock, shared=True)
-        listen = f"{split_address(settings.listen)[0]}:{self.grpc_port}"
-        http = f"{split_address(settings.http)[0]}:{self.http_port}" if self.http_port else OFF
         for number, metrics in enumerate(metrics_addresses):
             slot = WorkerSlot(
                 number=number,
-                listen=listen,
-                http=http,
+                listen=self.grpc_address,
+                http=self.http_address,
                 metrics=metrics,
                 ledger=ledger,
                 lost_commits=lost_commits,
@@ -201,17 +202,18 @@ class Supervisor:
         self._watching = asyncio.create_task(self._watch())
         await self._complete
         self._log.info(
-            "serving", grpc_port=self.grpc_port, http_port=self.http_port, metrics_ports=self.metrics_ports
+            "serving", **serving_line(settings, self.grpc_address, self.http_address, self.metrics)
         )
 
     def _metrics_addresses(self) -> list[str]:
-        host, port = split_address(self._settings.metrics)
+        _, port = host_and_port(self._settings.metrics)
         last = port + self._settings.workers - 1
         if last > _PORT_MAX:
             raise OSError(
                 f"{last} is no port: each worker has one, counted from --metrics; choose a lower one"
             )
-        return [f"{host}:{port + number if port else 0}" for number in range(self._settings.workers)]
+        ports = [port + number if port else 0 for number in range(self._settings.workers)]
+        return [with_port(self._settings.metrics, each) for each in ports]
 
     async def _open_ledger(self, data: DataDirectory) -> tuple[Identity, int]:
         """Check, make or migrate the ledger, and begin its clock; return what its file is, and lacks."""
@@ -286,7 +288,7 @@ class Supervisor:
                 self._whole.add(worker.number)
         if isinstance(message, Serving):
             self._start_watchdog.forget(worker.number)
-            if all(self.metrics_ports) and not self._complete.done():
+            if all(each.metrics_port for each in self._workers) and not self._complete.done():
                 self._complete.set_result(None)
         elif isinstance(message, Reloaded):
             for other in self._workers:

@@ -27,8 +27,9 @@ import uvloop
 
 from tilbud.domain.errors import TilbudError
 from tilbud.runtime.process import run
-from tilbud.runtime.settings import Settings, WorkerSlot, split_address
+from tilbud.runtime.settings import Settings, WorkerSlot
 from tilbud.telemetry.log import logger, serve_log
+from tilbud.transport.address import with_port
 
 if TYPE_CHECKING:
     from tilbud.runtime.application import Application
@@ -85,8 +86,9 @@ class Worker:
     def start(self) -> None:
         """Start a process, where the last one served. Raises OSError where the machine has none to give."""
         self.reason, self._serves = "", False
-        host, _ = split_address(self._slot.metrics)
-        slot = replace(self._slot, metrics=f"{host}:{self.metrics_port}") if self.metrics_port else self._slot
+        slot = self._slot
+        if self.metrics_port:
+            slot = replace(slot, metrics=with_port(slot.metrics, self.metrics_port))
         settings = replace(self._settings, strict=self.strict)
         resource_tracker.ensure_running()  # else it begins with the first worker, and lets signals through
         ours, theirs = _SPAWN.Pipe()

@@ -13,10 +13,11 @@ from tilbud.client.address import dialled
         ("127.0.0.1:50051", "127.0.0.1:50051"),
         ("tilbud.example:443", "tilbud.example:443"),
         ("[::1]:50051", "[::1]:50051"),
-        (":50051", "127.0.0.1:50051"),
+        (":50051", "localhost:50051"),
         ("0.0.0.0:50051", "127.0.0.1:50051"),
-        ("[::]:50051", "[::1]:50051"),
+        ("[::]:50051", "localhost:50051"),
         ("unix:/run/tilbud.sock", "unix:/run/tilbud.sock"),
+        ("unix:///run/tilbud.sock", "unix:/run/tilbud.sock"),
     ],
 )
 def test_where_a_service_listens_can_be_dialled(address: str, target: str) -> None:

@@ -118,7 +118,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
-        host, port, *_ = self._transport.get_extra_info("peername") or ("", 0)
+        # Each connection is a peer of its own; those of a unix socket have no name.
+        host, port, *_ = self._transport.get_extra_info("peername") or ("unix", id(self))
         self.peer = f"http:{host}:{port}"
         self.due_s = self._loop.time() + self._limits.request_wait_s
         if not self._server.opened(self):

@@ -52,10 +52,10 @@ class ConnectServer:
         loop = asyncio.get_running_loop()
         try:
             for bound in self._sockets:
-                server = await loop.create_server(
-                    lambda: Connection(self), sock=bound, backlog=self._connections_max
+                serve = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+                self._servers.append(
+                    await serve(lambda: Connection(self), sock=bound, backlog=self._connections_max)
                 )
-                self._servers.append(server)
         except BaseException:
             self._stop_listening()
             raise

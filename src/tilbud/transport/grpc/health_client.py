@@ -7,20 +7,19 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tilbud.client.address import dialled
 from tilbud.client.refusals import refusal
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "localhost"}  # noqa: S104 - where a service listens, not this
 SERVING = "SERVING"
 
 
 def ask_health(listen: str, service: str, timeout_s: float) -> str:
-    """Return the status that who listens at HOST:PORT gives of a service ("": of all), or why there is none.
+    """Return the status that who listens at an address gives of a service ("": of all), or why there is none.
 
-    Where it listens on every address, it is asked on loopback. Never through a proxy.
+    Where it listens on every address, it is asked on loopback. Never through a proxy. ValueError where that
+    is no address.
     """
-    host, _, port = listen.rpartition(":")
-    target = f"{_EVERY_ADDRESS.get(host, host)}:{port}"
-    with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
+    with grpc.insecure_channel(dialled(listen), [("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types know no methods
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)

@@ -12,13 +12,15 @@ servers on the one address, and the kernel gives each connection to one of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import Mapping, Sequence
 
 import grpc
 
+from tilbud.client.address import socket_path
 from tilbud.domain.limits import Limits
-from tilbud.transport.address import AddressRefused
+from tilbud.transport.address import AddressRefused, owner_and_group_alone
 from tilbud.transport.call import Handle
 from tilbud.transport.grpc.health_service import SERVICE_NAME as HEALTH
 from tilbud.transport.grpc.health_service import HealthService
@@ -32,7 +34,7 @@ SERVICES = tuple(service for file in _FILES for service in file.DESCRIPTOR.servi
 _MINUTE_MS = 60_000
 
 
-def connections_of_a_listener(limits: Limits) -> int:
+def connections_of_a_listener(limits: Limits, listeners: int) -> int:
     """Return how many connections each may have, which leaves descriptors to everything else."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
@@ -40,13 +42,13 @@ def connections_of_a_listener(limits: Limits) -> int:
     allowed = min(
         limits.connections_max, (descriptors - limits.descriptors_kept) * 3 // 4
     )  # the rest: HTTP's
-    return max(1, allowed // limits.listeners)
+    return max(1, allowed // listeners)
 
 
 class GrpcServer:
     """The gRPC side of one process. `handlers` maps a service's name to its methods' handlers.
 
-    `listen` has a reserved port (`runtime/reserved_address.py`): other processes may listen there too.
+    `listen` is a reserved address (`runtime/reserved_address.py`): other processes may share its port.
     """
 
     def __init__(
@@ -65,13 +67,18 @@ class GrpcServer:
             self.health.handler(),
             *reflection_handlers((*names, HEALTH, *REFLECTION), limits),
         )
-        self._servers = [self._server(services, limits) for _ in range(limits.listeners)]
+        self._is_file = bool(socket_path(listen))
+        listeners = 1 if self._is_file else limits.listeners
+        connections = connections_of_a_listener(limits, listeners)
+        self._servers = [self._server(services, limits, connections) for _ in range(listeners)]
 
-    def _server(self, services: Sequence[grpc.GenericRpcHandler], limits: Limits) -> grpc.aio.Server:
+    def _server(
+        self, services: Sequence[grpc.GenericRpcHandler], limits: Limits, connections: int
+    ) -> grpc.aio.Server:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 1),
-                ("grpc.max_allowed_incoming_connections", connections_of_a_listener(limits)),
+                ("grpc.max_allowed_incoming_connections", connections),
                 ("grpc.max_concurrent_streams", limits.streams_max),
                 ("grpc.http.overload_protection", 0),  # it refuses a stream that follows one just answered
                 ("grpc.server.max_pending_requests", limits.pending_max),
@@ -105,7 +112,8 @@ class GrpcServer:
     async def _listen_all(self) -> None:
         for server in self._servers:
             try:
-                server.add_insecure_port(self._listen)
+                with owner_and_group_alone() if self._is_file else contextlib.nullcontext():
+                    server.add_insecure_port(self._listen)
             except RuntimeError as error:
                 raise AddressRefused(self._listen, str(error).rstrip(".")) from error
             await server.start()

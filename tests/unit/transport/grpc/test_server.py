@@ -69,4 +69,4 @@ def test_connections_leave_descriptors_to_the_ledger(
 ) -> None:
     """However few a process has, connections do not take all of them."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
-    assert connections_of_a_listener(Limits()) == connections
+    assert connections_of_a_listener(Limits(), Limits().listeners) == connections
