@@ -269,11 +269,25 @@ def test_a_data_directory_has_one_service(service: Service, each: list[Connectio
     assert each[0].decisions.Decide(pb.DecideRequest(campaign="switched")).recorded
 
 
-def test_problems_of_a_campaign_file_are_told_once(tmp_path: Path) -> None:
-    """A bad file ends the service with status 2 and each problem on a line, not once for each worker."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_problems_of_a_campaign_file_are_told_once(tmp_path: Path, workers: str) -> None:
+    """A bad file ends the service with status 2 and each problem on a line, however many processes it has."""
     file = tmp_path / "rules.yaml"
     file.write_text(RULES.replace("channels: [app]", "chanels: [app]"))
-    ended = _serve("--campaigns", file, "--data", tmp_path / "data", "--listen", "127.0.0.1:0", *OPTIONS)
+    ended = _serve(
+        "--campaigns",
+        file,
+        "--data",
+        tmp_path / "data",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--metrics",
+        "127.0.0.1:0",
+        "--workers",
+        workers,
+    )
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
     assert "chanels: unknown key; did you mean `channels`?" in line

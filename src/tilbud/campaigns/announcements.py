@@ -29,11 +29,13 @@ class Announcements:
         metrics: Metrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
+        speaks: bool = True,
     ) -> None:
         self._settlements = settlements
         self._metrics = metrics
         self._limits = limits
         self._log = log
+        self._tell = log.error if speaks else log.debug
 
     async def changes(self, changes: Changes, served: Sequence[ServedCampaign]) -> None:
         """Show what is served now, and forget what is not any more."""
@@ -90,11 +92,14 @@ class Announcements:
         return {name: waiting for name, waiting in older.items() if waiting}
 
     def refusals(self, refused: tuple[Problem, ...]) -> None:
-        """Say loudly which files are not served, and why: their callers hear of no such campaign."""
+        """Say loudly which files are not served, and why: their callers hear of no such campaign.
+
+        Of several processes that read the same files one says what is wrong, each how much it lacks.
+        """
         files = len({problem.file for problem in refused})
         self._metrics.process.campaign_files_refused.set(files)
         for problem in refused[: self._limits.files_reported_max]:
-            self._log.error(
+            self._tell(
                 "campaign_file_refused",
                 file=problem.file, line=problem.line, key=problem.key, problem=problem.problem,
             )  # fmt: skip

@@ -59,7 +59,9 @@ class CampaignLoader:
         metrics: Metrics,
         limits: Limits,
         log: structlog.typing.FilteringBoundLogger,
+        speaks: bool = True,
     ) -> None:
+        """`speaks`: whether this process says which files are not served, or another of the service does."""
         self._paths = tuple(paths)
         self._catalog = catalog
         self._settlements = settlement_log
@@ -80,7 +82,7 @@ class CampaignLoader:
             limits=limits,
             log=log,
         )
-        self._announce = Announcements(settlement_log, metrics=metrics, limits=limits, log=log)
+        self._announce = Announcements(settlement_log, metrics=metrics, limits=limits, log=log, speaks=speaks)
         self._one_at_a_time = asyncio.Lock()  # reloads, and whatever else replaces campaigns
         self._relearn_one_at_a_time = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a reload that has not begun
@@ -101,15 +103,12 @@ class CampaignLoader:
         """Serve what the files say: where one is bad the others, and say so; `strict`: none.
 
         However many campaigns have much to learn, it takes about as long: they get other models meanwhile.
-        Raises CampaignInvalid where no file is good, or what holds for all of them is not.
+        Raises CampaignInvalid where no file is good, or what holds for all of them is not; whoever started
+        it says so.
         """
-        try:
-            async with self._one_at_a_time:
-                await self._reload(strict=strict)
-            self._start_rows = self._limits.stand_in_rows
-        except TilbudError as error:
-            self._log.error("campaigns_refused", problems=str(error).splitlines())
-            raise
+        async with self._one_at_a_time:
+            await self._reload(strict=strict)
+        self._start_rows = self._limits.stand_in_rows
 
     async def reload(self) -> Changes:
         """Read the files and serve what they say; raises CampaignInvalid and changes nothing.

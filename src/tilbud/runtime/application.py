@@ -281,6 +281,7 @@ class Application:
             metrics=base.metrics,
             limits=self._limits,
             log=self._logger("campaigns"),
+            speaks=self._slot is None or self._slot.number == 0,
         )
 
     async def _start_learning(self) -> None:
