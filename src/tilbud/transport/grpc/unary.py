@@ -130,6 +130,7 @@ class Rpc:
         except Exception as error:  # noqa: BLE001 - the outermost wrapper maps everything
             refusal = self._refusal(method.name, error)
             code = refusal[0].name
+            self._tell(method.name, code, protocol)
             return refusal
         finally:
             self._metrics.rpc(method.name, code, perf_counter() - started, protocol)
@@ -139,7 +140,12 @@ class Rpc:
     def refuse(self, method: Method, refusal: Refusal, *, protocol: str, started: float) -> Refusal:
         """Count a call that got no further than its transport, and return why."""
         self._metrics.rpc(method.name, refusal[0].name, perf_counter() - started, protocol)
+        self._tell(method.name, refusal[0].name, protocol)
         return refusal
+
+    def _tell(self, method: str, code: str, protocol: str) -> None:
+        """Log that a call was refused, for who looks closely: it is its caller's business, who hears why."""
+        self._log.debug("call_refused", method=method, code=code, protocol=protocol)
 
     def service(
         self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handle]

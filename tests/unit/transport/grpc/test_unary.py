@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
+from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
@@ -90,3 +92,21 @@ async def test_a_call_that_is_too_much_is_refused_before_its_message_is_parsed()
         await method(None, _Context(b"\xff no message"))
     labels = {"method": "Decide", "code": "RESOURCE_EXHAUSTED", "protocol": "grpc"}
     assert metrics.registry.get_sample_value("tilbud_rpc_duration_seconds_count", labels) == 1
+
+
+async def test_a_refused_call_is_logged_for_who_looks_closely() -> None:
+    """At debug, with its method and code, and with nothing that came with it."""
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+    rpc = Rpc(metrics=metrics.process, limits=Limits(), log=logger("test"))
+
+    async def handle(_message: Any, _context: Any) -> pb.DecideResponse:
+        raise InvalidField("customer_id", "no 'secret' here")
+
+    service = rpc.service(pb.DESCRIPTOR.services_by_name["DecisionService"], {"Decide": handle})
+    method: Any = service.service(_Details()).stream_unary  # type: ignore[union-attr, arg-type]
+    with capture_logs() as logged, pytest.raises(_AbortError):
+        await method(None, _Context(pb.DecideRequest(customer_id="secret").SerializeToString()))
+    [line] = logged
+    assert line["log_level"] == "debug"
+    assert (line["event"], line["method"], line["code"]) == ("call_refused", "Decide", "INVALID_ARGUMENT")
+    assert "secret" not in str(line)
