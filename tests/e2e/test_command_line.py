@@ -22,11 +22,11 @@ TILBUD = [sys.executable, "-m", "tilbud"]
 
 
 def _run(
-    *words: str | Path, timeout_s: float = 120.0, **environment: str
+    *words: str | Path, timeout_s: float = 120.0, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*TILBUD, *map(str, words)], check=False, capture_output=True, text=True, timeout=timeout_s,
-        env={"COLUMNS": "100", **environment},
+        env={"COLUMNS": "100", **environment}, cwd=cwd,
     )  # fmt: skip
 
 
@@ -122,6 +122,14 @@ def test_mistakes_are_sentences(words: list[str], said: str, tmp_path: Path) -> 
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_directory_is_named_with_all_of_its_path(tmp_path: Path) -> None:
+    """The default of --data in the help, and whatever was given in messages: whoever reads finds it."""
+    shown = _run("serve", "--help", cwd=tmp_path, COLUMNS="300").stdout
+    assert f"[default: {tmp_path}/tilbud-data]" in shown
+    ran = _run("backup", "--data", "here", "--to", "there", cwd=tmp_path)
+    assert f"{tmp_path}/here has no ledger" in ran.stderr
 
 
 def test_health_is_0_for_a_service_that_serves_and_1_with_a_line_for_any_other(serve: Serve) -> None:

@@ -12,7 +12,13 @@ from tilbud.client.address import TIMEOUT_S as TIMEOUT_S  # noqa: PLC0414 - for 
 from tilbud.runtime.settings import Settings
 
 Data = Annotated[
-    Path, typer.Option("--data", envvar="TILBUD_DATA", help="Directory of the ledger and the checkpoints.")
+    Path,
+    typer.Option(
+        "--data",
+        envvar="TILBUD_DATA",
+        callback=Path.absolute,  # so that whoever reads of it knows where it is
+        help="Directory of the ledger and the checkpoints.",
+    ),
 ]
 Campaigns = Annotated[
     list[Path] | None,

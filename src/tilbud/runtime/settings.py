@@ -19,7 +19,7 @@ class Settings:
     """Everything that is decided before the service starts. Port 0 of an address is any."""
 
     campaigns: tuple[Path, ...] = (SAMPLES,)
-    data: Path = Path("tilbud-data")
+    data: Path = field(default_factory=lambda: Path("tilbud-data").absolute())
     listen: str = "127.0.0.1:50051"
     http: str = "127.0.0.1:8000"  # OFF: not at all
     cors_origins: tuple[str, ...] = ()  # whose pages may call over HTTP
