@@ -2,7 +2,8 @@
 
 What holds: from its first moment on, also while it imports what it needs, Ctrl-C ends it with status 130 and
 without a word. Nothing is imported before that can be imported after. What a command does of Ctrl-C once it
-works is its own business.
+works is its own business. Of the environment only `TILBUD_…` counts, and what every program heeds (NO_COLOR,
+COLUMNS): what the libraries below would read is not seen by them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,24 @@ import signal
 import sys
 from typing import NoReturn
 
+_LIBRARIES = (
+    "GITHUB_ACTIONS",  # which would have typer write colours into files, as the next one
+    "PY_COLORS",
+    "TERMINAL_WIDTH",  # of typer; it fails where that is no number
+    "TYPER_USE_RICH",
+    "PROMETHEUS_MULTIPROC_DIR",  # of prometheus_client, which would keep what it counts in files there
+    "prometheus_multiproc_dir",
+    "PROMETHEUS_DISABLE_CREATED_SERIES",
+    "PROMETHEUS_LEGACY_NAME_VALIDATION",
+)
+
 
 def main() -> None:
     """Run the command line."""
+    for name in _LIBRARIES:
+        os.environ.pop(name, None)
+    # gRPC's core writes lines of its own to standard error, and would wait for whoever reads it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
         signal.signal(signal.SIGINT, _end)
     from tilbud.cli import main as run  # noqa: PLC0415 - see above; and a worker needs none of it

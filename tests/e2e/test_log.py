@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tests.conftest import Serve
 from tests.e2e.campaigns import RULES
 from tests.running import CALL_S, PATIENCE_S, Service, until
 
@@ -114,6 +116,37 @@ def test_every_line_of_a_start_that_fails_is_json(words: tuple[str, ...], said: 
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert all({"event", "level", "time"} <= line.keys() for line in lines)
     assert any(said in line.get("text", "") for line in lines)
+
+
+def test_the_line_that_says_it_serves_says_what_and_where(serve: Serve) -> None:
+    """Version, paths that are absolute, durability, and addresses as they can be dialled."""
+    service = serve(RULES, options=("--durability", "power"))
+    [line] = service.events("serving")
+    assert line["version"] == version("tilbud")
+    assert (line["campaigns"], line["data"]) == ([str(service.files)], str(service.data))
+    assert line["durability"] == "power"
+    assert (line["grpc"], f"http://{line['http']}") == (service.target, service.http)
+    assert [f"http://{address}" for address in line["metrics"]] == service.metrics_sides
+
+
+def test_variables_of_libraries_are_not_heeded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They may be there for another program: counts stay in /metrics, and no colours get into the log."""
+    (tmp_path / "counts").mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counts"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("TERMINAL_WIDTH", "wide")
+    service = serve(RULES)
+    service.decisions.Decide(decisions_pb2.DecideRequest(campaign="rules"), timeout=CALL_S)
+    assert service.metric("tilbud_decisions_total", campaign="rules") == 1
+    assert list((tmp_path / "counts").iterdir()) == []
+    ended = subprocess.run(
+        [sys.executable, "-m", "tilbud", "serve", "--nonsense"],
+        check=False, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert "No such option" in ended.stderr
+    assert "u001b" not in ended.stderr
 
 
 _CLOSED = """

@@ -18,7 +18,6 @@ manage.py     campaigns, pause, resume          customer.py   customer show, upd
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -76,8 +75,6 @@ def main() -> None:
 
 def _log_as_json() -> None:
     """See to it, before anything is said, that a service says all of it in JSON where nobody watches."""
-    # gRPC's core writes lines of its own to standard error, and would wait for whoever reads it.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from tilbud.telemetry.log import serve_log
 
     serve_log()
