@@ -100,6 +100,7 @@ def on_sockets(serve: Serve, tmp_path: Path) -> Service:
 
 def test_unix_sockets(on_sockets: Service, tmp_path: Path) -> None:
     """One file for gRPC and one for HTTP, of their owner and group alone, which a stop removes."""
+    assert on_sockets.target == f"unix:{tmp_path}/grpc"
     _asked(on_sockets.target)
     assert _decides(_UnixConnection(tmp_path / "http"))
     for name in ("grpc", "http"):

@@ -19,6 +19,7 @@ from tilbud.domain.context import TIME_FEATURES, time_zone
 from tilbud.domain.durations import duration_text
 from tilbud.domain.language_tags import canonical
 from tilbud.domain.limits import Limits
+from tilbud.domain.numbers import exact_text
 
 Warned = tuple[KeyPath, str]
 _LIKE_AN_ID = re.compile(
@@ -47,12 +48,12 @@ def _rewards(campaign: Campaign) -> Iterator[Warned]:
     for name, rule in campaign.reward.outcomes.items():
         clipped = min(max(rule.weight, low), high)
         if clipped != rule.weight:
-            wider = f"[{min(low, rule.weight):g}, {max(high, rule.weight):g}]"
+            wider = f"[{exact_text(min(low, rule.weight))}, {exact_text(max(high, rule.weight))}]"
             yield (
                 ("reward", "outcomes", name),
                 (
-                    f"is worth {rule.weight:g}, but alone it counts as {clipped:g}, since `range` ends "
-                    f"there; write `range: {wider}`, or another weight"
+                    f"is worth {exact_text(rule.weight)}, but alone it counts as {exact_text(clipped)}, "
+                    f"since `range` ends there; write `range: {wider}`, or another weight"
                 ),
             )
 

@@ -19,6 +19,7 @@ from tilbud.domain.context import TIME_READ
 from tilbud.domain.decision.eligibility import RULES
 from tilbud.domain.durations import duration_text
 from tilbud.domain.language_tags import cased, nearest
+from tilbud.domain.numbers import exact_text
 
 _NAMED_MAX = 8  # enough to recognise them
 _CONSENT = {
@@ -172,10 +173,10 @@ def _limits(campaign: Campaign) -> dict[str, str]:
 
 def _learning(campaign: Campaign) -> dict[str, str]:
     reward, preset = campaign.reward, campaign.exploration.preset
-    low, high = reward.range
+    low, high, default = map(exact_text, (*reward.range, reward.default))
     return {
-        "reward": f"{_listed(map(_weighed, reward.outcomes.items()))}; {reward.aggregate} within {low:g} … "
-        f"{high:g}, {reward.default:g} where nothing came; learned {reward.learn}{_showing(reward)}",
+        "reward": f"{_listed(map(_weighed, reward.outcomes.items()))}; {reward.aggregate} within {low} … "
+        f"{high}, {default} where nothing came; learned {reward.learn}{_showing(reward)}",
         "window": f"outcomes count for {duration_text(reward.window_us)} after the offer was shown, and may "
         f"be {duration_text(reward.grace_us)} on their way; a deferred decision waits "
         f"{duration_text(reward.activation_window_us)} to be activated",
@@ -211,7 +212,7 @@ def _memory(campaign: Campaign, policy: str) -> str:
 
 def _weighed(outcome: tuple[str, OutcomeRule]) -> str:
     name, rule = outcome
-    return f"{name} {rule.weight:g}{' (final)' if rule.final else ''}"
+    return f"{name} {exact_text(rule.weight)}{' (final)' if rule.final else ''}"
 
 
 def _control(variants: Variants) -> str:

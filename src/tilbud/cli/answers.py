@@ -13,6 +13,8 @@ from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tilbud.domain.numbers import exact_text
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -97,7 +99,7 @@ def value_text(value: FeatureValue) -> str:
     kind = value.WhichOneof("kind")
     if kind == "flag":
         return "true" if value.flag else "false"
-    return f"{value.number:g}" if kind == "number" else value.category
+    return exact_text(value.number) if kind == "number" else value.category
 
 
 def values_text(values: Mapping[str, FeatureValue]) -> str:

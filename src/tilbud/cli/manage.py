@@ -12,6 +12,7 @@ from tilbud.cli.answers import Row, print_json, print_rows, print_table, time_te
 from tilbud.cli.errors import mistakes_reported
 from tilbud.cli.options import LISTEN, TIMEOUT_S, CampaignId, Output, Target, Timeout
 from tilbud.cli.values import end_after
+from tilbud.domain.numbers import exact_text
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -71,7 +72,7 @@ def _paused(campaign: campaigns_pb2.Campaign) -> str:
 def _campaign_rows(campaign: campaigns_pb2.Campaign) -> Iterator[Row]:
     yield "campaign", campaign.id
     yield "offers", ", ".join(campaign.offers)
-    yield "outcomes", ", ".join(f"{each.name} ({each.weight:g})" for each in campaign.outcomes)
+    yield "outcomes", ", ".join(f"{each.name} ({exact_text(each.weight)})" for each in campaign.outcomes)
     yield "devices", ", ".join(campaign.devices)
     yield "channels", ", ".join(campaign.channels)
     yield "journey stages", ", ".join(campaign.journey_stages)

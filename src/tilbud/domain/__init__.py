@@ -8,5 +8,5 @@ clock.py        the clocks, which nothing here reads    durations.py       30m, 
 errors.py       every way a call can fail               limits.py          every limit
 pauses.py       offers and campaigns paused             text.py            one form of every text
 allowance.py    so many a second                        relearning.py      how far a model is
-versions.py     versions, in their order
+versions.py     versions, in their order                numbers.py         as people write them
 """
