@@ -94,7 +94,7 @@ def test_a_campaign_of_everything_is_tried_with_delayed_outcomes(tmp_path: Path)
 
 
 def test_an_interrupt_shows_what_there_is_and_ends_the_service(tmp_path: Path) -> None:
-    """SIGINT stops asking and prints the tables; the process started for it is gone."""
+    """SIGTERM stops asking, as Ctrl-C does, and prints the tables; the process started for it is gone."""
     with subprocess.Popen(
         [*TILBUD, "simulate", SAMPLES / "shop.yaml", "--decisions", "1000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -104,7 +104,7 @@ def test_an_interrupt_shows_what_there_is_and_ends_the_service(tmp_path: Path) -
         while "decisions" not in running.stdout.readline():
             pass
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-        running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGTERM)
         shown, _ = running.communicate(timeout=120)
     assert running.returncode == 1
     assert "By offer" in shown

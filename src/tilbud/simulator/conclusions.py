@@ -18,6 +18,8 @@ _ERRORS = 2.0
 
 def of_simulation(personalized: Rates, recent: Rates) -> str:
     """Return what a run against a known truth showed."""
+    if not personalized.decisions:
+        return "It made no decision that a model could learn from."
     share = personalized.share_of_uplift
     if math.isnan(share):
         return "Nothing could be gained: there was never more than one offer to choose from."

@@ -279,19 +279,27 @@ def keeping_up(calls: Calls, served: campaigns_pb2.Campaign, pacing: Pacing) -> 
 
 @contextmanager
 def stop_on_interrupt(stop: asyncio.Event) -> Iterator[None]:
-    """The first interrupt (Ctrl-C) sets `stop`; a second one ends the program as usual."""
+    """The first interrupt (Ctrl-C, or what else ends a program) sets `stop`; a second one ends it."""
     loop = asyncio.get_running_loop()
+    endings = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        endings.append(signal.SIGHUP)
+
+    def ignore_no_more() -> None:
+        for ending in endings:
+            loop.remove_signal_handler(ending)
 
     def interrupted() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        ignore_no_more()
         stop.set()
 
     try:
-        loop.add_signal_handler(signal.SIGINT, interrupted)
+        for ending in endings:
+            loop.add_signal_handler(ending, interrupted)
     except (NotImplementedError, RuntimeError, ValueError):  # not on Windows, nor outside the main thread
         yield
         return
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        ignore_no_more()

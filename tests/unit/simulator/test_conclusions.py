@@ -40,6 +40,7 @@ def test_a_difference_is_one_only_beyond_its_error(matched: LoggedRate, said: st
         (300, 0.15, 0.20, "300 decisions are few to learn from"),
         (20_000, 0.09, 0.20, "It got nothing of what choosing could gain over chance"),
         (300, 0.10, 0.10, "Nothing could be gained"),
+        (0, math.nan, math.nan, "It made no decision"),
     ],
 )
 def test_a_simulation_is_told_in_a_sentence(decisions: int, achieved: float, best: float, said: str):
