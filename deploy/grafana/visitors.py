@@ -1,5 +1,7 @@
 """Visitors for the sample campaign homepage-hero, so that rules, customers and consent are to be seen.
 
+`python deploy/grafana/visitors.py --target HOST:PORT` sends them to a running service, one call at a time.
+
 What holds: a bounded crowd of customers with random contexts, some of them undeclared or without consent;
 what they do (events, outcomes, some late or of a decision nobody knows) is drawn from one seeded generator.
 What it does not do: have tastes. `tilbud simulate` has a shop with them.
@@ -7,8 +9,10 @@ What it does not do: have tastes. `tilbud simulate` has a shop with them.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
+import signal
 from collections import deque
 from importlib.resources import files
 from pathlib import Path
@@ -122,3 +126,28 @@ class Visitors:
                 "returning": decisions.FeatureValue(flag=chance.random() < 0.5),  # noqa: PLR2004
             },
         )
+
+
+async def _visit(visitors: Visitors, visits: int | None, per_second: float) -> None:
+    """Send them until they are so many, or until SIGTERM or Ctrl-C."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(ending, stop.set)
+    await visitors.run(visits=visits, per_second=per_second, stop=stop)
+
+
+def main() -> None:
+    """Read the command line and visit; status 1 where no visitor got an answer."""
+    parser = argparse.ArgumentParser(description="Visit the sample campaign homepage-hero, call by call.")
+    parser.add_argument("--target", default="127.0.0.1:50051", help="the service's gRPC address")
+    parser.add_argument("--visits", type=int, help="end after so many; default: never")
+    parser.add_argument("--per-second", type=float, default=10.0, help="visits a second, at most")
+    asked = parser.parse_args()
+    visitors = Visitors(asked.target, seed=random.SystemRandom().randrange(2**32))
+    asyncio.run(_visit(visitors, asked.visits, asked.per_second))
+    if not visitors.decided:
+        raise SystemExit(f"none of {visitors.visits} visitors got an answer of {asked.target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -141,10 +141,11 @@ def test_base_image():
 
 
 def test_serves_with_nothing_to_write_but_its_data(container: Container, served: Started):
-    """What the Dockerfile builds decides as its user, healthy by its own check, and drains at SIGTERM."""
+    """What the Dockerfile builds decides as its user, also for compose's visitors, and drains at SIGTERM."""
     assert 0 < served.decide() <= 1
     check = json.loads(re.sub(r".*CMD ", "", written("HEALTHCHECK")))
     run(*container.command(*check, TILBUD_LISTEN=served.target))
+    run(sys.executable, DEPLOY / "grafana" / "visitors.py", "--target", served.target, "--visits", "5")
     run(*container.command("sh", "-c", f"! touch /here && ! touch {container.made}/here && touch /data/here"))
     assert served.stop() == 0
     assert (container.data / "ledger.sqlite3").stat().st_size
