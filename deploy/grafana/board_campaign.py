@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import NO_DATA, PER_SECOND, Dashboard, Panel, Query, Row, stat
+from panels import NO_DATA, NO_DECISION, PER_SECOND, Dashboard, Panel, Query, Row, stat
 from queries import (
     CAMPAIGN,
     CONTROL,
@@ -64,6 +64,7 @@ def board() -> Dashboard:
                 share(rate("tilbud_decisions_total", fallback), decisions),
                 decimals=1,
                 red_from=0.5,
+                empty=NO_DECISION,
             ),
             stat(
                 "Control group",
@@ -71,6 +72,7 @@ def board() -> Dashboard:
                 "percentunit",
                 share(rate("tilbud_decisions_total", f"{CAMPAIGN}, {CONTROL}"), decisions),
                 decimals=1,
+                empty=NO_DECISION,
             ),
             stat(
                 "Offers removed a decision",
@@ -78,6 +80,7 @@ def board() -> Dashboard:
                 "none",
                 share(rate("tilbud_excluded_offers_total", CAMPAIGN), decisions),
                 decimals=2,
+                empty=NO_DECISION,
             ),
             stat(
                 "Offers paused",
@@ -117,6 +120,7 @@ def board() -> Dashboard:
                 "Seconds from the question to the recorded answer; in a batch, with its wait.",
                 "s",
                 quantiles("tilbud_decide_duration_seconds", CAMPAIGN),
+                empty=NO_DECISION,
             ),
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import PER_SECOND, Dashboard, Panel, Query, Row
+from panels import NO_DECISION, PER_SECOND, Dashboard, Panel, Query, Row
 from queries import (
     CAMPAIGN,
     CONTROL,
@@ -32,6 +32,7 @@ FEW = (
     f"not yet: it takes {SETTLEMENTS_MIN} settled decisions of each group in the window, and a control group "
     "in the campaign's file"
 )
+FEW_SHOWN = f"not yet: it takes {SETTLEMENTS_MIN} settled decisions in the window"
 NO_LIFT = f"{FEW}, whose mean is surely above 0"
 VERDICTS = {-1: ("worse", "red"), 0: ("not yet", "text"), 1: ("better", "green")}
 
@@ -81,7 +82,7 @@ def board() -> Dashboard:
                 width=4,
                 minimum=None,
                 decimals=4,
-                empty=FEW,
+                empty=FEW_SHOWN,
             ),
             Panel(
                 "Settlements",
@@ -117,7 +118,7 @@ def board() -> Dashboard:
                 minimum=None,
                 decimals=3,
                 width=6,
-                empty=FEW,
+                empty=FEW_SHOWN,
                 bands=("personalized", "control"),
             ),
             Panel(
@@ -203,6 +204,7 @@ def board() -> Dashboard:
                 stacked=True,
                 maximum=1,
                 height=10,
+                empty=NO_DECISION,
             ),
         ],
     )
@@ -219,6 +221,7 @@ def board() -> Dashboard:
                     Query(quantile(0.1, "tilbud_policy_entropy_ratio", CAMPAIGN), "10 % below"),
                 ],
                 maximum=1,
+                empty=NO_DECISION,
             ),
             Panel(
                 "Propensity floor",
@@ -229,6 +232,7 @@ def board() -> Dashboard:
                     Query(quantile(0.5, "tilbud_policy_probability_min", CAMPAIGN), "half below"),
                     Query(quantile(0.1, "tilbud_policy_probability_min", CAMPAIGN), "10 % below"),
                 ],
+                empty=NO_DECISION,
             ),
             Panel(
                 "Propensity of the drawn offer",

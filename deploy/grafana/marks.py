@@ -281,6 +281,8 @@ def _heatmap(axes: Axes, panel: Json, series: list[Series]) -> None:
         up_to = {at: value if math.isfinite(value) else 0.0 for at, value in bucket.points}
         cells.append([max(0.0, up_to.get(at, below[at]) - below[at]) for at in times])
         below |= up_to
+    if not any(map(any, cells)):
+        axes.text(0.5, 0.5, "0 all the time", transform=axes.transAxes, ha="center", color=FAINT, size=8)
     moments = [moment(at) for at in times]
     axes.pcolormesh(moments, range(len(buckets)), cells, cmap="Blues", shading="nearest")  # type: ignore[arg-type]  # times are taken
     axes.set_yticks(range(len(buckets)), [_bound(bucket.labels["le"], unit) for bucket in buckets])

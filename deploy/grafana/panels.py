@@ -16,7 +16,8 @@ Kind = Literal["timeseries", "stat", "bargauge", "heatmap", "table", "interval"]
 Json = dict[str, Any]
 
 PER_SECOND = "cps"
-NO_DATA = "no data: nothing of this was scraped in the time shown"
+NO_DATA = "no data: nothing of this happened, or Prometheus did not scrape it, in the time shown"
+NO_DECISION = "no decision in the time shown"
 LOW_AT_FIRST = "It reads low until the service has run for as long as it looks back."
 VALUE, ERROR, AT_LEAST, AT_MOST = "value", "error", "at least", "at most"
 COLUMNS = 24
