@@ -180,6 +180,8 @@ def _problems(counts: Counts, stopped_because: str) -> list[str]:
         problems.append("The sums do not hold: something was lost or counted twice.")
     if counts.fallbacks:
         problems.append(f"{counts.fallbacks:,} decisions were fallbacks and count as earning nothing.")
+    if counts.outcomes["late"]:
+        problems.append(f"{counts.outcomes['late']:,} outcomes came after their window and did not count.")
     if counts.first_refusal:
         problems.append(f"Refused: {_counted(counts.refusals)}. The first: {counts.first_refusal}")
     if not counts.learner_followed:

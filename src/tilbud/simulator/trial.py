@@ -23,13 +23,13 @@ from tilbud.simulator.tables import print_conclusions, print_counts, print_offer
 from tilbud.simulator.world import CampaignFacts, CampaignWorld, WorldConfig
 
 DECISIONS = 10_000
-_BATCH = 25
+_BATCH_MAX = 25
+_RANKED_A_BATCH = 2_000
+"""Offers to choose from in all questions of a batch: so that it is answered well within the window."""
 _UNLEARNED_MAX = 500
 """Decisions that are not learned yet, at most; with Hurry's second about so many a second."""
 _DELAYED_A_SECOND = 250
-"""Slower than decisions are made, whatever the delay."""
-
-
+"""With a delay so many decisions are asked for, evenly; the window waits for half as many."""
 _WINDOW_MS = 500
 _GRACE_MS = 500
 
@@ -45,7 +45,7 @@ class Hurry:
     @classmethod
     def of(cls, delay_decisions: int) -> Hurry:
         """Long enough for outcomes that come so many decisions later."""
-        return cls(_WINDOW_MS + delay_decisions * 1_000 // _DELAYED_A_SECOND, _GRACE_MS)
+        return cls(_WINDOW_MS + 2 * delay_decisions * 1_000 // _DELAYED_A_SECOND, _GRACE_MS)
 
 
 async def try_campaign(
@@ -80,7 +80,7 @@ async def try_campaign(
                 run="trial",
                 seed=seed,
                 decisions=decisions,
-                pacing=Pacing(batch=_BATCH, unlearned_max=_UNLEARNED_MAX + config.delay_decisions),
+                pacing=_pacing(len(facts.offers), config.delay_decisions),
                 stop=stop,
                 watch=watching(console),
             )
@@ -93,6 +93,15 @@ async def try_campaign(
     print_counts(console, result.counts, result.seconds, result.stopped_because)
     print_conclusions(console, of_simulation(result.personalized, result.recent))
     return result
+
+
+def _pacing(offers: int, delay_decisions: int) -> Pacing:
+    """So fast that no outcome comes after its window, and the model is not left behind."""
+    return Pacing(
+        batch=min(max(_RANKED_A_BATCH // offers, 1), _BATCH_MAX),
+        decisions_per_second=_DELAYED_A_SECOND if delay_decisions else None,
+        unlearned_max=_UNLEARNED_MAX + 3 * delay_decisions,
+    )
 
 
 def _announce(console: Console, target: str, world: CampaignWorld, hurry: Hurry, says: str) -> None:
