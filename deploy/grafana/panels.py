@@ -254,6 +254,7 @@ def _panel_json(panel: Panel) -> Json:
         told["transformations"] = [{"id": "organize", "options": hidden}]
     elif panel.kind == "interval":
         told["transformations"] = _interval(panel)
+        told["fieldConfig"]["overrides"] = [*_counts(panel)]
     if panel.words:
         words = {str(value): {"text": text, "color": color} for value, (text, color) in panel.words.items()}
         defaults["mappings"] = [{"type": "value", "options": words}]
@@ -276,9 +277,18 @@ def _bands(panel: Panel) -> Iterator[Json]:
         yield {"matcher": {"id": "byName", "options": high}, "properties": thin + below}
 
 
+def _counts(panel: Panel) -> Iterator[Json]:
+    """Yield how the columns beside an interval are written: they count something."""
+    for query in panel.queries:
+        if query.column not in {VALUE, ERROR}:
+            whole: list[Json] = [{"id": "decimals", "value": 0}]
+            yield {"matcher": {"id": "byName", "options": query.column}, "properties": whole}
+
+
 def _interval(panel: Panel) -> list[Json]:
     """Return how answers become the rows of one table: joined, named by column, the largest value first."""
-    names = {f"Value #{query.column}": query.column for query in panel.queries}
+    shown = {ERROR: "± 95 %"}
+    names = {f"Value #{query.column}": shown.get(query.column, query.column) for query in panel.queries}
     named = {"excludeByName": {"Time": True}, "renameByName": names}
     order = {"fields": {}, "sort": [{"field": VALUE, "desc": True}]}
     return [

@@ -167,6 +167,19 @@ def test_captions_have_room(name: str) -> None:
         assert len(lines) <= pictures.CAPTION_LINES_MAX, panel["title"]
 
 
+@pytest.mark.parametrize("name", ["learning", "campaign"])
+def test_an_interval_is_a_row_of_one_table(name: str) -> None:
+    """Grafana calls an answer by its query's refId: all are renamed, and rows sorted by what is estimated."""
+    tables = [panel for panel in panels(load(name)) if panel["targets"][0]["refId"] == "value"]
+    assert tables
+    for panel in tables:
+        merge, organize, order = panel["transformations"]
+        renamed = organize["options"]["renameByName"]
+        assert merge["id"] == "merge"
+        assert list(renamed) == [f"Value #{target['refId']}" for target in panel["targets"]]
+        assert order["options"]["sort"] == [{"field": renamed["Value #value"], "desc": True}]
+
+
 def test_no_reward_is_compared_without_its_interval() -> None:
     """Lift, lead and verdict have an interval in them, offers are ranked by what everybody would bring."""
     learning = {panel["title"]: panel for panel in panels(load("learning"))}
