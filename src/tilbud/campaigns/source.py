@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +32,7 @@ from tilbud.domain.campaign.contact_policy import NO_CONTACT_POLICY, ChannelRule
 from tilbud.domain.campaign.fields import Cap
 from tilbud.domain.errors import CampaignInvalid, Problem
 from tilbud.domain.limits import Limits
+from tilbud.domain.numbers import exact_text
 
 CONTACT_FILE = "contact.yaml"
 _SUFFIXES = (".yaml", ".yml")
@@ -302,6 +305,8 @@ _WRITE = {  # for pydantic's kinds of error whose own words are Python's
     "model_attributes_type": "write a map of keys, such as {key: value}",
     "string_type": "write text, in quotes where it looks like a number or a date",
     "bool_type": "write true or false",
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
 }
 _WRITE_THERE = {  # where a better example is known
     ("tuple_type", "caps"): "write a list of caps, such as [{times: 3, per: 7d}]",
@@ -319,6 +324,10 @@ _AT_MOST = re.compile(
     r"^(?:String|List|Tuple|Dictionary|Value) should have at (most|least) (\d+) (\w+)"
     r"(?: after validation, not .*)?$"
 )  # pydantic's words, of which the kind is Python's
+_BOUNDS = {
+    "greater_than_equal": ("ge", "more"),
+    "less_than_equal": ("le", "less"),
+}  # and where pydantic has it
 _LETTERS = "write letters, digits"
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": f"{_LETTERS} and . _ - and begin with a letter or digit",
@@ -358,6 +367,13 @@ def _value_problem(error: Mapping[str, Any], path: KeyPath, kind: str) -> str:
     ]
     if there or kind in _WRITE:
         return f"{there[-1] if there else _WRITE[kind]}{got}"
+    if kind in _BOUNDS:
+        bound, word = _BOUNDS[kind]
+        return f"must be {exact_text(error['ctx'][bound])} or {word}{got}"
+    if kind == "too_long" and isinstance(error["input"], str):
+        return f"write at most {error['ctx']['max_length']} characters"
+    if kind == "too_short" and isinstance(error["input"], str):
+        return "write some text"
     message = _AT_MOST.sub(r"write at \1 \2 \3", str(error["msg"]).removeprefix("Value error, "))
     message = message.replace("Input should be", "must be").replace("a valid number", "a number")
     return f"{message}{got}" if message.startswith("must be") else message
@@ -379,5 +395,10 @@ def _short(value: object) -> str:
     """Return a value as YAML has it, if it is short."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
-    text = str(value) if isinstance(value, date) else repr(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, dict | list | tuple):
+        text = json.dumps(value, ensure_ascii=False, default=str)  # which is YAML
+    elif isinstance(value, float):
+        text = exact_text(value) if isfinite(value) else f".{value}".replace(".-", "-.")
+    else:
+        text = str(value) if isinstance(value, date) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - enough to recognise it

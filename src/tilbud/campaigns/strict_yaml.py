@@ -40,6 +40,7 @@ _REMEDIES = (  # by what PyYAML says; the first that fits
     ("expected a single document", "write one campaign a file"),
 )
 _LOOK = "look for brackets and quotes that are not closed, and for uneven indentation, here or just before"
+_OR_SAVE = "or save the file as UTF-8 where it is not"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -86,6 +87,13 @@ _FORMS = {f"{_CORE}null": re.compile(r"~|null|Null|NULL|")}
 for _tag, _pattern, _first in _PLAIN:
     _FORMS[f"{_CORE}{_tag}"] = re.compile(_pattern)
     _Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+_CALLED = {
+    "bool": "true or false",
+    "int": "whole number",
+    "float": "number",
+    "null": "null",
+    "timestamp": "date",
+}
 _TAGS: Mapping[type[yaml.Node], Container[str]] = {
     yaml.MappingNode: {f"{_CORE}map"},
     yaml.SequenceNode: {f"{_CORE}seq"},
@@ -157,7 +165,7 @@ class Tree:
         except yaml.reader.ReaderError as error:
             before = text[: error.position] if kind is _Loader else text.encode()[: error.position].decode()
             line = before.count("\n") + 1
-            raise self._not_yaml(line, f"remove the character #x{error.character:02x}") from None
+            raise self._not_yaml(line, f"remove the character #x{error.character:02x}, {_OR_SAVE}") from None
         except RecursionError:
             raise self._not_yaml(_line(loader), "it nests too deep") from None
         except (ValueError, OverflowError):
@@ -208,8 +216,8 @@ class Tree:
                 raise ValueError
             value = loader.construct_object(node)
         except (ValueError, OverflowError, LookupError, AttributeError):  # 2026-13-01, !!int "", !!bool "x"
-            kind = node.tag.rpartition(":")[2].replace("timestamp", "date")
-            raise self._invalid(path, f"is not a valid {kind}; put it in quotes if it is text") from None
+            kind = _CALLED.get(node.tag.rpartition(":")[2], "value of its kind")
+            raise self._invalid(path, f"is no {kind}; put it in quotes if it is text") from None
         if not _is_unicode(value):
             raise self._invalid(path, "has an escape that is no character; remove it")
         return value
@@ -276,5 +284,5 @@ def _is_unicode(value: object) -> bool:
 
 
 def _dotted(path: KeyPath) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part or repr(part)}" for part in path)
     return text.removeprefix(".")

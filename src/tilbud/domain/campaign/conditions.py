@@ -108,7 +108,7 @@ def parse_condition(
         here = (*path, str(key))
         if key in ("any_of", "none_of"):
             if not isinstance(below, list) or not below:
-                raise ConditionInvalid(here, "write a list of conditions")
+                raise ConditionInvalid(here, "write a list of conditions, such as [{basket_value: {gt: 30}}]")
             nested[key] = tuple(
                 parse_condition(condition, kinds, (*here, number)) for number, condition in enumerate(below)
             )
@@ -163,12 +163,19 @@ def _operand(
         raise ConditionInvalid(path, f"unknown operator; use one of: {', '.join(_OPERATORS)}")
     if operator == "in":
         if not isinstance(operand, list) or not operand:
-            raise ConditionInvalid(path, "write a list of values")
+            raise ConditionInvalid(path, "write a list of values, such as [gold, silver]")
         return tuple(_value(item, kind, path) for item in operand)
     if operator in _ORDER and kind not in ("number", VERSION):
         problem = f"only numbers and versions have an order and this is a {_named(kind)}; use eq or in"
         raise ConditionInvalid(path, problem)
     return _value(operand, kind, path)
+
+
+_WRITE = {
+    "category": "write text, such as gold, in quotes where it looks like a number or a date",
+    "number": "write one such as 30",
+    "flag": "write true or false",
+}
 
 
 def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> ContextValue:
@@ -182,7 +189,7 @@ def _value(written: object, kind: Kind, path: tuple[str | int, ...]) -> ContextV
     if isinstance(written, str):
         written = nfc(written)
     if not isinstance(written, str | int | float) or kind_of(written) != _named(kind):
-        raise ConditionInvalid(path, f"must be a {_named(kind)}")
+        raise ConditionInvalid(path, f"must be a {_named(kind)}; {_WRITE[_named(kind)]}")
     if isinstance(kind, tuple) and written not in kind:
         raise ConditionInvalid(path, f"is never {written!r:.60}; use one of: {', '.join(kind)}")
     if isinstance(written, str | bool):
