@@ -114,7 +114,9 @@ class Calls:
         self._metrics = metrics
         self._limits = limits
         self._binary = Binary(limits)
-        self._by_hand, self._by_stub = Json(limits, lenient=False), Json(limits, lenient=True)
+        long = asyncio.Lock()
+        self._by_hand = Json(limits, lenient=False, long=long)
+        self._by_stub = Json(limits, lenient=True, long=long)
         self._methods: dict[bytes, Method] = {}
         for service in SERVICES:
             methods = methods_of(service, handlers.get(service.name, {}))

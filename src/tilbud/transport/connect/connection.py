@@ -321,6 +321,7 @@ class Connection(asyncio.Protocol):
             response, last, bodiless = item, True, False
         else:
             self._count_held(-item.size)  # the call's room has it from here on
+            self._untaken = item.taken
             try:
                 response = await self._server.answer(item)
             except Exception:
@@ -328,7 +329,6 @@ class Connection(asyncio.Protocol):
                 raise
             last = response.close or not item.keep_alive or self._server.closing
             bodiless = item.method == b"HEAD"
-            self._untaken = item.taken
             item.body = b""  # while the answer is taken
         self._transport.write(_written(response, close=last, bodiless=bodiless))
         if self._taken is None:
@@ -343,9 +343,8 @@ class Connection(asyncio.Protocol):
         if self._taken is not None and not self._taken.done():
             self._taken.set_result(None)
         self._taken = None
-        untaken, self._untaken = self._untaken, []
-        for tell in untaken:
-            tell(None)
+        while self._untaken:
+            self._untaken.pop()(None)
 
 
 def _written(response: Response, *, close: bool, bodiless: bool) -> bytes:

@@ -4,14 +4,15 @@ What holds: names come as lowerCamelCase or as the contract writes them, and go 
 cannot be read is named with its place. A name that the contract does not have is refused, unless the caller
 speaks the Connect protocol: whoever generated their code from a newer contract is answered by an older
 service, as over gRPC, and whoever writes by hand hears of a slip. An unknown word of an enum is refused
-always: `consent` would be unsaid. Long lists are read and written in slices, so that others are answered
-meanwhile; the text itself is read in one go.
+always: `consent` would be unsaid. Long messages are read and written one at a time, their lists in slices, so
+that others are answered meanwhile; the text itself is read in one go.
 
 What it does not do: look into payloads, which are any JSON.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -41,15 +42,32 @@ _MESSAGES = {
 
 
 class Json:
-    """Messages as JSON; `lenient` passes over names that the contract does not have."""
+    """Messages as JSON; `lenient` passes over names that the contract does not have.
 
-    def __init__(self, limits: Limits, *, lenient: bool) -> None:
+    Those that share `long` take turns with long ones.
+    """
+
+    def __init__(self, limits: Limits, *, lenient: bool, long: asyncio.Lock | None = None) -> None:
         self._limits = limits
         self._lenient = lenient
+        self._long = long or asyncio.Lock()
 
     async def read(self, method: Method, data: bytes) -> Message:
         if len(data) > self._limits.message_bytes_max:
             raise too_large(f"{len(data):,}", self._limits)
+        if len(data) < self._limits.json_sliced_bytes:
+            return await self._read(method, data)
+        async with self._long:
+            return await self._read(method, data)
+
+    async def write(self, method: Method, answer: Message | bytes) -> bytes:
+        data = answer if isinstance(answer, bytes) else answer.SerializeToString()
+        if len(data) < self._limits.json_sliced_bytes:
+            return dumped(MessageToDict(method.response.FromString(data)))
+        async with self._long:
+            return await self._in_slices(method.response.FromString(data))
+
+    async def _read(self, method: Method, data: bytes) -> Message:
         value = loaded(data, self._limits)
         message = method.request()
         lists = []
@@ -69,15 +87,6 @@ class Json:
                     await time_slice.yield_to_loop()
                 self._fill(messages.add(), item, f"{field.name}[{number}]")
         return message
-
-    async def write(self, method: Method, answer: Message | bytes) -> bytes:
-        data = answer if isinstance(answer, bytes) else answer.SerializeToString()
-        message = method.response.FromString(data)
-        if len(data) < self._limits.json_sliced_bytes:
-            written = MessageToDict(message)
-        else:
-            written = await self._in_slices(message)
-        return dumped(written)
 
     def _check_size(self, name: str, items: Sequence[Any]) -> None:
         """Refuse what its handler would, before there is a message for each item."""
@@ -99,19 +108,20 @@ class Json:
                 problem = f"is not a {message.DESCRIPTOR.full_name} message in JSON"
                 raise InvalidField(path or "request", problem) from error
 
-    async def _in_slices(self, message: Message) -> dict[str, Any]:
-        lists: dict[str, Any] = {}
+    async def _in_slices(self, message: Message) -> bytes:
+        lists: list[bytes] = []
         time_slice = TimeSlice(self._limits.loop_slice_s)
         for field in _lists(message.DESCRIPTOR):
-            items: list[Any] = []
+            items: list[bytes] = []
             for item in getattr(message, field.name):
                 if time_slice.expired():
                     await time_slice.yield_to_loop()
-                items.append(MessageToDict(item))
+                items.append(dumped(MessageToDict(item)))
             if items:
-                lists[field.json_name] = items
+                lists.append(b"%b:[%b]" % (dumped(field.json_name), b",".join(items)))
                 message.ClearField(field.name)
-        return MessageToDict(message) | lists
+        others = dumped(MessageToDict(message))[1:-1]
+        return b"{%b}" % b",".join([*([others] if others else []), *lists])
 
 
 def dumped(value: Any) -> bytes:

@@ -121,8 +121,11 @@ class Rpc:
             try:
                 self.unsent.check(call)
                 message = await codec.read(method, data)
-                written = await codec.write(method, await method.handle(message, call))
-                self.unsent.add(call, len(written))
+                answer = await method.handle(message, call)
+                counted = len(answer) if isinstance(answer, bytes) else 0
+                self.unsent.add(call, counted)  # also while it waits to be written
+                written = await codec.write(method, answer)
+                self.unsent.add(call, len(written) - counted)
                 code = _OK
                 return written
             finally:

@@ -166,13 +166,15 @@ async def test_the_next_request_waits_until_the_answer_was_taken() -> None:
 
 
 async def test_a_client_that_leaves_ends_its_call() -> None:
-    """As over gRPC: what was handed to the ledger happens all the same."""
+    """As over gRPC: what was handed to the ledger happens all the same; who counts its answer hears of it."""
     client = _Client()
     client.server.go.clear()
     await client.send(_post("/a"))
+    told: list[object] = []
+    client.server.asked[0].taken.append(told.append)
     client.connection.connection_lost(None)
     await asyncio.sleep(0)
-    assert client.server.cancelled == 1
+    assert (client.server.cancelled, told) == (1, [None])
 
 
 async def test_a_client_that_only_stops_sending_is_answered() -> None:

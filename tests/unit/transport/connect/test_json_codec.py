@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -133,6 +134,28 @@ async def test_a_batch_is_read_and_written_whole() -> None:
         BATCH, answer
     )
     assert json.loads(sliced)["results"][999] == {"decision": {"offerId": "offer-999"}}
+
+
+async def test_long_messages_take_turns() -> None:
+    """However many there are, each turn of the loop has one slice of them, and short ones wait for none."""
+    codec = Json(replace(Limits(), loop_slice_s=0.0), lenient=False)
+    text = json.dumps({"requests": [{"campaign": "shop", "decisionId": "d"}] * 1_000})
+    ended: dict[str, int] = {}
+    turns = 0
+
+    async def read(name: str, text: str) -> None:
+        await _read(text, codec, BATCH)
+        ended[name] = turns
+
+    reading = [
+        asyncio.ensure_future(read(name, text))
+        for name, text in (("first", text), ("second", text), ("short", "{}"))
+    ]
+    while not all(each.done() for each in reading):
+        turns += 1
+        await asyncio.sleep(0)
+    assert ended["short"] <= 2
+    assert ended["second"] - ended["first"] > 900
 
 
 async def test_answers_are_proto_json() -> None:

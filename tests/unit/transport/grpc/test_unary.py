@@ -15,6 +15,7 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.telemetry.log import logger
 from tilbud.telemetry.metrics import Metrics
+from tilbud.transport.call import Method
 from tilbud.transport.grpc.unary import Rpc
 from tilbud.v1 import decisions_pb2 as pb
 
@@ -110,3 +111,60 @@ async def test_a_refused_call_is_logged_for_who_looks_closely() -> None:
     assert line["log_level"] == "debug"
     assert (line["event"], line["method"], line["code"]) == ("call_refused", "Decide", "INVALID_ARGUMENT")
     assert "secret" not in str(line)
+
+
+class _Answered:
+    """A call whose caller takes its answer when it is told to."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def peer(self) -> str:
+        return "http:127.0.0.1:1"
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def time_remaining(self) -> None:
+        return None
+
+    def add_done_callback(self, callback: Any) -> None:
+        self.done.append(callback)
+
+
+class _Writing:
+    """A way to write messages in which a long one takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def read(self, method: Method, _data: bytes) -> Any:
+        return method.request()
+
+    async def write(self, _method: Method, answer: Any) -> bytes:
+        self.begun.set()
+        await self.go.wait()
+        return bytes(answer) * 2
+
+
+async def test_an_answer_takes_its_room_while_it_waits_to_be_written() -> None:
+    """Else answers that are made faster than they are written would pile up; all of it is given back."""
+    metrics = Metrics(CollectorRegistry(), version="test", vw_version="test")
+    limits = replace(Limits(), unsent_bytes_max=150, unsent_counted_bytes=1)
+    rpc = Rpc(metrics=metrics.process, limits=limits, log=logger("test"))
+
+    async def handle(_message: Any, _call: Any) -> bytes:
+        return b"x" * 200
+
+    method = Method("Decide", "tilbud.v1.DecisionService", pb.DecideRequest, pb.DecideResponse, handle)
+    writing, slow, other = _Writing(), _Answered(), _Answered()
+    answer = asyncio.ensure_future(rpc.answer(method, writing, b"", slow, protocol="connect", started=0.0))
+    await writing.begun.wait()
+    refused = await rpc.answer(method, writing, b"", other, protocol="connect", started=0.0)
+    assert isinstance(refused, tuple)
+    assert "answers not yet taken" in refused[1].message
+    writing.go.set()
+    assert await answer == b"x" * 400
+    for taken in slow.done:
+        taken(None)
+    assert await rpc.answer(method, writing, b"", other, protocol="connect", started=0.0) == b"x" * 400
