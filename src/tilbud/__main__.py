@@ -8,10 +8,9 @@ COLUMNS): what the libraries below would read is not seen by them.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which take longer than all before
 import os
-import signal
 import sys
-from typing import NoReturn
 
 _LIBRARIES = (
     "GITHUB_ACTIONS",  # which would have typer write colours into files, as the next one
@@ -27,21 +26,21 @@ _LIBRARIES = (
 
 def main() -> None:
     """Run the command line."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored, as by nohup
+        _signal.signal(_signal.SIGINT, _end)
     for name in _LIBRARIES:
         os.environ.pop(name, None)
     # gRPC's core writes lines of its own to standard error, and would wait for whoever reads it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
-        signal.signal(signal.SIGINT, _end)
     from tilbud.cli import main as run  # noqa: PLC0415 - see above; and a worker needs none of it
 
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + _signal.SIGINT)
 
 
-def _end(number: int, _frame: object) -> NoReturn:
+def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)  # at once, since nothing is begun: an exception might be anybody's to catch
 
 
