@@ -2,8 +2,8 @@
 
 What holds: from its first moment on, also while it imports what it needs, Ctrl-C ends it with status 130 and
 without a word. Nothing is imported before that can be imported after. What a command does of Ctrl-C once it
-works is its own business. Of the environment only `TILBUD_…` counts, and what every program heeds (NO_COLOR,
-COLUMNS): what the libraries below would read is not seen by them.
+works is its own business. Of the environment only `TILBUD_…` counts, what every program heeds (NO_COLOR,
+COLUMNS), and with --otel OpenTelemetry's own: what the libraries below would read is not seen by them.
 """
 
 from __future__ import annotations

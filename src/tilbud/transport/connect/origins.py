@@ -18,7 +18,7 @@ from tilbud.transport.connect.responses import Response
 EVERY = "*"
 _HEADERS = (
     "authorization, content-type, content-encoding, "
-    "connect-protocol-version, connect-timeout-ms, x-user-agent"
+    "connect-protocol-version, connect-timeout-ms, traceparent, tracestate, x-user-agent"
 )
 
 
