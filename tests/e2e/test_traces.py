@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.conftest import Serve
 from tests.e2e.campaigns import SLOW
-from tests.running import CALL_S
+from tests.running import CALL_S, until
 
 from tilbud.v1 import decisions_pb2 as pb
 
@@ -60,6 +60,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Collector]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # ms
         yield server
         server.shutdown()
         thread.join()
@@ -85,7 +86,8 @@ def test_a_callers_trace_goes_on_to_the_decision(serve: Serve, collector: _Colle
     )
     with urllib.request.urlopen(request, timeout=CALL_S) as response:
         assert response.status == 200
-    assert service.stop() == 0
+    names = {f"tilbud.v1.DecisionService/{method}" for method in ("Decide", "ReportOutcome")} | {"decide"}
+    until(lambda: names <= collector.spans().keys())
     spans = collector.spans()
     call, decision = spans["tilbud.v1.DecisionService/Decide"], spans["decide"]
     reported = spans["tilbud.v1.DecisionService/ReportOutcome"]

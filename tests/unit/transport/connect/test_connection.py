@@ -311,8 +311,11 @@ async def test_each_state_has_its_time() -> None:
     assert 19 < left_s() <= 20
     await client.send(b"POST")
     assert 19 < left_s() <= 20
+    due_s = client.connection.due_s
     client.server.go.clear()
-    await client.send(b" /a HTTP/1.1\r\n\r\n")
+    await client.send(b" /a HTTP/1.1\r\n")
+    assert client.connection.due_s == due_s  # bytes now and then win no time
+    await client.send(b"\r\n")
     assert left_s() == float("inf")
     client.server.go.set()
     client.transport.stuck = True
