@@ -137,7 +137,15 @@ def _add_dependencies(packages: Path) -> None:
         for file in found.files or () if name != "tilbud" else ():
             if ".." not in file.parts:  # the rest is programs, which stand beside the packages
                 (packages / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(str(found.locate_file(file)), packages / file)  # with its time: it was compiled
+                _link(Path(str(found.locate_file(file))), packages / file)
+
+
+def _link(file: Path, to: Path) -> None:
+    """Show a file in another place too, which costs no disk; a copy where that cannot be."""
+    try:
+        to.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, to)  # with its time: it was compiled
 
 
 @dataclass(frozen=True, slots=True)
