@@ -43,7 +43,12 @@ SHOP = "shop"
 SHOP_DECISIONS = Limits().checkpoint_every_settlements + 1_000  # so that a checkpoint is written
 VISITS = 500
 PACING = Pacing(batch=500, unlearned_max=None)  # nothing is measured: no need to wait for the learner
-CHOSEN = {"job": "tilbud", "instance": ".+", "window": "5m", "__rate_interval": "1m"}
+CHOSEN = {
+    "job": "tilbud",
+    "instance": ".+",
+    "window": "30m",
+    "__rate_interval": "10m",
+}  # as slow as it may be
 SELECTOR = re.compile(r"\b([a-z_]+:tilbud\w+:\w+|tilbud_\w+|process_\w+|up)\b(\{[^}]*\})?")
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 NOTHING_WENT_WRONG = {
@@ -69,12 +74,12 @@ class Live:
 
 
 def _config(service: Service, directory: Path) -> Path:
-    """The configuration of deploy/prometheus with this service's processes, scraped every second."""
+    """The configuration of deploy/prometheus with this service's processes, scraped every other second."""
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "2s", "evaluation_interval": "2s"}
     config["rule_files"] = [str(ROOT / "deploy/prometheus/rules/*.yml")]
     [job] = config["scrape_configs"]
-    job["scrape_timeout"] = "1s"
+    job["scrape_timeout"] = "2s"
     job["static_configs"] = [{"targets": [side.removeprefix("http://") for side in service.metrics_sides]}]
     file = directory / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
