@@ -27,6 +27,7 @@ from tilbud.concurrency.time_slice import TimeSlice
 from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.transport.call import Method
+from tilbud.v1.decisions_pb2 import FeatureValue
 
 _WELL_KNOWN = "google.protobuf."
 _KINDS = {
@@ -190,7 +191,7 @@ class _Walk:
     def clean(self, descriptor: Any, value: Any, path: str) -> dict[str, Any]:
         """Return what a message's JSON has of the contract; raises InvalidField with the first bad place."""
         if not isinstance(value, dict):
-            raise InvalidField(path or "request", "must be an object, such as {}")
+            raise InvalidField(path or "request", f"must be an object, such as {_example(descriptor, value)}")
         names = {name: field for field in descriptor.fields for name in (field.json_name, field.name)}
         cleaned: dict[str, Any] = {}
         seen: dict[str, str] = {}  # by the one of several that may be set
@@ -236,6 +237,13 @@ class _Walk:
         if not _fits(field, value):
             raise InvalidField(place, _expected(field))
         return value
+
+
+def _example(descriptor: Any, value: Any) -> str:
+    """Return an object to write instead of a value: of a feature's, the one with the value's own kind."""
+    if descriptor.full_name != FeatureValue.DESCRIPTOR.full_name:
+        return "{}"
+    return {bool: '{"flag": true}', str: '{"category": "gold"}'}.get(type(value), '{"number": 42.5}')
 
 
 def _below(path: str, name: str) -> str:

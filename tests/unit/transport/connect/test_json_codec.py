@@ -75,6 +75,18 @@ async def test_every_kind_of_value_is_read() -> None:
         ('{"context": {"device": 3}}', "context.device", "must be text"),
         ('{"context": {"time": "now"}}', "context.time", 'must be a time such as "2026-11-29T12:00:00Z"'),
         ('{"context": {"features": []}}', "context.features", "must be an object, such as {}"),
+        *(
+            (
+                f'{{"context": {{"features": {{"a": {written}}}}}}}',
+                "context.features.a",
+                f"must be an object, such as {meant}",
+            )
+            for written, meant in (
+                ("3", '{"number": 42.5}'),
+                ("true", '{"flag": true}'),
+                ('"x"', '{"category": "gold"}'),
+            )
+        ),
         (
             '{"context": {"features": {"a": {"number": "x"}}}}',
             "context.features.a.number",
