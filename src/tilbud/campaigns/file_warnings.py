@@ -126,6 +126,8 @@ def _no_language(word: str) -> str:
 
 def _experiment(campaign: Campaign) -> Iterator[Warned]:
     control = campaign.variants.control
+    if control is None and campaign.exploration.preset == "uniform":
+        return  # a plain test between the offers: nothing personal to compare with
     if control is None or control.share == 0:
         yield (
             ("variants", "control"),

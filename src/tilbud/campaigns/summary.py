@@ -26,6 +26,10 @@ _CONSENT = {
     "required": "without it the fallback is answered, and nothing personal is used or kept",
     "not_required": "silence is a yes; where it is denied nothing personal is used or kept",
 }
+_LEARNED = {
+    "at_deadline": "learned when the window is over",
+    "on_settlement": "learned at a final outcome, else when the window is over",
+}
 _OWN_LINE = frozenset({"hours", "sensitive_topic", "requires", "suppress_after", "caps"})
 
 
@@ -58,8 +62,18 @@ def _choice(campaign: Campaign) -> dict[str, str]:
     lines = {
         "offers": f"{len(offers)}: {_named(offer.id for offer in offers)}",
         "rules": "\n".join(filter(None, map(_rules, offers))) or "none",
+        "fallback": _fallback(campaign.fallback),
     }
     return {**lines, **_languages(campaign)}
+
+
+def _fallback(fallback: Shown) -> str:
+    """Return what is answered where no offer may be shown."""
+    if fallback.id:
+        return fallback.id
+    if fallback.payload or fallback.payloads:
+        return "a payload without an id"
+    return "none: where no offer may be shown, the answer has neither an id nor a payload"
 
 
 def _rules(offer: Offer) -> str:
@@ -176,7 +190,7 @@ def _learning(campaign: Campaign) -> dict[str, str]:
     low, high, default = map(exact_text, (*reward.range, reward.default))
     return {
         "reward": f"{_listed(map(_weighed, reward.outcomes.items()))}; {reward.aggregate} within {low} … "
-        f"{high}, {default} where nothing came; learned {reward.learn}{_showing(reward)}",
+        f"{high}, {default} where nothing came; {_LEARNED[reward.learn]}{_showing(reward)}",
         "window": f"outcomes count for {duration_text(reward.window_us)} after the offer was shown, and may "
         f"be {duration_text(reward.grace_us)} on their way; a deferred decision waits "
         f"{duration_text(reward.activation_window_us)} to be activated",
@@ -221,11 +235,13 @@ def _control(variants: Variants) -> str:
     if control is None:
         return "none"
     share = f"{100 * control.share:.4g}%"
+    served = {"uniform": "any offer, with equal chance", "fallback": "the fallback"}
+    seen = served.get(control.serves, control.serves)
     if variants.split == BY_DECISION:
-        return f"{share} of decisions see {control.serves}"
+        return f"{share} of decisions see {seen}"
     return (
-        f"{share} of customers see {control.serves}, in every session and channel; of decisions "
-        f"without a customer who may be known, as many"
+        f"{share} of customers see {seen}, in every session and channel; and {share} of the visits of "
+        "people who are not known"
     )
 
 

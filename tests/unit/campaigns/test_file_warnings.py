@@ -110,6 +110,11 @@ def test_an_experiment_with_one_side_is_warned_of(variants: str, said: str) -> N
     assert told.startswith(said)
 
 
+def test_a_plain_test_between_offers_needs_no_control_group() -> None:
+    """Where every offer is shown as often, there is no bandit to judge."""
+    assert warned(f"{SMALL}exploration: {{preset: uniform}}\n") == {}
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "odd"),
     [

@@ -24,7 +24,7 @@ def test_every_rule_has_its_line():
         "rules": "free-shipping: channels [web, app]; valid 2026-11-01 … 2026-12-24; "
         "when {basket_value: {gt: 30}}",
         "reward": "click 0.1, purchase 1 (final), dismiss -0.2 (final); sum within -1 … 1, 0 where nothing "
-        "came; learned at_deadline",
+        "came; learned when the window is over",
         "window": "outcomes count for 30m after the offer was shown, and may be 10s on their way; "
         "a deferred decision waits 1h to be activated",
         "languages": "da, en; en where no other fits",
@@ -47,10 +47,10 @@ def test_every_rule_has_its_line():
 
 
 def test_what_is_not_declared_has_no_line():
-    """A campaign without rules that look at the customer is told in the ten lines every campaign has."""
+    """A campaign without rules that look at the customer is told in the eleven lines every campaign has."""
     assert list(summary(parse(SMALL))) == [
-        "offers", "rules", "reward", "window", "exploration", "arguments", "memory", "control", "consent",
-        "wishes",
+        "offers", "rules", "fallback", "reward", "window", "exploration", "arguments", "memory", "control",
+        "consent", "wishes",
     ]  # fmt: skip
 
 
@@ -131,13 +131,29 @@ def test_hours_are_told_with_the_clocks_that_count():
     ("variants", "told"),
     [
         ("{}", "none"),
-        ("{control: {share: 0.005}, split: decision}", "0.5% of decisions see uniform"),
-        ("{control: {share: 0.05}}", "5% of customers see uniform, in every session and channel; "),
+        ("{control: {share: 0.005}, split: decision}", "0.5% of decisions see any offer, with equal chance"),
+        (
+            "{control: {share: 0.05}}",
+            "5% of customers see any offer, with equal chance, in every session and channel; ",
+        ),
     ],
 )
 def test_the_summary_says_who_is_in_control(variants, told):
     """How many of whom, and whether a customer stays there."""
     assert summary(parse(f"{SMALL}\nvariants: {variants}\n"))["control"].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "told"),
+    [
+        ("", "none: where no offer may be shown, the answer has neither an id nor a payload"),
+        ("fallback: {id: welcome}", "welcome"),
+        ("fallback: {payload: {title: Welcome}}", "a payload without an id"),
+    ],
+)
+def test_the_summary_says_what_is_answered_without_an_offer(fallback, told):
+    """Its id, or what an answer lacks where the file declares none."""
+    assert summary(parse(f"{SMALL}\n{fallback}\n"))["fallback"] == told
 
 
 @pytest.mark.parametrize(
