@@ -21,7 +21,11 @@ from tilbud.v1 import decisions_pb2 as pb
 
 def _asked(target: str) -> None:
     """Ask as a person does, who writes where the service listens."""
-    for words in (["health", "--listen", target], ["decide", "rules", "--target", target]):
+    for words in (
+        ["health", "--listen", target],
+        ["health", "--target", target],
+        ["decide", "rules", "--target", target],
+    ):
         ran = subprocess.run(
             [sys.executable, "-m", "tilbud", *words], check=False, capture_output=True, text=True, timeout=60
         )

@@ -41,6 +41,15 @@ DEFAULTS = Settings()
 DATA = DEFAULTS.data
 LISTEN = DEFAULTS.listen
 
+Asked = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        "--target",
+        envvar=["TILBUD_LISTEN", "TILBUD_TARGET"],
+        help="The running service: HOST:PORT, :PORT or unix:PATH, as `serve` was given it.",
+    ),
+]
 Target = Annotated[
     str,
     typer.Option("--target", envvar="TILBUD_TARGET", help="The running service: HOST:PORT or unix:PATH."),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tilbud.cli.errors import fail, finished
-from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Campaigns, Data, Listen
+from tilbud.cli.options import DATA, DEFAULTS, LISTEN, Asked, Campaigns, Data, Listen
 from tilbud.cli.serve_options import (
     AcceptLoss,
     CorsOrigins,
@@ -170,7 +170,7 @@ def _announce(grpc: str, http: str, metrics: Sequence[str]) -> None:
 
 
 def health(
-    listen: Listen = LISTEN,
+    listen: Asked = LISTEN,
     service: Annotated[
         str, typer.Option(help="One service, such as tilbud.v1.DecisionService. Default: all of it.")
     ] = "",

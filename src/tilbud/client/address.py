@@ -37,5 +37,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     bare = host.startswith("[") and host.endswith("]")
     digits = port.isascii() and port.isdecimal()
     if not colon or not digits or int(port) > _PORT_MAX or (":" in host and not bare):
-        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051, nor unix:PATH")
+        raise ValueError(
+            f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, nor unix:PATH"
+        )
     return host, int(port)
