@@ -134,7 +134,10 @@ def _decision_rows(decision: decisions_pb2.DecideResponse) -> Iterator[Row]:
     yield "variant", decision.variant
     yield "model version", decision.model_version
     yield "decision id", decision.decision_id if decision.recorded else "none: it was not recorded"
-    yield "until", time_text(decision.reward_deadline) if decision.HasField("reward_deadline") else ""
+    yield (
+        "outcomes until",
+        time_text(decision.reward_deadline) if decision.HasField("reward_deadline") else "",
+    )
 
 
 def activate(
@@ -214,17 +217,13 @@ def explain(
         print_json(answer)
         return
     print_rows([*_decision_rows(answer.decision), *_story_rows(answer)])
-    print_table(
-        ["offer", "probability", "removed by", "new: settlements"],
-        [
-            (fate.offer_id, number_text(fate.probability), fate.removed_by, _new(fate))
-            for fate in answer.offers
-        ],
-    )
-
-
-def _new(fate: decisions_pb2.OfferFate) -> str:
-    return str(fate.new_settlements) if fate.HasField("new_settlements") else ""
+    columns = ["offer", "probability", "removed by"]
+    rows = [[fate.offer_id, number_text(fate.probability), fate.removed_by] for fate in answer.offers]
+    if any(fate.HasField("new_settlements") for fate in answer.offers):
+        columns.append("new: settlements")
+        for row, fate in zip(rows, answer.offers, strict=True):
+            row.append(str(fate.new_settlements) if fate.HasField("new_settlements") else "")
+    print_table(columns, rows)
 
 
 def _story_rows(story: decisions_pb2.ExplainDecisionResponse) -> Iterator[Row]:
