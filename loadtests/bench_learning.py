@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from learning_bench import classes, costs, logs
+from learning_bench import classes, costs, curves, logs
 from learning_bench.cells import CELLS, GROUPS, Cell, chosen
 from learning_bench.references import LINUCB, REFERENCES
 from learning_bench.report import Report
@@ -50,6 +50,11 @@ def main() -> None:
         options.markdown.write_text(report.markdown())
     if options.picture:
         report.draw(options.picture)
+    if options.curves:
+        by_rate = curves.curves(seeds)
+        curves.draw(by_rate, seeds, options.curves)
+        for line in curves.lines(by_rate):
+            console.print(line, highlight=False)
     for line in logs.figures(options.hillstrom, options.open_bandit, methods, seeds):
         console.print(line, highlight=False)
     if options.costs:
@@ -100,6 +105,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--markdown", type=Path, help="a file for the table")
     parser.add_argument("--picture", type=Path, help="a PNG file; wants matplotlib (extra `watch`)")
+    parser.add_argument(
+        "--curves", type=Path, help="a PNG file: how soon it learns, by rate; wants matplotlib"
+    )
     parser.add_argument("--width", type=int, default=150, help="of what is printed, in characters")
     parser.add_argument("--list", action="store_true", help="name the cells and end")
     parser.add_argument(
