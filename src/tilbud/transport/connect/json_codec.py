@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -73,11 +74,11 @@ class Json:
         message = method.request()
         lists = []
         if isinstance(value, dict):
+            self._check(method.request.DESCRIPTOR, value, "")
             for field in _lists(method.request.DESCRIPTOR):
                 for name in (field.json_name, field.name):
                     if isinstance(value.get(name), list):
                         lists.append((field, value.pop(name)))
-                        self._check_size(field.name, lists[-1][1])
                         break
         self._fill(message, value, "")
         time_slice = TimeSlice(self._limits.loop_slice_s)
@@ -86,13 +87,30 @@ class Json:
             for number, item in enumerate(items):
                 if time_slice.expired():
                     await time_slice.yield_to_loop()
-                self._fill(messages.add(), item, f"{field.name}[{number}]")
+                place = f"{field.name}[{number}]"
+                self._check(messages.add().DESCRIPTOR, item, place)
+                self._fill(messages[-1], item, place)
         return message
 
-    def _check_size(self, name: str, items: Sequence[Any]) -> None:
-        """Refuse what its handler would, before there is a message for each item."""
-        if len(items) > self._limits.batch_items_max:
-            raise InvalidField(name, f"at most {self._limits.batch_items_max}, got {len(items)}")
+    def _check(self, descriptor: Any, value: Any, path: str) -> None:
+        """Refuse what the library would read: a field under both its names, more than any handler takes.
+
+        The second before there is an object for each item, which would hold everybody up.
+        """
+        if not isinstance(value, dict):
+            return
+        fields = _fields(descriptor)
+        for name, inner in value.items():
+            if name not in fields:
+                continue
+            field, other, message = fields[name]
+            if name != field and value.get(other) is not None and inner is not None:
+                raise InvalidField(_below(path, field), f"cannot stand beside {name}")
+            if message is not None and isinstance(inner, dict):
+                self._check(message, inner, _below(path, field))
+            elif isinstance(inner, dict | list) and len(inner) > self._limits.batch_items_max:
+                problem = f"at most {self._limits.batch_items_max}, got {len(inner)}"
+                raise InvalidField(_below(path, field), problem)
 
     def _fill(self, message: Message, value: Any, path: str) -> None:
         """Read a JSON value into an empty message that lies at `path` of the request."""
@@ -158,8 +176,7 @@ def loaded(data: bytes, limits: Limits) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise InvalidField(twice[: Limits.text_chars_max], "stands twice in one object")
     return value
 
@@ -168,6 +185,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _lists(descriptor: Descriptor) -> Sequence[FieldDescriptor]:
     """Return the fields of a message of the contract that are lists of its messages."""
     return [field for field in descriptor.fields if field.is_repeated and _is_message(field)]
+
+
+@lru_cache(maxsize=Limits.message_types_cached_max)
+def _fields(descriptor: Descriptor) -> Mapping[str, tuple[str, str, Descriptor | None]]:
+    """Return by each name of a field the contract's, the other, and the one message that it holds."""
+    fields: dict[str, tuple[str, str, Descriptor | None]] = {}
+    for field in descriptor.fields:
+        message: Any = field.message_type if _is_message(field) and not field.is_repeated else None
+        fields[field.name] = (field.name, field.json_name, message)
+        fields[field.json_name] = (field.name, field.name, message)
+    return fields
 
 
 def _is_message(field: FieldDescriptor) -> bool:

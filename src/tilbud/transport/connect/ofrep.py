@@ -65,6 +65,8 @@ class Evaluation:
         context = asked.get("context")
         if not isinstance(context, dict | None):
             raise InvalidField("context", "must be an object, such as {}")
+        if context and len(context) > self._limits.batch_items_max:
+            raise InvalidField("context", f"at most {self._limits.batch_items_max}, got {len(context)}")
         return _request(self._key, context or {})
 
     async def write(self, _method: Method, answer: Message | bytes) -> bytes:

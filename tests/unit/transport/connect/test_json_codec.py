@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from time import process_time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tilbud.domain.errors import InvalidField
 from tilbud.domain.limits import Limits
 from tilbud.transport.call import Method
 from tilbud.transport.connect.json_codec import Json
+from tilbud.v1 import customers_pb2
 from tilbud.v1 import decisions_pb2 as pb
 
 BY_HAND, BY_STUB = Json(Limits(), lenient=False), Json(Limits(), lenient=True)
@@ -23,6 +25,13 @@ async def _handle(_message: Any, _call: Any) -> bytes:
 
 
 DECIDE = Method("Decide", "tilbud.v1.DecisionService", pb.DecideRequest, pb.DecideResponse, _handle)
+UPDATE = Method(
+    "UpdateCustomer",
+    "tilbud.v1.CustomerService",
+    customers_pb2.UpdateCustomerRequest,
+    customers_pb2.Customer,
+    _handle,
+)
 BATCH = Method(
     "BatchDecide", "tilbud.v1.DecisionService", pb.BatchDecideRequest, pb.BatchDecideResponse, _handle
 )
@@ -66,6 +75,12 @@ async def test_every_kind_of_value_is_read() -> None:
         ("[]", "request", "must be an object, such as {}"),
         ("3", "request", "must be an object, such as {}"),
         ('{"campaign": "a", "campaign": "b"}', "campaign", "stands twice in one object"),
+        ('{"decisionId": "a", "decision_id": "b"}', "decision_id", "cannot stand beside decisionId"),
+        (
+            '{"context": {"journey_stage": "a", "journeyStage": "b"}}',
+            "context.journey_stage",
+            "cannot stand beside journeyStage",
+        ),
         ('{"campaign": 3}', "campaign", "must be text"),
         ('{"campaign": "\\ud800"}', "campaign", "must be text"),
         ('{"dryRun": "yes"}', "dry_run", "must be true or false"),
@@ -129,6 +144,8 @@ async def test_a_bad_item_of_a_batch_is_named_by_its_place() -> None:
     """As over gRPC, a message that cannot be read is none of its items."""
     with pytest.raises(InvalidField, match=r"^requests\[1\]\.context\.device: must be text$"):
         await _read('{"requests": [{}, {"context": {"device": []}}]}', method=BATCH)
+    with pytest.raises(InvalidField, match=r"^requests\[1\]\.decision_id: cannot stand beside decisionId$"):
+        await _read('{"requests": [{}, {"decision_id": "a", "decisionId": "a"}]}', method=BATCH)
     with pytest.raises(InvalidField, match=r"^requests\[0\]: must be an object"):
         await _read('{"requests": [null]}', method=BATCH)
 
@@ -199,8 +216,18 @@ async def test_a_message_too_large_is_refused_as_over_grpc() -> None:
         ('{"requests": [' + "{}," * 400_000 + "{}]}", "request: may have at most 350,000 values"),
         ('{"context": {"features": ' + "[" * 400_000, "request: may have at most 350,000 values"),
         ('{"requests": [' + "{}," * 1_000 + "{}]}", "requests: at most 1000, got 1001"),
+        (
+            '{"requests": [{"includeOffers": [' + '"a",' * 1_000 + '"a"]}]}',
+            r"requests\[0\].include_offers: at most 1000, got 1001",
+        ),
+        (
+            '{"requests": [{"context": {"features": {'
+            + ",".join(f'"{number}": {{}}' for number in range(1_001))
+            + "}}}]}",
+            r"requests\[0\].context.features: at most 1000, got 1001",
+        ),
     ],
-    ids=["objects", "lists", "items"],
+    ids=["objects", "lists", "items", "items of an item", "names"],
 )
 async def test_what_is_small_but_many_is_refused_before_it_is_read(text: str, said: str) -> None:
     """Else four megabytes of `{}` would be hundreds of them in memory, and hold everybody up."""
@@ -218,6 +245,21 @@ async def test_the_largest_batch_has_no_more_values_than_may_be() -> None:
 
 async def test_a_walk_for_what_is_wrong_ends() -> None:
     """However much stands before it."""
-    features = {f"f{number}": {"number": 1} for number in range(3_000)} | {"bad": {"number": "x"}}
+    lists = ["blocked_offers", "blocked_topics", "blocked_channels", "opted_in_topics"]
+    customer = {
+        "preferences": {name: ["a"] * 1_000 for name in lists},
+        "traits": {f"t{number}": {"value": {"number": 1}} for number in range(1_000)},
+        "language": 3,
+    }
     with pytest.raises(InvalidField, match="cannot be read, or something after it"):
-        await _read(json.dumps({"context": {"features": features}}))
+        await _read(json.dumps({"customer": customer}), method=UPDATE)
+
+
+@pytest.mark.parametrize("codec", [BY_HAND, BY_STUB], ids=["by hand", "by stub"])
+async def test_a_name_that_stands_twice_is_found_at_once(codec: Json) -> None:
+    """However many names stand before it: all others would wait for a search that compares each with each."""
+    names = ",".join(f'"k{number}": 1' for number in range(100_000))
+    began_s = process_time()
+    with pytest.raises(InvalidField, match=r"^last: stands twice in one object$"):
+        await _read(f'{{{names}, "last": 1, "last": 2}}', codec)
+    assert process_time() - began_s < 5

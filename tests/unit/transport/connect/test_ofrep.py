@@ -55,6 +55,7 @@ async def test_a_context_may_be_missing(body: bytes) -> None:
     ("context", "said"),
     [
         ([], "context: must be an object, such as {}"),
+        (dict.fromkeys(map(str, range(1_001)), 1), "context: at most 1000, got 1001"),
         ({"targetingKey": 3}, "context.targetingKey: must be text"),
         ({"consent": "yes"}, "context.consent: must be true or false"),
         ({"device": 3}, "context.device: must be text"),
