@@ -310,6 +310,8 @@ _WRITE = {  # for pydantic's kinds of error whose own words are Python's
 }
 _WRITE_THERE = {  # where a better example is known
     ("tuple_type", "caps"): "write a list of caps, such as [{times: 3, per: 7d}]",
+    ("float_type", "share"): "write a share from 0 to 1, such as 0.05 for 5 %",
+    ("dict_type", "outcomes"): "write outcomes and what one is worth, such as {click: 1}",
     ("model_type", "outcomes"): "write a number, or {weight: 1.0, final: true}",
     ("model_type", "traits"): "write category, number, flag or version, or {kind: number, max_age: 30d}",
     ("model_type", "caps"): "write a cap, such as {times: 3, per: 7d}",
@@ -320,6 +322,7 @@ _WRITE_THERE = {  # where a better example is known
     ("dict_type", "requires"): "write events and durations, such as {add_to_cart: 2h}",
     ("dict_type", "suppress_after"): "write outcomes or events and durations, such as {purchase: 30d}",
 }
+_ADD = {"consent": "`consent: required`, or `consent: not_required` where silence is a yes"}
 _AT_MOST = re.compile(
     r"^(?:String|List|Tuple|Dictionary|Value) should have at (most|least) (\d+) (\w+)"
     r"(?: after validation, not .*)?$"
@@ -351,7 +354,7 @@ def _described(error: Mapping[str, Any], shapes: Shapes) -> tuple[KeyPath, str]:
     if kind == "missing" and isinstance(path[-1], int):  # the one list of so many values is a range
         return path[:-1], "write two numbers, such as [0, 1]"
     if kind == "missing":
-        return path, f"is required; add `{path[-1]}: …`"
+        return path, f"is required; add {_ADD.get(str(path[-1]), f'`{path[-1]}: …`')}"
     return path, _value_problem(error, path, kind)
 
 
