@@ -196,13 +196,13 @@ def _learning(campaign: Campaign) -> dict[str, str]:
         f"{duration_text(reward.activation_window_us)} to be activated",
         "exploration": f"{preset}, {100 * campaign.exploration.discovery:.4g}% discovery. "
         f"{PRESETS[preset].purpose}",
-        "arguments": _of_policies(campaign, _arguments),
-        "memory": _of_policies(campaign, _memory),
         **({"time": f"the model reads {_time_read(campaign)}"} if campaign.context.time != TIME_READ else {}),
         "control": _control(campaign.variants),
         "consent": f"{campaign.consent}: {_CONSENT[campaign.consent]}",
         **({"strict": "a call with a value that cannot be used is refused"} if campaign.strict else {}),
         "wishes": "offers, topics and channels a customer blocks, and quiet hours, are always heeded",
+        "arguments": _of_policies(campaign, _arguments),
+        "memory": _of_policies(campaign, _memory),
     }
 
 
