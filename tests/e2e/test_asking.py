@@ -149,6 +149,14 @@ def test_mistakes_end_with_a_sentence_and_2(asking: Asking) -> None:
     assert "HOST:PORT" in asking.refused(2, "campaigns", "--target", "nonsense")
 
 
+def test_a_feature_that_is_not_declared_is_told(asking: Asking) -> None:
+    """The decision is made without it, and whoever asked hears which ones there are."""
+    ran = asking.ran("decide", "homepage-hero", "--feature", "basket=12.5", "--feature", "returning=true")
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("--feature basket is not used: the campaign declares ")
+    assert "basket_value" in ran.stderr
+
+
 def test_without_a_service_it_ends_with_1(asking: Asking) -> None:
     """Where nobody answers the sentence says where, and how to start one."""
     said = asking.refused(1, "decide", "shop", "--target", "127.0.0.1:1")

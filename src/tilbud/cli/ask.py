@@ -119,7 +119,11 @@ def _features(service: Connection, campaign: str, texts: list[str]) -> dict[str,
         return {}
     served = service.ask(service.campaigns.GetCampaign, GetCampaignRequest(campaign=campaign)).campaign
     kinds = {each.name: each.kind for each in (*served.traits, *served.features)}
-    return feature_values(texts, "--feature", kinds)
+    values = feature_values(texts, "--feature", kinds)
+    for name in values.keys() - kinds.keys():
+        declared = ", ".join(kinds) or "none"
+        typer.echo(f"--feature {name} is not used: the campaign declares {declared}", err=True)
+    return values
 
 
 def _decision_rows(decision: decisions_pb2.DecideResponse) -> Iterator[Row]:
