@@ -224,7 +224,7 @@ def explain(
     columns = ["offer", "probability", "removed by"]
     rows = [[fate.offer_id, number_text(fate.probability), fate.removed_by] for fate in answer.offers]
     if any(fate.HasField("new_settlements") for fate in answer.offers):
-        columns.append("new: settlements")
+        columns.append("settled while new")
         for row, fate in zip(rows, answer.offers, strict=True):
             row.append(str(fate.new_settlements) if fate.HasField("new_settlements") else "")
     print_table(columns, rows)
