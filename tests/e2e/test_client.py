@@ -245,6 +245,91 @@ def test_a_program_that_ends_delivers_first(service: Service) -> None:
     assert again.status == pb.OUTCOME_STATUS_DUPLICATE
 
 
+def test_a_client_that_was_closed_answers_the_default(client: Made) -> None:
+    """A page that is still being made while its program ends gets one too; closing twice is no mistake."""
+    asking = client(NOBODY)
+    asking.close(0)
+    asking.close(0)
+    decision = asking.decide("shop", default="house")
+    assert (decision.offer_id, decision.served) == ("house", False)
+    assert "no call was made" in decision.problem
+
+
+def test_a_source_of_metadata_that_fails_is_the_default(client: Made) -> None:
+    """Where tokens come from may be away too."""
+
+    def source() -> list[tuple[str, str]]:
+        raise RuntimeError("no token now")
+
+    decision = client(NOBODY, metadata=source).decide("shop", default="house")
+    assert (decision.offer_id, decision.served) == ("house", False)
+    assert "no token now" in decision.problem
+
+
+def test_what_on_report_raises_ends_no_sending(service: Service, client: Made) -> None:
+    """Not even where it would end a program."""
+
+    def told(_: Any) -> None:
+        raise SystemExit(3)
+
+    asking = client(service.target, on_report=told)
+    for name in ("first", "second"):
+        asking.report("slow", asking.decide("slow").decision_id, "click", event_id=name)
+        assert asking.flush(CALL_S)
+    assert asking.outcomes.delivered == 2
+
+
+def test_a_forked_process_delivers_its_own(service: Service) -> None:
+    """Which the thread of its parent would not do."""
+    code = (
+        "import os\n"
+        "from tilbud.client import Client\n"
+        f"client = Client({service.target!r}, decide_timeout_s={CALL_S})\n"
+        "client.report('slow', client.decide('slow').decision_id, 'click')\n"
+        f"assert client.flush({CALL_S})\n"
+        "decision_id = client.decide('slow').decision_id\n"
+        "if not (child := os.fork()):\n"
+        "    client.report('slow', decision_id, 'click')\n"
+        f"    delivered = client.flush({CALL_S}) and client.outcomes.delivered == 1\n"
+        "    os._exit(0 if delivered else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=CALL_S)
+
+
+def test_tasks_that_are_cancelled_lose_no_outcome(service: Service) -> None:
+    """As a program does that ends; and another loop may go on with the same client."""
+    asking = AsyncClient(service.target, decide_timeout_s=CALL_S)
+
+    async def visit() -> None:
+        decision = await asking.decide("slow")
+        await asking.report("slow", decision.decision_id, "click")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def end() -> None:
+        assert (await asking.decide("slow")).served
+        assert await asking.flush(CALL_S)
+        await asking.close(0)
+
+    asyncio.run(visit())
+    asyncio.run(end())
+    assert asking.outcomes == Outcomes(buffered=0, delivered=1, refused=0, dropped=0, skipped=0)
+
+
+def test_a_call_in_flight_of_a_client_that_closes_is_the_default() -> None:
+    """It is not the task of the caller that was cancelled."""
+
+    async def close() -> Decision:
+        asking = AsyncClient(NOBODY, decide_timeout_s=CALL_S)
+        decision = asyncio.create_task(asking.decide("shop", default="house"))
+        await asyncio.sleep(0)
+        await asking.close(0)
+        return await decision
+
+    assert not asyncio.run(close()).served
+
+
 def test_metadata_goes_with_each_call(service: Service, client: Made) -> None:
     """A source is asked at each of them; one that fails does not end the sending of outcomes."""
     asked = []

@@ -7,6 +7,7 @@ What it does not do: customers and campaigns; their stubs are in `tilbud.v1`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from tilbud.client.address import TIMEOUT_S, dialled
 from tilbud.client.answers import (
     Decision,
     Explanation,
+    check_default,
     deadline_of,
     decision_of,
     decisions_of,
@@ -58,12 +60,16 @@ class AsyncClient:
         `credentials` encrypt (grpc.ssl_channel_credentials()), `metadata` goes with each call. At most
         `outcomes_max` outcomes wait. `on_report` is called with each `Report` that is final.
         """
+        if connections < 1:
+            raise ValueError(f"connections: at least 1, not {connections}")
         self._decide_timeout_s = decide_timeout_s
         self._target = dialled(target)
         self._credentials = credentials
         self._connect = partial(AsyncConnection, target=target, timeout_s=timeout_s, metadata=metadata)
         self._connections_max = connections
         self._connections: list[AsyncConnection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._turn = count()
         self._away = Away()
         self._sender = AsyncSender(self._send, outcomes_max=outcomes_max, on_report=on_report)
@@ -94,12 +100,13 @@ class AsyncClient:
         time_zone, features={"basket_value": 42.5}, customer_id, consent; and decision_id, include_offers,
         exclude_offers, defer_activation, include_ranking, dry_run. `Question` describes them.
         """
+        check_default(default, default_payload)
         request = decide_request(Question(campaign, **situation))
         try:
             answer = await self._decide(request, timeout_s, may_rest=default is not None)
+            return decision_of(campaign, answer)
         except Refusal as refused:
             return default_of(campaign, default, default_payload, refused)
-        return decision_of(campaign, answer)
 
     async def decide_many(
         self, questions: Sequence[Question], *, timeout_s: float | None = None
@@ -170,6 +177,7 @@ class AsyncClient:
         """Wait so long for the outcomes that are buffered, drop the rest, and disconnect."""
         await self._sender.flush(timeout_s)
         await self._sender.close()
+        self._closed = True
         for each in self._connections:
             await each.channel.close()
 
@@ -193,7 +201,11 @@ class AsyncClient:
         return await asked.ask(asked.decisions.BatchReportOutcomes, request)
 
     def _next(self) -> AsyncConnection:
-        if not self._connections:  # not before: a channel belongs to the loop that runs
+        if self._closed:  # else it would connect again
+            raise Refusal("CANCELLED", ["no call was made: the client is closed"])
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # not before: a channel belongs to the loop that runs
+            self._loop = loop
             self._connections = [
                 self._connect(_channel(self._target, self._credentials)) for _ in range(self._connections_max)
             ]

@@ -7,12 +7,13 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import Error, MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tilbud.client.questions import Question
@@ -100,8 +101,18 @@ class Explanation:
     split: str = ""
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what no service of ours answers (a payload with NaN, a time beyond years) into a Refusal."""
+    try:
+        yield
+    except (ValueError, OverflowError, Error) as error:
+        raise Refusal("INTERNAL", [f"the answer cannot be read: {error}"]) from error
+
+
+@_reading()
 def decision_of(campaign: str, answer: pb.DecideResponse) -> Decision:
-    """Return what Decide answered."""
+    """Return what Decide answered; raises Refusal where it cannot be read, as all here do."""
     return Decision(
         campaign=campaign,
         offer_id=answer.offer_id,
@@ -116,14 +127,29 @@ def decision_of(campaign: str, answer: pb.DecideResponse) -> Decision:
     )
 
 
+@_reading()
 def decisions_of(questions: Sequence[Question], answer: pb.BatchDecideResponse) -> list[Decision | Refusal]:
     """Return what BatchDecide answered: for each question a decision, or what it was refused with."""
     return [
-        decision_of(question.campaign, each.decision)
-        if each.HasField("decision")
-        else refusal_of_status(each.error)
-        for question, each in zip(questions, answer.results, strict=True)
+        _of_one(question.campaign, each) for question, each in zip(questions, answer.results, strict=True)
     ]
+
+
+def _of_one(campaign: str, result: pb.BatchDecideResult) -> Decision | Refusal:
+    if not result.HasField("decision"):
+        return refusal_of_status(result.error)
+    try:
+        return decision_of(campaign, result.decision)
+    except Refusal as refused:
+        return refused
+
+
+def check_default(offer_id: str | None, payload: Mapping[str, Any] | None) -> None:
+    """Raise TypeError for a default that could not stand in, before it has to."""
+    if not isinstance(offer_id, str | None):
+        raise TypeError(f"default: write the id of an offer; it is of type {type(offer_id).__name__}")
+    if not isinstance(payload, Mapping | None):
+        raise TypeError(f"default_payload: write a dict; it is of type {type(payload).__name__}")
 
 
 def default_of(
@@ -150,6 +176,7 @@ def default_of(
     )
 
 
+@_reading()
 def deadline_of(answer: pb.DecideResponse | pb.ActivateResponse) -> datetime | None:
     """Return until when outcomes count; None where none do."""
     return _time(answer.reward_deadline) if answer.HasField("reward_deadline") else None
@@ -160,6 +187,7 @@ def status_of(answer: pb.ReportOutcomeResponse) -> OutcomeStatus:
     return _word(OutcomeStatus, pb.OutcomeStatus, "OUTCOME_STATUS_", answer.status)
 
 
+@_reading()
 def explanation_of(campaign: str, answer: pb.ExplainDecisionResponse) -> Explanation:
     """Return what ExplainDecision answered."""
     return Explanation(

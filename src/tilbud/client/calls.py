@@ -6,6 +6,7 @@ breaks is tried again within the call's time. Never through a proxy.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from google.protobuf.message import Message
 
 from tilbud.client.address import TIMEOUT_S, dialled
 from tilbud.client.options import MetadataSource, metadata_of
-from tilbud.client.refusals import refusal_of_error
+from tilbud.client.refusals import Refusal, refusal_of_error
 from tilbud.v1.campaigns_pb2_grpc import CampaignServiceStub
 from tilbud.v1.customers_pb2_grpc import CustomerServiceStub
 from tilbud.v1.decisions_pb2_grpc import DecisionServiceStub
@@ -70,6 +71,8 @@ class Connection:
             return method(request, timeout=time_s, metadata=metadata_of(self._metadata))
         except grpc.RpcError as error:
             refused = refusal_of_error(error, target=self._target, timeout_s=time_s, option=self._option)
+        except Exception as error:  # noqa: BLE001 - see unmade
+            refused = unmade(error)
         raise refused
 
 
@@ -94,7 +97,19 @@ class AsyncConnection:
             return await method(request, timeout=time_s, metadata=metadata_of(self._metadata))
         except grpc.aio.AioRpcError as error:
             refused = refusal_of_error(error, target=self._target, timeout_s=time_s)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            refused = Refusal("CANCELLED", ["the client was closed before an answer came"])
+        except Exception as error:  # noqa: BLE001 - see unmade
+            refused = unmade(error)
         raise refused
+
+
+def unmade(error: Exception) -> Refusal:
+    """Return what to try again after, where a call was not made: the client is closed, there is no token."""
+    return Refusal("UNKNOWN", [f"no call was made: {error!r}"])
 
 
 @contextmanager

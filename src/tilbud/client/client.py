@@ -19,6 +19,7 @@ from tilbud.client.address import TIMEOUT_S, dialled
 from tilbud.client.answers import (
     Decision,
     Explanation,
+    check_default,
     deadline_of,
     decision_of,
     decisions_of,
@@ -58,6 +59,8 @@ class Client:
         `outcomes_max` outcomes wait. `on_report` is called with each `Report`
         that is final, in another thread.
         """
+        if connections < 1:
+            raise ValueError(f"connections: at least 1, not {connections}")
         self._decide_timeout_s = decide_timeout_s
         self._connections = [
             Connection(
@@ -95,12 +98,13 @@ class Client:
         time_zone, features={"basket_value": 42.5}, customer_id, consent; and decision_id, include_offers,
         exclude_offers, defer_activation, include_ranking, dry_run. `Question` describes them.
         """
+        check_default(default, default_payload)
         request = decide_request(Question(campaign, **situation))
         try:
             answer = self._decide(request, timeout_s, may_rest=default is not None)
+            return decision_of(campaign, answer)
         except Refusal as refused:
             return default_of(campaign, default, default_payload, refused)
-        return decision_of(campaign, answer)
 
     def decide_many(
         self, questions: Sequence[Question], *, timeout_s: float | None = None

@@ -26,6 +26,7 @@ _BATCH_MAX = 500  # of the contract's 1,000: an answer comes sooner
 _BATCH_BYTES_MAX = 1024 * 1024
 _FIRST_WAIT_S = 0.1
 _LAST_WAIT_S = 5.0
+_RETRY_AFTER_MAX_S = 60.0  # whatever is answered
 _CREDENTIALS = frozenset(("UNAUTHENTICATED", "PERMISSION_DENIED"))  # which may be mended while outcomes wait
 
 
@@ -156,7 +157,8 @@ class Outbox:
                 final.append(self._gone(each, Delivery.REFUSED, str(result)))
         self._queue.extendleft(reversed(again))
         if again:
-            self._due_s = now_s + max(*waits, self._wait_s * (0.5 + self._chance()))
+            wait_s = max(*waits, self._wait_s * (0.5 + self._chance()))
+            self._due_s = now_s + min(wait_s, _RETRY_AFTER_MAX_S)
             self._wait_s = min(2 * self._wait_s, _LAST_WAIT_S)
         else:
             self.hurry()
@@ -173,4 +175,8 @@ class Outbox:
 
 
 def _result(result: pb.BatchReportOutcomesResult) -> OutcomeStatus | Refusal:
-    return refusal_of_status(result.error) if result.HasField("error") else status_of(result.outcome)
+    if result.HasField("error"):
+        return refusal_of_status(result.error)
+    if result.HasField("outcome"):
+        return status_of(result.outcome)
+    return Refusal("INTERNAL", ["the answer says nothing of it"])

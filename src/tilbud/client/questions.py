@@ -94,6 +94,9 @@ def new_id() -> str:
 
 def decide_request(question: Question) -> pb.DecideRequest:
     """Return a question as its request, with an id."""
+    for name in ("include_offers", "exclude_offers"):
+        if isinstance(getattr(question, name), str):  # which would be a list of its characters
+            raise TypeError(f"{name}: write a list of ids; it is of type str")
     return pb.DecideRequest(
         campaign=question.campaign,
         decision_id=question.decision_id or new_id(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -121,7 +122,8 @@ def _of_status(code: str, status: status_pb2.Status) -> Refusal | None:
         error_details_pb2.RetryInfo(),
     )
     for detail in status.details:
-        any(detail.Unpack(kind) for kind in (info, bad, retry))
+        with suppress(DecodeError):  # of whoever answers there
+            any(detail.Unpack(kind) for kind in (info, bad, retry))
     if info.domain != "tilbud":
         return None
     fields = [(_ITEM.sub("", each.field), each.description) for each in bad.field_violations]

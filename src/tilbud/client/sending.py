@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import random
 import threading
 import time
@@ -41,33 +42,46 @@ class Sender:
     ) -> None:
         self._send = send
         self._on_report = on_report
-        self._outbox = Outbox(outcomes_max=outcomes_max, chance=random.random)
+        self._outcomes_max = outcomes_max
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._outbox = Outbox(outcomes_max=self._outcomes_max, chance=random.random)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._telling = False
-        self._closed = False
+
+    def _begin_in_fork(self) -> None:
+        """Begin anew in a process that was forked: the thread, and what it had to send, are its parent's."""
+        if self._process != os.getpid():
+            self._begin()
 
     @property
     def outcomes(self) -> Outcomes:
         """How many are where."""
+        self._begin_in_fork()
         with self._changed:
             return self._outbox.outcomes
 
     def put(self, request: pb.ReportOutcomeRequest) -> Report:
         """Take an outcome in; return at once."""
+        self._begin_in_fork()
         with self._changed:
             report = self._outbox.put(request, time.monotonic())
             final = self._outbox.abandon(_CLOSED) if self._closed else []
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="tilbud-outcomes", daemon=True)
                 self._thread.start()
-                atexit.register(self.flush, CLOSE_S)  # a program may end without closing
+                atexit.register(self._end)  # a program may end without closing
             self._changed.notify_all()
         _tell(self._on_report, final or [report])
         return report
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing waits and all is told; return whether that is so."""
+        self._begin_in_fork()
         with self._changed:
             self._outbox.hurry()
             self._changed.notify_all()
@@ -75,12 +89,17 @@ class Sender:
 
     def close(self) -> None:
         """Drop what still waits, and send no more."""
+        self._begin_in_fork()
         with self._changed:
             self._closed = True
-            atexit.unregister(self.flush)
+            atexit.unregister(self._end)
             dropped = self._outbox.abandon(_CLOSED)
             self._changed.notify_all()
         _tell(self._on_report, dropped)
+
+    def _end(self) -> None:
+        self.flush(CLOSE_S)
+        self.close()
 
     def _run(self) -> None:
         while (request := self._next()) is not None:
@@ -108,8 +127,8 @@ class Sender:
     def _answer(self, request: pb.BatchReportOutcomesRequest) -> pb.BatchReportOutcomesResponse | Refusal:
         try:
             return self._send(request)
-        except Exception as error:  # noqa: BLE001 - also what a source of metadata raises
-            return _refused(error)
+        except Refusal as refused:
+            return refused
 
 
 class AsyncSender:
@@ -139,8 +158,7 @@ class AsyncSender:
         """Take an outcome in; return at once."""
         report = self._outbox.put(request, time.monotonic())
         final = self._outbox.abandon(_CLOSED) if self._closed else []
-        if self._task is None and not self._closed:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="tilbud-outcomes")
+        self._begin()
         self._changed.set()
         _tell(self._on_report, final or [report])
         return report
@@ -148,6 +166,7 @@ class AsyncSender:
     async def flush(self, timeout_s: float) -> bool:
         """Wait until nothing waits; return whether that is so."""
         self._outbox.hurry()
+        self._begin()
         self._changed.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -156,10 +175,17 @@ class AsyncSender:
                     await self._empty.wait()
         return not len(self._outbox)
 
+    def _begin(self) -> None:
+        """Start the task where there is none, or it was cancelled with others, or its loop has ended."""
+        if self._closed or not len(self._outbox) or (self._task is not None and not self._task.done()):
+            return
+        self._changed, self._empty = asyncio.Event(), asyncio.Event()  # which belong to one loop
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="tilbud-outcomes")
+
     async def close(self) -> None:
         """Drop what still waits, and send no more."""
         self._closed = True
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
@@ -184,8 +210,11 @@ class AsyncSender:
     ) -> pb.BatchReportOutcomesResponse | Refusal:
         try:
             return await self._send(request)
-        except Exception as error:  # noqa: BLE001 - also what a source of metadata raises
-            return _refused(error)
+        except Refusal as refused:
+            return refused
+        except asyncio.CancelledError:
+            self._outbox.failed(Refusal("CANCELLED", ["its task was cancelled"]), time.monotonic())
+            raise
 
 
 def _came_back(outbox: Outbox, answer: pb.BatchReportOutcomesResponse | Refusal) -> list[Report]:
@@ -193,15 +222,10 @@ def _came_back(outbox: Outbox, answer: pb.BatchReportOutcomesResponse | Refusal)
     return outbox.failed(answer, now_s) if isinstance(answer, Refusal) else outbox.answered(answer, now_s)
 
 
-def _refused(error: Exception) -> Refusal:
-    """Return what to try again after, where a call was not even made."""
-    return error if isinstance(error, Refusal) else Refusal("UNKNOWN", [f"no call was made: {error!r}"])
-
-
 def _tell(on_report: OnReport, reports: Iterable[Report]) -> None:
     for report in reports:
         if on_report is not None and report.delivery is not Delivery.BUFFERED:
             try:
                 on_report(report)
-            except Exception:  # noqa: BLE001 - whatever a caller's own function raises
+            except (Exception, SystemExit):  # noqa: BLE001 - whatever a caller's own function raises
                 _LOG.exception("on_report failed")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tilbud.client.answers import decision_of, decisions_of, default_of, status_of
+from tilbud.client.answers import check_default, decision_of, decisions_of, default_of, status_of
 from tilbud.client.questions import Question
 from tilbud.client.refusals import Refusal
 from tilbud.client.words import OutcomeStatus, Reason
@@ -87,3 +87,36 @@ def test_a_wrong_question_is_no_outage(code: str) -> None:
     """No default hides it."""
     with pytest.raises(Refusal):
         default_of("shop", "house", None, Refusal(code, ["the question is wrong"]))
+
+
+def _no_number(answer: pb.DecideResponse) -> None:
+    answer.payload["price"] = float("nan")
+
+
+def _no_time(answer: pb.DecideResponse) -> None:
+    answer.reward_deadline.seconds = 10**17
+
+
+@pytest.mark.parametrize("spoil", [_no_number, _no_time])
+def test_what_no_service_of_ours_answers_is_a_refusal(spoil) -> None:
+    """Of one decision or one of many: so a default stands in, also for another server's answer."""
+    answer = pb.DecideResponse(offer_id="a", recorded=True)
+    spoil(answer)
+    with pytest.raises(Refusal, match="cannot be read") as refused:
+        decision_of("shop", answer)
+    assert refused.value.later
+    many = pb.BatchDecideResponse(results=[pb.BatchDecideResult(decision=answer)])
+    [one] = decisions_of([Question("shop")], many)
+    assert isinstance(one, Refusal)
+    with pytest.raises(Refusal, match="cannot be read"):
+        decisions_of([Question("shop")] * 2, many)
+
+
+def test_a_default_that_could_not_stand_in_is_refused_at_once() -> None:
+    """Not only once the service is away."""
+    with pytest.raises(TypeError, match=r"^default: write the id of an offer; it is of type int$"):
+        check_default(5, None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^default_payload: write a dict; it is of type list$"):
+        check_default("house", ["a"])  # type: ignore[arg-type]
+    check_default(None, None)
+    check_default("house", {"a": 1})

@@ -187,3 +187,22 @@ def test_an_answer_of_another_length_is_none() -> None:
     _taken(outbox)
     assert outbox.answered(_answer(1), 0.0) == []
     assert _taken(outbox, 1.0) == ["a", "b"]
+
+
+def test_an_answer_that_says_nothing_of_an_outcome_delivers_nothing() -> None:
+    """Whoever answered so may not be the service; it is sent again."""
+    outbox = _outbox()
+    report = _put(outbox, "a")
+    _taken(outbox)
+    empty = pb.BatchReportOutcomesResponse(results=[pb.BatchReportOutcomesResult()])
+    assert outbox.answered(empty, 0.0) == []
+    assert report.delivery is Delivery.BUFFERED
+
+
+def test_a_delay_without_end_ends() -> None:
+    """Whoever answers it; no clock could wait so long."""
+    outbox = _outbox()
+    _put(outbox, "a")
+    _taken(outbox)
+    outbox.failed(Refusal("UNAVAILABLE", ["later"], retry_after_s=1e18), 0.0)
+    assert outbox.wait_s(0.0) == 60.0

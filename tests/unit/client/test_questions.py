@@ -89,3 +89,9 @@ def test_an_outcome_says_when_it_happened() -> None:
     then = outcome_request("shop", "d", "click", value=0.0, event_id="e", time=WHEN)
     assert then.time.ToDatetime(UTC) == WHEN
     assert then.HasField("value")
+
+
+def test_a_text_is_no_list_of_offers() -> None:
+    """It would be a list of its characters, none of them an offer."""
+    with pytest.raises(TypeError, match=r"^include_offers: write a list of ids; it is of type str$"):
+        decide_request(Question("shop", include_offers="free-shipping"))

@@ -81,3 +81,10 @@ def test_an_item_of_a_batch_has_its_own_fields() -> None:
     assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
     assert refused.fields == {"outcome": "must be one that is declared"}
     assert str(refused) == "outcome: must be one that is declared"
+
+
+def test_details_that_cannot_be_read_are_passed_over() -> None:
+    """They are another server's, and must not end the thread that reads them."""
+    status = status_pb2.Status(code=14, message="away")
+    status.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
+    assert refusal_of_status(status).later
