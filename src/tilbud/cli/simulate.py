@@ -139,7 +139,9 @@ def replay(
     weight_max: Annotated[
         float | None,
         typer.Option(
-            min=1.0, help="Rows weigh 1 / propensity, at most this. Default: ten times the number of offers."
+            min=1.0,
+            max=1e9,
+            help="Rows weigh 1 / propensity, at most this. Default: ten times the number of offers.",
         ),
     ] = None,
     time_column: Annotated[

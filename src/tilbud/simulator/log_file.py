@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -43,7 +45,7 @@ def columns_of(file: Path) -> frozenset[str]:
             is_json = stream.read(1) == "{"
             stream.seek(0)
             if not is_json:
-                return frozenset(next(csv.reader(stream, strict=True), []))
+                return frozenset(_header(csv.reader(stream, strict=True)))
             lines = (_object(file, number, line) for number, line in enumerate(stream, 1) if line.strip())
             return frozenset().union(*lines)
     except (csv.Error, UnicodeDecodeError):
@@ -55,7 +57,7 @@ def columns_of(file: Path) -> frozenset[str]:
 def _csv(file: Path, stream: TextIO, needed: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(stream, strict=True)
     try:
-        header = next(reader, [])
+        header = _header(reader)
         _check_header(file, header, needed)
         for cells in reader:
             if not cells:
@@ -67,6 +69,10 @@ def _csv(file: Path, stream: TextIO, needed: Sequence[str]) -> Iterator[Row]:
             yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
     except csv.Error as error:
         raise LogError(file, reader.line_num, None, str(error)) from error
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    return [cell.strip() for cell in next(reader, [])]
 
 
 def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> None:
@@ -89,9 +95,16 @@ def _json_lines(file: Path, stream: TextIO, needed: Sequence[str]) -> Iterator[R
         raise LogError(file, None, column, "no row has this key")
 
 
+def _once(file: Path, number: int, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    for column, times in Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise LogError(file, number, column, "the row has this key more than once")
+    return dict(pairs)
+
+
 def _object(file: Path, number: int, line: str) -> dict[str, str]:
     try:
-        written = json.loads(line)
+        written = json.loads(line, object_pairs_hook=partial(_once, file, number))
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else "not JSON"
         raise LogError(file, number, None, problem) from error

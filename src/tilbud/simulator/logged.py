@@ -37,7 +37,8 @@ _FLOAT32_MAX = 3.4028234663852886e38
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _RANDOMISED_Z_MAX = 4.0
 """Standard errors that an offer's count may be off before the log is called not randomised so."""
-_SINCE_1970 = re.compile(r"[0-9]{9,}(\.[0-9]+)?")
+_SINCE_1970 = re.compile(r"([0-9]{9,10}|[0-9]{13})(\.[0-9]+)?")
+"""Seconds of the years 1973 to 2286, or milliseconds from 2001; 202611010930 is none of the two."""
 _YEARS = (1971, 9998)
 """Within the contract's, whatever the time zone."""
 _MILLISECONDS_FROM = 1e11
@@ -137,8 +138,8 @@ class LoggedData:
         """False where some offer's rows, each for 1 / propensity rows, are not about as many as all rows."""
         for offer in self.offers:
             inverse = [1 / row.propensity for row in self.rows if row.offer == offer]
-            error = math.sqrt(math.fsum(one * (one - 1) for one in inverse))
-            if abs(math.fsum(inverse) - len(self.rows)) > _RANDOMISED_Z_MAX * error:
+            error = math.sqrt(sum(one * (one - 1) for one in inverse))  # fsum refuses what is infinite
+            if abs(sum(inverse) - len(self.rows)) > _RANDOMISED_Z_MAX * error:
                 return False
         return True
 
@@ -299,7 +300,7 @@ class _Reader:
 
     def _number(self, line: int, column: str, text: str) -> float:
         try:
-            number = float(text)
+            number = float("" if "_" in text else text)  # 1_000 is Python's
         except ValueError:
             raise self._error(line, column, f"{text!r} is not a number") from None
         if not abs(number) <= _FLOAT32_MAX:

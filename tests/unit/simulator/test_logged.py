@@ -205,6 +205,9 @@ def test_a_row_says_when_where_and_who(tmp_path: Path):
     [
         ("yesterday,0.5", "at", "write 2026-11-01T09:30:00+01:00, or seconds since 1970"),
         ("1800-01-01,0.5", "at", "is no time"),
+        ("202611010930,0.5", "at", "is no time"),  # not 1976, as milliseconds would be
+        ("20261101093000,0.5", "at", "is no time"),
+        ("2026-03-01,0_1", "p", "is not a number"),
         ("2026-03-01,0", "p", "write a number above 0, and at most 1"),
         ("2026-03-01,1.5", "p", "is no propensity"),
         ("2026-03-01,", "p", "is not a number"),
@@ -281,3 +284,28 @@ def test_hillstrom_means_are_the_published_ones():
     assert len(data.rows) == 64_000
     assert data.looks_randomised()
     assert [round(data.rate(offer).rate, 4) for offer in data.offers] == [0.1828, 0.1514, 0.1062]
+
+
+def test_blanks_around_a_name_are_none_of_it(tmp_path: Path):
+    """As in cells: `offer, visit` is how people write a header."""
+    file = written(tmp_path, "segment , visit, mens", "Mens E-Mail,1,1", "No E-Mail,0,0")
+    data = read(file, columns=Columns("segment", "visit"))
+    assert [row.features for row in data.rows] == [{"mens": True}, {"mens": False}]
+
+
+def test_a_key_that_stands_twice_in_a_row_is_refused(tmp_path: Path):
+    """Either value could be meant."""
+    file = written(tmp_path, '{"segment": "a", "visit": 1, "segment": "b"}')
+    with pytest.raises(LogError, match="more than once") as caught:
+        read(file, columns=Columns("segment", "visit"))
+    assert (caught.value.line, caught.value.column) == (1, "segment")
+
+
+def test_propensities_of_next_to_nothing_are_no_error(tmp_path: Path):
+    """Their rows weigh as much as a row may, and nothing of them contradicts chance."""
+    rows = ["Mens E-Mail,1,1e-154"] * 2 + ["No E-Mail,0,1e-308"] * 2
+    data = read(
+        written(tmp_path, "segment,visit,p", *rows), columns=Columns("segment", "visit", propensity="p")
+    )
+    assert data.clipped == 4
+    assert data.looks_randomised()  # with errors so large, nothing says otherwise
