@@ -100,11 +100,11 @@ def refusal(
     *,
     target: str,
     timeout_s: float,
-    option: str = "--target",
+    option: str = "",
 ) -> Refusal:
     """Return what a failed call means; `details` is its trailer, if it came.
 
-    `option` names the target on the command line; it is empty where no command line asked.
+    `option` names the target on a command line that has --timeout too; empty: none asked.
     """
     status = status_pb2.Status()
     try:

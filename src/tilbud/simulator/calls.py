@@ -18,8 +18,8 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from tilbud.client.address import dialled
-from tilbud.client.refusals import DETAILS, Refusal, refusal, refusal_of_status
+from tilbud.client.address import TIMEOUT_S, dialled
+from tilbud.client.refusals import Refusal, refusal, refusal_of_error, refusal_of_status
 from tilbud.v1 import (
     campaigns_pb2,
     campaigns_pb2_grpc,
@@ -34,7 +34,6 @@ Reply = TypeVar("Reply")
 Pause = Callable[[float], Awaitable[None]]
 
 TRIES = 10
-TIMEOUT_S = 10.0
 CONNECT_S = 1.0
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 2.0
@@ -59,7 +58,7 @@ async def connect(target: str, credentials: grpc.ChannelCredentials | None) -> A
         channel = grpc.aio.secure_channel(dialled(target), credentials, options=_CHANNEL_OPTIONS)
     async with channel:
         if not await _answers(channel):
-            raise refusal("UNAVAILABLE", "", None, target=target, timeout_s=CONNECT_S)
+            raise refusal("UNAVAILABLE", "", None, target=target, timeout_s=CONNECT_S, option="--target")
         yield Calls(channel, target=target)
 
 
@@ -196,17 +195,12 @@ class Calls:
         try:
             replies = await send(requests)
         except grpc.aio.AioRpcError as error:
-            trailers = dict(error.trailing_metadata() or ())
-            details = trailers.get(DETAILS)
-            return [self._refused(error.code().name, error.details() or "", details)] * len(requests)
+            refused = refusal_of_error(error, target=self._target, timeout_s=self._timeout_s)
+            return [refused] * len(requests)
         if len(replies) != len(requests):
             problem = f"{len(replies)} results for {len(requests)} requests"
-            return [self._refused("INTERNAL", problem, None)] * len(requests)
+            return [Refusal("INTERNAL", [f"{self._target}: {problem}"])] * len(requests)
         return replies
-
-    def _refused(self, code: str, message: str, details: str | bytes | None) -> Refusal:
-        details = details.encode() if isinstance(details, str) else details
-        return refusal(code, message, details, target=self._target, timeout_s=self._timeout_s)
 
 
 def is_temporary(answer: object) -> bool:

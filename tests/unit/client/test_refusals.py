@@ -54,11 +54,12 @@ def test_what_may_be_tried_again_says_when() -> None:
 def test_what_grpc_says_is_told_in_other_words() -> None:
     """No sentence about sockets: where, what is likely, and what helps."""
     raw = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connect: refused (111)"
-    away = refusal("UNAVAILABLE", raw, None, target="here:1", timeout_s=2.5)
+    away = refusal("UNAVAILABLE", raw, None, target="here:1", timeout_s=2.5, option="--target")
     assert away.lines == (
         "here:1: no service answers there; start one with `tilbud serve`, or name it with --target",
     )
-    slow = refusal("DEADLINE_EXCEEDED", "Deadline Exceeded", b"\xff", target="here:1", timeout_s=2.5)
+    late = "Deadline Exceeded"
+    slow = refusal("DEADLINE_EXCEEDED", late, b"\xff", target="here:1", timeout_s=2.5, option="--target")
     assert slow.lines == ("here:1: no answer within 2.5 s; try again, or wait longer with --timeout",)
     assert away.later
     assert slow.later
@@ -67,7 +68,7 @@ def test_what_grpc_says_is_told_in_other_words() -> None:
 def test_a_program_is_told_without_options() -> None:
     """Who asks by no command line reads of no option."""
     for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-        assert "--" not in str(refusal(code, "", None, target="here:1", timeout_s=2.5, option=""))
+        assert "--" not in str(refusal(code, "", None, target="here:1", timeout_s=2.5))
 
 
 def test_an_item_of_a_batch_has_its_own_fields() -> None:
