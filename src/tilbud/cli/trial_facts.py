@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tilbud.campaigns.source import CONTACT_FILE, CampaignFile, load_files
 from tilbud.campaigns.strict_yaml import Tree
+from tilbud.client.questions import Feature
 from tilbud.domain.campaign.campaign import Campaign
 from tilbud.domain.campaign.conditions import Comparison, Condition
 from tilbud.domain.context import ContextValue
 from tilbud.domain.errors import CampaignInvalid, Problem
 from tilbud.domain.limits import Limits
 from tilbud.domain.versions import Version
-from tilbud.simulator.logged import Feature
 from tilbud.simulator.trial import Hurry
 from tilbud.simulator.world import CampaignFacts, OutcomeFact
 

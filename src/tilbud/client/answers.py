@@ -119,7 +119,7 @@ def decision_of(campaign: str, answer: pb.DecideResponse) -> Decision:
         payload=MessageToDict(answer.payload),
         decision_id=answer.decision_id if answer.recorded else "",
         probability=answer.probability,
-        reason=_word(Reason, pb.DecisionReason, "DECISION_REASON_", answer.reason),
+        reason=reason_of(answer),
         variant=answer.variant,
         model_version=answer.model_version,
         reward_deadline=deadline_of(answer),
@@ -180,6 +180,11 @@ def default_of(
 def deadline_of(answer: pb.DecideResponse | pb.ActivateResponse) -> datetime | None:
     """Return until when outcomes count; None where none do."""
     return _time(answer.reward_deadline) if answer.HasField("reward_deadline") else None
+
+
+def reason_of(answer: pb.DecideResponse) -> Reason:
+    """Return why a decision fell as it did."""
+    return _word(Reason, pb.DecisionReason, "DECISION_REASON_", answer.reason)
 
 
 def status_of(answer: pb.ReportOutcomeResponse) -> OutcomeStatus:

@@ -110,7 +110,7 @@ def decide_request(question: Question) -> pb.DecideRequest:
             country=question.country,
             time=None if question.time is None else _timestamp(question.time),
             time_zone=question.time_zone,
-            features={name: _feature(name, value) for name, value in question.features.items()},
+            features=feature_values(question.features),
         ),
         consent=pb.Consent.Value(f"CONSENT_{Consent(question.consent).name}"),
         include_offers=question.include_offers,
@@ -119,6 +119,11 @@ def decide_request(question: Question) -> pb.DecideRequest:
         include_ranking=question.include_ranking,
         dry_run=question.dry_run,
     )
+
+
+def feature_values(features: Mapping[str, Feature]) -> dict[str, pb.FeatureValue]:
+    """Return features as the contract has them; raises TypeError for what is none."""
+    return {name: _feature(name, value) for name, value in features.items()}
 
 
 def batch_request(questions: Sequence[Question]) -> pb.BatchDecideRequest:

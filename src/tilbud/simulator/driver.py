@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from tilbud.client.answers import reason_of, status_of
 from tilbud.client.refusals import Refusal
 from tilbud.simulator.calls import Calls, is_temporary
 from tilbud.simulator.counts import Counts
@@ -198,11 +199,9 @@ class Driver:
         return f"{self._id_prefix}-{number}"
 
     def _answer(self, number: int, reply: decisions_pb2.DecideResponse) -> Answer:
-        name = decisions_pb2.DecisionReason.Name(reply.reason)
-        reason = name.removeprefix("DECISION_REASON_").lower()
-        if reply.decision_id != self._decision_id(number):
-            reason = SERVED_AGAIN
-        drawn = reply.recorded and reason != SERVED_AGAIN and not reason.startswith("fallback")
+        repeated = reply.decision_id != self._decision_id(number)
+        reason = SERVED_AGAIN if repeated else str(reason_of(reply))
+        drawn = reply.recorded and not repeated and not reason.startswith("fallback")
         return Answer(
             number=number,
             decision_id=reply.decision_id,
@@ -260,8 +259,7 @@ class Driver:
                     self.counts.outcomes["refused"] += 1
                     self._refused(reply)
                 else:
-                    name = decisions_pb2.OutcomeStatus.Name(reply.status)
-                    self.counts.outcomes[name.removeprefix("OUTCOME_STATUS_").lower()] += 1
+                    self.counts.outcomes[str(status_of(reply))] += 1
 
     def _refused(self, refusal: Refusal) -> None:
         self.counts.refuse(refusal.code, str(refusal))

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tilbud.client.questions import Feature
 from tilbud.simulator.errors import LogError
 from tilbud.simulator.log_file import columns_of, rows_of
 
@@ -43,8 +44,6 @@ _YEARS = (1971, 9998)
 """Within the contract's, whatever the time zone."""
 _MILLISECONDS_FROM = 1e11
 """Numbers beyond are milliseconds since 1970; as seconds they would be the year 5138."""
-
-Feature = str | float | bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ What always holds: all methods are pure, so a repeated question is the same requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilbud.simulator.logged import Feature, LoggedData
+from tilbud.client.questions import feature_values
+from tilbud.simulator.logged import LoggedData
 from tilbud.simulator.shop import Shop
 from tilbud.v1 import customers_pb2, decisions_pb2
 
@@ -200,16 +201,3 @@ class LoggedSource:
         if row.outcome:
             return Outcome(row.outcome, ((self.positive, row.outcome),))
         return Outcome(0.0, ((self.negative, 1.0),) if self.negative else ())
-
-
-def feature_values(features: Mapping[str, Feature]) -> dict[str, decisions_pb2.FeatureValue]:
-    """Return features as the contract has them."""
-    return {name: _feature_value(value) for name, value in features.items()}
-
-
-def _feature_value(value: Feature) -> decisions_pb2.FeatureValue:
-    if isinstance(value, bool):
-        return decisions_pb2.FeatureValue(flag=value)
-    if isinstance(value, float):
-        return decisions_pb2.FeatureValue(number=value)
-    return decisions_pb2.FeatureValue(category=value)

@@ -35,7 +35,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from tilbud.simulator.logged import Feature
+from tilbud.client.questions import Feature, feature_values
 from tilbud.simulator.shop import (
     BASE_RATE,
     PARTS_OF_DAY,
@@ -46,7 +46,7 @@ from tilbud.simulator.shop import (
     sample_contexts,
     solve_intercept,
 )
-from tilbud.simulator.sources import Outcome, Telling, Worth, feature_values
+from tilbud.simulator.sources import Outcome, Telling, Worth
 from tilbud.v1 import customers_pb2, decisions_pb2
 
 PART_OF_DAY = "part_of_day"
