@@ -278,6 +278,17 @@ def modules() -> dict[str, str]:
     }
 
 
+def test_every_room_has_a_map_of_its_files():
+    """Whoever opens a room reads first what lies where: its `__init__` names each of its modules."""
+    files = [file for file in PACKAGE.rglob("*/*.py") if file.name != "__init__.py"]
+    unmapped = [
+        file.relative_to(PACKAGE).as_posix()
+        for file in files
+        if file.parent != GENERATED and file.name not in file.with_name("__init__.py").read_text()
+    ]
+    assert unmapped == []
+
+
 def test_a_service_has_one_limits():
     """Only settings and the command line make `Limits`; one that a room made would not hear of a change."""
     makers = {module for module, source in modules().items() if re.search(r"\bLimits\(", source)}

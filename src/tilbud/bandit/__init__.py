@@ -6,5 +6,5 @@ parsed.py     offers as VW examples                  scale.py     rewards in sta
 regression.py VW on parsed offers, saved             judge.py     which of two regressions answers
 model.py      predicts and learns                    counts.py    who was shown what how often
 checkpoints/  models on disk                         scores.py    from costs and counts to probabilities
-saved.py      the file of a model
+saved.py      the file of a model                    memory.py    how much a model takes
 """
