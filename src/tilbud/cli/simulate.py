@@ -1,4 +1,4 @@
-"""The commands that drive a running service: `simulate` and `replay`."""
+"""The commands that put visitors or a log through a service, ours or one that runs: `simulate`, `replay`."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def simulate(
 ) -> None:
     """Put invented visitors, whose best answer is known, through a campaign: does it learn?
 
-    With FILE, starts a service for it, on ports of its own and with temporary data, in which rewards settle
-    within a second. Without, drives a running service that knows nothing yet. Shows what chance, the service
+    With FILE, starts a service for it, on ports of its own and with temporary data, in which decisions settle
+    within moments. Without, drives a running service that knows nothing yet. Shows what chance, the service
     and the best possible policy achieve. Tastes come from --seed.
     """
     from rich.console import Console

@@ -2,8 +2,8 @@
 
 A driver can ask thousands of times in the moment a service takes to learn. Every one of those decisions is
 made without the feedback on the ones before, as no real shop's would be. So a lane waits before it asks
-while more than `unlearned_max` reported outcomes are not in the model, by the sequence in the campaign's
-model version.
+while more than `unlearned_max` of what the run gave it to learn (see driver.py) is not in the model, by the
+sequence in the campaign's model version.
 
 What always holds: waiting is bounded. Where the model has not moved far enough for PATIENCE_S, because the
 campaign learns at deadlines or the learner stands still, waiting is given up for the rest of the run.
@@ -51,22 +51,22 @@ class KeepingUp:
         """The model did not follow: the run no longer waits for it."""
         return self._first is None
 
-    async def wait(self, reported: int, stop: asyncio.Event) -> None:
-        """Until all but `unlearned_max` of the outcomes this run reported are learned."""
+    async def wait(self, to_learn: int, stop: asyncio.Event) -> None:
+        """Until all but `unlearned_max` of what this run gave it to learn is learned."""
         async with self._one_asks:
             patient_until = self._clock() + PATIENCE_S
-            while self._unlearned(reported) > self._unlearned_max and not stop.is_set():
+            while self._unlearned(to_learn) > self._unlearned_max and not stop.is_set():
                 if self._clock() >= patient_until:
                     self._first = None
                     return
                 await self._ask()
-                if self._unlearned(reported) > self._unlearned_max:
+                if self._unlearned(to_learn) > self._unlearned_max:
                     await self._pause(_ASK_EVERY_S)
 
-    def _unlearned(self, reported: int) -> int:
+    def _unlearned(self, to_learn: int) -> int:
         if self._first is None or self._latest is None:
             return 0
-        return reported - (self._latest - self._first)
+        return to_learn - (self._latest - self._first)
 
     async def _ask(self) -> None:
         try:

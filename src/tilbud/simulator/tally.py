@@ -1,8 +1,8 @@
-"""What the answers were worth: against the shop's truth, or against the log's own numbers.
+"""What the answers were worth: against a world's truth, or against the log's own numbers.
 
-Against the truth, *achieved* is the expected reward of the offers that were shown, not the purchases that
-happened, so the luck of single visitors does not blur it; *realised* is the purchases. With everything
-averaged over the same decisions,
+Against the truth, *achieved* is the expected reward of the offers that were shown, not the one that came of
+them, so the luck of single visitors does not blur it; *realised* is what came. With everything averaged over
+the same decisions,
 
     share of the possible uplift = (achieved − uniform) / (best − uniform)
 
@@ -39,7 +39,7 @@ class Rates:
     best_single: float
     """Had everyone been shown the offer that is best for all together: what an ideal A/B test ends in."""
     realised: float
-    """Purchases that happened; the others are expected values."""
+    """What came of it; the others are expected values."""
 
     @property
     def share_of_uplift(self) -> float:
@@ -170,8 +170,6 @@ class LoggedTally:
         self._data = data
         self.drawn: dict[str, int] = {}
         """Answers by the offer drawn."""
-        self.used = 0
-        """Rows whose drawn offer was the one given."""
         self.unused: Counter[str] = Counter()
         """Rows that could not be used, by why not."""
         self._matched: list[LoggedRow] = []
@@ -181,7 +179,6 @@ class LoggedTally:
         self.drawn[answer.offer] = self.drawn.get(answer.offer, 0) + 1
         row = self._data.rows[answer.number]
         if answer.outcome is not None:
-            self.used += 1
             self._matched.append(row)
         elif answer.reason.startswith("fallback"):
             self.unused[f"answered with a fallback ({answer.reason})"] += 1
