@@ -67,6 +67,7 @@ def decide(
     """Ask which offer to show."""
     with mistakes_reported():
         from tilbud.client.calls import connected
+        from tilbud.client.questions import new_id
         from tilbud.v1 import decisions_pb2
 
         when = moment(time, "--time") if time else None
@@ -85,7 +86,7 @@ def decide(
                 context.time.FromDatetime(when)
             request = decisions_pb2.DecideRequest(
                 campaign=campaign,
-                decision_id=decision_id,
+                decision_id=decision_id or new_id(),  # since a connection that breaks is tried again
                 customer_id=customer_id,
                 context=context,
                 consent=consent_value(consent),

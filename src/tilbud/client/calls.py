@@ -37,6 +37,7 @@ _RETRIES = {
         }
     ]
 }
+"""Of commands, which do not wait for a service that is not there, as the published config would."""
 _OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.service_config", json.dumps(_RETRIES)))
 
 
