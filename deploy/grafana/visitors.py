@@ -14,11 +14,12 @@ import asyncio
 import random
 import signal
 from collections import deque
-from importlib.resources import files
 from pathlib import Path
 
 import grpc
 
+from tilbud.client.address import dialled
+from tilbud.client.options import channel_options
 from tilbud.runtime.settings import SAMPLES
 from tilbud.v1 import customers_pb2 as customers
 from tilbud.v1 import decisions_pb2 as decisions
@@ -33,7 +34,6 @@ _DEVICES = ("mobile", "mobile", "desktop", "tablet", "fridge", "")
 _CHANNELS = ("web", "web", "app", "email", "push", "call_center", "fax", "")
 _STAGES = ("awareness", "consideration", "purchase", "retention", "advocacy", "")
 _OUTCOMES = ("click", "click", "dismiss", "purchase")
-_RETRIES = ("grpc.service_config", files("tilbud.v1").joinpath("service_config.json").read_text("utf-8"))
 
 
 def hurried_samples(directory: Path, window: str) -> Path:
@@ -51,7 +51,7 @@ class Visitors:
     """A crowd that visits over one connection."""
 
     def __init__(self, target: str, seed: int) -> None:
-        self._target = target
+        self._target = dialled(target)
         self._random = random.Random(seed)  # noqa: S311 - a crowd, no secret
         self._seed = seed
         self.visits = 0
@@ -61,7 +61,7 @@ class Visitors:
 
     async def run(self, *, visits: int | None, per_second: float | None, stop: asyncio.Event) -> None:
         """Visit so often, or until `stop`; None: without end, and as fast as answers come."""
-        async with grpc.aio.insecure_channel(self._target, options=[_RETRIES]) as channel:
+        async with grpc.aio.insecure_channel(self._target, channel_options()) as channel:
             self._decisions, self._customers = DecisionServiceStub(channel), CustomerServiceStub(channel)
             while not stop.is_set() and (visits is None or self.visits < visits):
                 self.visits += 1
