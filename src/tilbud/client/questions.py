@@ -22,6 +22,10 @@ from tilbud.client.words import Consent
 from tilbud.v1 import decisions_pb2 as pb
 
 Feature = str | float | bool
+_TEXTS = (
+    "campaign", "decision_id", "customer_id", "device", "channel", "journey_stage", "place", "language",
+    "country", "time_zone",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ def new_id() -> str:
 
 def decide_request(question: Question) -> pb.DecideRequest:
     """Return a question as its request, with an id."""
+    for name in _TEXTS:
+        _check_text(name, getattr(question, name))
+    if not isinstance(question.features, Mapping):
+        raise TypeError(f"features: write a dict; it is of type {type(question.features).__name__}")
     for name in ("include_offers", "exclude_offers"):
         if isinstance(getattr(question, name), str):  # which would be a list of its characters
             raise TypeError(f"{name}: write a list of ids; it is of type str")
@@ -141,6 +149,9 @@ def outcome_request(
     time: datetime | None,
 ) -> pb.ReportOutcomeRequest:
     """Return what happened, and when: now, where nobody says."""
+    texts = {"campaign": campaign, "decision_id": decision_id, "outcome": outcome, "event_id": event_id}
+    for name, text in texts.items():
+        _check_text(name, text)
     if time is None:
         happened = Timestamp()
         happened.GetCurrentTime()
@@ -156,7 +167,19 @@ def outcome_request(
     )
 
 
+def _check_text(name: str, value: object) -> None:
+    """Raise TypeError or ValueError that names what is no text; None is one that is not said."""
+    if not isinstance(value, str | None):
+        raise TypeError(f"{name}: write a text; it is of type {type(value).__name__}")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: {value!r} has half a character") from None
+
+
 def _timestamp(time: datetime) -> Timestamp:
+    if not isinstance(time, datetime):
+        raise TypeError(f"time: write a datetime; it is of type {type(time).__name__}")
     if time.tzinfo is None:
         raise ValueError("time: say in which zone it is, as datetime.now(UTC) does")
     stamp = Timestamp()
@@ -170,6 +193,9 @@ def _feature(name: str, value: Feature) -> pb.FeatureValue:
     if isinstance(value, str):
         return pb.FeatureValue(category=value)
     if isinstance(value, Real):
-        return pb.FeatureValue(number=float(value))
+        try:
+            return pb.FeatureValue(number=float(value))
+        except OverflowError:
+            raise ValueError(f"features[{name!r}]: the number is too large") from None
     kind = type(value).__name__
     raise TypeError(f"features[{name!r}]: write a text, a number, True or False; it is of type {kind}")

@@ -95,3 +95,21 @@ def test_a_text_is_no_list_of_offers() -> None:
     """It would be a list of its characters, none of them an offer."""
     with pytest.raises(TypeError, match=r"^include_offers: write a list of ids; it is of type str$"):
         decide_request(Question("shop", include_offers="free-shipping"))
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "problem"),
+    [
+        ({"device": 5}, TypeError, "device: write a text; it is of type int"),
+        ({"place": "\ud800"}, ValueError, r"place: '\ud800' has half a character"),
+        ({"features": ["a"]}, TypeError, "features: write a dict; it is of type list"),
+        ({"features": {"a": 10**400}}, ValueError, "features['a']: the number is too large"),
+        ({"time": "now"}, TypeError, "time: write a datetime; it is of type str"),
+    ],
+)
+def test_what_cannot_be_written_down_is_named(said, error: type[Exception], problem: str) -> None:
+    """The argument, and what it should be; never the words of a library."""
+    with pytest.raises(error) as refused:
+        decide_request(Question("shop", **said))
+    assert str(refused.value) == problem
+    assert decide_request(Question("shop", device=None)).context.device == ""  # type: ignore[arg-type]
