@@ -58,7 +58,7 @@ def print_offers(console: Console, offers: Mapping[str, OfferSum], decisions: in
     """What became of each offer of a campaign."""
     table = Table(title="By offer", title_justify="left")
     table.add_column("", overflow="fold")
-    for column in ("could", "shown", "share", "reward"):
+    for column in ("eligible", "shown", "share", "reward"):
         table.add_column(column, justify="right", no_wrap=True)
     shown = sum(offer.shown for offer in offers.values())
     for name, offer in offers.items():
@@ -72,7 +72,7 @@ def print_offers(console: Console, offers: Mapping[str, OfferSum], decisions: in
     console.print(table)
     _explain(
         console,
-        "could: in how many decisions rules allowed it. reward: the mean where it was",
+        "eligible: in how many decisions rules allowed it. reward: the mean where it was",
         "shown, ± one standard error; shown to those it suits, it is worth less to all.",
     )
     never = [name for name, offer in offers.items() if not offer.eligible]
