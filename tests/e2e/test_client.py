@@ -120,14 +120,15 @@ def test_the_same_id_is_the_same_decision(service: Service, client: Made) -> Non
 
 
 def test_what_is_not_recorded_takes_no_outcomes(service: Service, client: Made) -> None:
-    """A dry run and a denied consent are told apart; an outcome of what has no record is skipped."""
+    """A dry run has no id to report against, and an outcome of it is skipped; a denied consent has one."""
     asking = client(service.target)
     dry = asking.decide("rules", dry_run=True)
     assert (dry.served, dry.decision_id) == (True, "")
     assert asking.report("rules", dry.decision_id, "bought").delivery is Delivery.SKIPPED
     assert asking.activate("rules", dry.decision_id) is None
     denied = asking.decide("rules", consent=Consent.DENIED, customer_id="bent")
-    assert denied.served
+    assert denied.decision_id
+    assert asking.report("rules", denied.decision_id, "looked").delivery is not Delivery.SKIPPED
 
 
 def test_a_deferred_decision_is_activated(service: Service, client: Made) -> None:
