@@ -55,8 +55,6 @@ def simulate(
     within moments. Without, drives a running service that knows nothing yet. Shows what chance, the service
     and the best possible policy achieve. Tastes come from --seed.
     """
-    from rich.console import Console
-
     from tilbud.simulator import shop
 
     rate = shop.BASE_RATE if base_rate is None else base_rate
@@ -68,30 +66,45 @@ def simulate(
                 fail(f"--{option} is for a running service; {file} gets its own: leave one of them out")
         result = finished(_trial(file, decisions, seed, delay, change_at, rate, strength))
     else:
-        from tilbud.simulator.simulate import DECISIONS
-        from tilbud.simulator.simulate import simulate as run
-
-        result = finished(
-            run(
-                target,
-                campaign,
-                console=Console(),
-                run=secrets.token_hex(4),
-                seed=seed,
-                decisions=decisions or DECISIONS,
-                delay_decisions=delay,
-                taste_change_at=change_at or None,
-                base_rate=rate,
-                taste_strength=strength,
-            )
-        )
+        result = finished(_shop(target, campaign, decisions, seed, delay, change_at, rate, strength))
     if result.stopped_because or not result.counts.balanced:
         raise typer.Exit(1)
+
+
+async def _shop(
+    target: str,
+    campaign: str,
+    decisions: int | None,
+    seed: int,
+    delay: int,
+    change_at: int,
+    rate: float,
+    strength: float,
+) -> SimulationResult:
+    """Put the visitors of the shop through a running service."""
+    from rich.console import Console
+
+    from tilbud.simulator.simulate import DECISIONS
+    from tilbud.simulator.simulate import simulate as run
+
+    return await run(
+        target,
+        campaign,
+        console=Console(),
+        run=secrets.token_hex(4),
+        seed=seed,
+        decisions=decisions or DECISIONS,
+        delay_decisions=delay,
+        taste_change_at=change_at or None,
+        base_rate=rate,
+        taste_strength=strength,
+    )
 
 
 async def _trial(
     file: Path, decisions: int | None, seed: int, delay: int, change_at: int, rate: float, strength: float
 ) -> SimulationResult:
+    """Put visitors invented over a file through a service of their own."""
     from rich.console import Console
 
     from tilbud.cli.trial_facts import facts_of, loaded, write_in_a_hurry

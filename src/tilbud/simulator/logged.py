@@ -191,21 +191,8 @@ def read_logged(
     from the column of its name, or from the one that `columns` names, and is absent where there is none.
     Raises LogError.
     """
-    for feature in columns.features:
-        if feature not in features:
-            names = ", ".join(features) or "none"
-            raise LogError(
-                file, None, None, f"cannot rename {feature!r}: the campaign's features are {names}"
-            )
-    there = columns_of(file)
-    known = {
-        feature: columns.features.get(feature, feature)
-        for feature in features
-        if feature in columns.features or feature in there
-    }
-    reader = _Reader(
-        file, columns, offers, {name: (features[name], column) for name, column in known.items()}
-    )
+    logged_features = _logged_features(file, columns, features)
+    reader = _Reader(file, columns, offers, logged_features)
     rows: list[LoggedRow] = []
     for line, cells in rows_of(file, reader.needed):
         if rows_max is not None and len(rows) >= rows_max:
@@ -219,13 +206,29 @@ def read_logged(
         tuple(offers),
         weighted=bool(columns.propensity),
         weight_max=weight_max or WEIGHT_MAX_PER_OFFER * len(offers),
-        absent=tuple(feature for feature in features if feature not in known),
+        absent=tuple(feature for feature in features if feature not in logged_features),
     )
     for offer in offers:
         if not data.count(offer):
             problem = f"the campaign's offer {offer!r} was never given; replaying would be biased"
             raise LogError(file, None, columns.offer, problem)
     return data
+
+
+def _logged_features(file: Path, columns: Columns, features: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return kind and column of each feature that the log has; raises LogError."""
+    for feature in columns.features:
+        if feature not in features:
+            names = ", ".join(features) or "none"
+            raise LogError(
+                file, None, None, f"cannot rename {feature!r}: the campaign's features are {names}"
+            )
+    there = columns_of(file)
+    return {
+        feature: (kind, columns.features.get(feature, feature))
+        for feature, kind in features.items()
+        if feature in columns.features or feature in there
+    }
 
 
 class _Reader:
