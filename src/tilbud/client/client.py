@@ -56,8 +56,8 @@ class Client:
         `target` is HOST:PORT or unix:PATH, else ValueError. `decide_timeout_s` is for one decision with all
         its repeats, `timeout_s` for every other call. Each of the `connections` carries 16 calls at a time.
         `credentials` encrypt (grpc.ssl_channel_credentials()), `metadata` goes with each call. At most
-        `outcomes_max` outcomes wait. `on_report` is called with each `Report`
-        that is final, in another thread.
+        `outcomes_max` outcomes wait. `on_report` is called with each `Report` that is final: in another
+        thread, or by `report` itself where it is not sent.
         """
         if connections < 1:
             raise ValueError(f"connections: at least 1, not {connections}")

@@ -22,7 +22,7 @@ from tilbud.client.words import Delivery
 from tilbud.v1 import decisions_pb2 as pb
 
 OnReport = Callable[[Report], None] | None
-"""Called with each report once it is final; by the thread or the loop that sends, so be quick."""
+"""Called with each report once it is final, by who sends, or who reports what is not sent: so be quick."""
 _CLOSED = "the client was closed before the service took it"
 _LOG = logging.getLogger("tilbud.client")
 
