@@ -31,7 +31,6 @@ NO_LIMITS = {
         "ledger/sqlite/packing.py _RAW_DEFLATE",
         "ledger/sqlite/same_file.py _WAL_HEADER_BYTES _FRAME_HEADER_BYTES",
         "ledger/sqlite/schema.py APPLICATION_ID DRAW_KEY_BYTES",
-        "runtime/supervisor.py _PORT_MAX",
         "transport/connect/calls.py _TIMEOUT_DIGITS_MAX _GZIP",
         "transport/grpc/codec.py _VARINT_BYTES_MAX _DEPTH_MAX",
     ),

@@ -7,7 +7,7 @@ or a port alone) is dialled on loopback. No name is looked up here.
 from __future__ import annotations
 
 _EVERYWHERE = {"": "localhost", "0.0.0.0": "127.0.0.1", "[::]": "localhost"}  # noqa: S104 - where a service listens
-_PORT_MAX = 65_535
+PORT_MAX = 65_535
 UNIX = "unix:"
 TIMEOUT_S = 10.0
 """How long a call may take where nobody says."""
@@ -36,7 +36,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bare = host.startswith("[") and host.endswith("]")
     digits = port.isascii() and port.isdecimal()
-    if not colon or not digits or int(port) > _PORT_MAX or (":" in host and not bare):
+    if not colon or not digits or int(port) > PORT_MAX or (":" in host and not bare):
         raise ValueError(
             f"{address!r} is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, nor unix:PATH"
         )

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tilbud.campaigns.source import load_campaigns, load_good
-from tilbud.client.address import host_and_port
+from tilbud.client.address import PORT_MAX, host_and_port
 from tilbud.domain.errors import TilbudError
 from tilbud.ledger.sqlite.same_file import Identity
 from tilbud.runtime.clock import monotonic_us
@@ -41,8 +41,6 @@ from tilbud.runtime.settings import OFF, Settings, WorkerSlot
 from tilbud.runtime.worker import Beat, Reloaded, Serving, Worker, WorkerMessage
 from tilbud.telemetry.log import logger
 from tilbud.transport.address import with_port
-
-_PORT_MAX = 65_535
 
 
 class WorkerEnded(TilbudError):
@@ -208,7 +206,7 @@ class Supervisor:
     def _metrics_addresses(self) -> list[str]:
         _, port = host_and_port(self._settings.metrics)
         last = port + self._settings.workers - 1
-        if last > _PORT_MAX:
+        if last > PORT_MAX:
             raise OSError(
                 f"{last} is no port: each worker has one, counted from --metrics; choose a lower one"
             )
