@@ -137,6 +137,16 @@ async def test_trying_has_an_end(service):
     assert "UNAVAILABLE" in run.stopped_because
 
 
+async def test_a_slow_service_is_told_without_options_there_are_not(service):
+    """`simulate` and `replay` have no --timeout: the end of a run names none."""
+    service.faults["BatchDecide"] = deque([grpc.StatusCode.DEADLINE_EXCEEDED])
+    run = Run(service, decisions=10, in_flight=1, tries=1)
+    await run.drive()
+    assert "DEADLINE_EXCEEDED" in run.stopped_because
+    assert "no answer within" in run.stopped_because
+    assert "--" not in run.stopped_because
+
+
 async def test_a_batch_answered_in_part_is_refused(service):
     """Results that cannot be matched with their questions are refused, never guessed."""
     service.forgets_result = True
