@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,12 @@ Serve = Callable[..., Service]
 
 
 def pytest_configure() -> None:
-    """Let all that is written for a while be in memory, where nobody said another place."""
+    """Let all that is written for a while be in memory, where nobody said another place, and Ctrl-C be heard.
+
+    Whoever runs tests in the background may ignore it, and programs that tests start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _has_room():
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # which was looked for before

@@ -38,9 +38,12 @@ def test_an_interrupted_start_ends_with_130_and_says_nothing(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     ) as running:  # fmt: skip
         assert running.stderr is not None
-        assert any(line.rpartition("|")[2].strip() == module for line in running.stderr)
-        running.send_signal(signal.SIGINT)
-        printed, errors = running.communicate(timeout=PATIENCE_S)
+        try:
+            assert any(line.rpartition("|")[2].strip() == module for line in running.stderr)
+            running.send_signal(signal.SIGINT)
+            printed, errors = running.communicate(timeout=PATIENCE_S)
+        finally:
+            running.kill()
     assert running.returncode == 130, errors
     assert printed == ""
     assert [line for line in errors.splitlines() if not line.startswith("import time:")] == []
