@@ -83,10 +83,9 @@ def write_in_a_hurry(file: Path, directory: Path, hurry: Hurry) -> None:
     """Copy a campaign file, and the contact policy beside it, to a directory, with other times to settle."""
     written = Tree(str(file), "").read(file.read_bytes())
     assert isinstance(written, dict)
-    window = f"{hurry.window_ms}ms"
     written["reward"] |= {
-        "window": window,
-        "activation_window": window,
+        "window": f"{hurry.window_ms}ms",
+        "activation_window": f"{4 * hurry.window_ms}ms",  # a machine that stalls must not lose a visit
         "grace": f"{hurry.grace_ms}ms",
     }
     # JSON is YAML in which no text is taken for anything else.
