@@ -40,7 +40,7 @@ _PAUSE_MAX_S = 2.0
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", int(CONNECT_S * 1_000)),  # so long an attempt may take
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _RETRIED = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
