@@ -70,7 +70,7 @@ def test_a_copy_says_the_same_but_for_its_times(file: Path, tmp_path: Path):
     copy, original = loaded(tmp_path / "campaign.yaml").campaign, loaded(file).campaign
     assert (copy.reward.window_us, copy.reward.grace_us) == (500_000, 250_000)
     same = original.reward.model_copy(
-        update={"window_us": 500_000, "activation_window_us": 500_000, "grace_us": 250_000}
+        update={"window_us": 500_000, "activation_window_us": 2_000_000, "grace_us": 250_000}
     )
     assert copy == original.model_copy(update={"reward": same})
     assert (tmp_path / "contact.yaml").read_bytes() == (SAMPLES / "contact.yaml").read_bytes()
