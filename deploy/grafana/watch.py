@@ -18,16 +18,16 @@ import signal
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from pictures import draw_all
 from tilbud.simulator.driver import Pacing
+from tilbud.simulator.own_service import child, first_line
 from tilbud.simulator.shop import ShopConfig
 from tilbud.simulator.simulate import run_simulation
 from visitors import Visitors, hurried_samples
@@ -41,25 +41,8 @@ TASTES_CHANGE_AT = 20_000
 DECISIONS_MAX = 10**9
 LOOK_BACK_S = 1800.0
 FIRST_PICTURES_S = 15.0
-_STOP_S = 30.0
 _LISTENS = re.compile(r'msg="?Listening on"? address=(\S+:\d+)')
 _FIRST_LINE = re.compile(r"gRPC on (\S+:\d+), metrics on http://(\S+:\d+)/metrics")
-
-
-@asynccontextmanager
-async def child(*command: str | Path, **streams: Any) -> AsyncIterator[Process]:
-    """Run a program for as long as it is needed, out of reach of the terminal's Ctrl-C, and end it."""
-    process = await asyncio.create_subprocess_exec(*map(str, command), start_new_session=True, **streams)
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 @asynccontextmanager
@@ -71,8 +54,7 @@ async def service(directory: Path, options: argparse.Namespace) -> AsyncIterator
         "--listen", options.listen, "--http", "off", "--metrics", options.metrics,
         "--log-level", "warning", stdout=PIPE,
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        found = _FIRST_LINE.search((await process.stdout.readline()).decode())
+        found = _FIRST_LINE.search(await first_line(process))
         if found is None:
             raise SystemExit("the service did not start; it said why above")
         yield found[1], found[2]
