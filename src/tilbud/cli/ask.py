@@ -22,10 +22,11 @@ from tilbud.cli.answers import (
 )
 from tilbud.cli.errors import mistakes_reported
 from tilbud.cli.options import LISTEN, TIMEOUT_S, CampaignId, DecisionId, Output, Target, Timeout
-from tilbud.cli.values import Consent, consent_value, feature_values, moment
+from tilbud.cli.values import Consent, features, moment
 
 if TYPE_CHECKING:
     from tilbud.client.calls import Connection
+    from tilbud.client.questions import Feature
     from tilbud.v1 import decisions_pb2
 
 
@@ -67,36 +68,31 @@ def decide(
     """Ask which offer to show."""
     with mistakes_reported():
         from tilbud.client.calls import connected
-        from tilbud.client.questions import new_id
-        from tilbud.v1 import decisions_pb2
+        from tilbud.client.questions import Question, decide_request
 
         when = moment(time, "--time") if time else None
         with connected(target, timeout) as service:
-            context = decisions_pb2.Context(
+            question = Question(
+                campaign,
+                decision_id=decision_id,
+                customer_id=customer_id,
+                consent=consent or Consent.UNSPECIFIED,
                 device=device,
                 channel=channel,
                 journey_stage=journey_stage,
                 place=place,
                 language=language,
                 country=country,
+                time=when,
                 time_zone=time_zone,
                 features=_features(service, campaign, feature or []),
-            )
-            if when is not None:
-                context.time.FromDatetime(when)
-            request = decisions_pb2.DecideRequest(
-                campaign=campaign,
-                decision_id=decision_id or new_id(),  # since a connection that breaks is tried again
-                customer_id=customer_id,
-                context=context,
-                consent=consent_value(consent),
                 include_offers=include or [],
                 exclude_offers=exclude or [],
                 defer_activation=defer_activation,
                 include_ranking=ranking,
                 dry_run=dry_run,
             )
-            answer = service.ask(service.decisions.Decide, request)
+            answer = service.ask(service.decisions.Decide, decide_request(question))
     if wants_json(output):
         print_json(answer)
         return
@@ -112,7 +108,7 @@ def decide(
         )
 
 
-def _features(service: Connection, campaign: str, texts: list[str]) -> dict[str, decisions_pb2.FeatureValue]:
+def _features(service: Connection, campaign: str, texts: list[str]) -> dict[str, Feature]:
     """Return features of the kinds that the campaign declares, which is asked only where there are any."""
     from tilbud.v1.campaigns_pb2 import GetCampaignRequest
 
@@ -120,7 +116,7 @@ def _features(service: Connection, campaign: str, texts: list[str]) -> dict[str,
         return {}
     served = service.ask(service.campaigns.GetCampaign, GetCampaignRequest(campaign=campaign)).campaign
     kinds = {each.name: each.kind for each in (*served.traits, *served.features)}
-    values = feature_values(texts, "--feature", kinds)
+    values = features(texts, "--feature", kinds)
     for name in values.keys() - kinds.keys():
         declared = ", ".join(kinds) or "none"
         typer.echo(f"--feature {name} is not used: the campaign declares {declared}", err=True)

@@ -20,7 +20,7 @@ from tilbud.cli.answers import (
 )
 from tilbud.cli.errors import mistakes_reported
 from tilbud.cli.options import LISTEN, TIMEOUT_S, CustomerId, Output, Target, Timeout
-from tilbud.cli.values import Consent, consent_value, feature_values, moment
+from tilbud.cli.values import Consent, features, moment
 
 if TYPE_CHECKING:
     from tilbud.v1 import customers_pb2
@@ -75,6 +75,7 @@ def update(
     """Change what is kept of a customer; what is not named stays. Of a list what is given replaces it."""
     with mistakes_reported():
         from tilbud.client.calls import connected
+        from tilbud.client.questions import consent_value, feature_values
         from tilbud.v1 import customers_pb2
 
         customer = customers_pb2.Customer(id=customer_id)
@@ -87,7 +88,7 @@ def update(
             if text is not None:
                 mask.append(name)
                 setattr(customer, name, text)
-        for name, value in feature_values(trait or [], "--trait", {}).items():
+        for name, value in feature_values(features(trait or [], "--trait", {})).items():
             mask.append(f"traits.{name}")
             customer.traits[name].value.CopyFrom(value)
         mask += [f"traits.{name}" for name in remove_trait or []]
@@ -130,13 +131,14 @@ def event(
     """Say that something happened to a customer, whatever they were shown."""
     with mistakes_reported():
         from tilbud.client.calls import connected
+        from tilbud.client.questions import consent_value
         from tilbud.v1.customers_pb2 import CustomerEventStatus, ReportCustomerEventRequest
 
         request = ReportCustomerEventRequest(
             customer_id=customer_id,
             event=event,
             event_id=event_id or secrets.token_hex(16),
-            consent=consent_value(consent),
+            consent=consent_value(consent or Consent.UNSPECIFIED),
         )
         if time:
             request.time.FromDatetime(moment(time, "--time"))

@@ -13,18 +13,10 @@ from tilbud.client.words import Consent as Consent  # noqa: PLC0414 - an option'
 from tilbud.domain.durations import parse_duration_us
 
 if TYPE_CHECKING:
-    from tilbud.v1 import decisions_pb2
-    from tilbud.v1.decisions_pb2 import FeatureValue
+    from tilbud.client.questions import Feature
 
 
 _FLAGS = {"true": True, "false": False}
-
-
-def consent_value(consent: Consent | None) -> decisions_pb2.Consent.ValueType:
-    """Return the contract's constant."""
-    from tilbud.v1.decisions_pb2 import Consent as Constant
-
-    return Constant.Value(f"CONSENT_{(consent or Consent.UNSPECIFIED).name}")
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
@@ -36,27 +28,25 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     return {name: value for name, _, value in split}
 
 
-def feature_values(texts: Iterable[str], option: str, kinds: Mapping[str, str]) -> dict[str, FeatureValue]:
+def features(texts: Iterable[str], option: str, kinds: Mapping[str, str]) -> dict[str, Feature]:
     """Return NAME=VALUE texts as values of the declared kinds; of one that is not declared, by its looks."""
     return {
         name: _value(name, text, option, kinds.get(name, "")) for name, text in pairs(texts, option).items()
     }
 
 
-def _value(name: str, text: str, option: str, kind: str) -> FeatureValue:
-    from tilbud.v1.decisions_pb2 import FeatureValue
-
+def _value(name: str, text: str, option: str, kind: str) -> Feature:
     number, flag = _number(text), _FLAGS.get(text.lower())
     if kind == "number" and number is None:
         raise ValueError(f"{option} {name}={text}: write a number, such as {name}=12.5")
     if kind == "flag" and flag is None:
         raise ValueError(f"{option} {name}={text}: write {name}=true or {name}=false")
     if flag is not None and kind in ("", "flag"):
-        return FeatureValue(flag=flag)
+        return flag
     if number is not None and kind in ("", "number"):
-        return FeatureValue(number=number)
+        return number
     quoted = len(text) > 1 and text[0] == text[-1] == '"'
-    return FeatureValue(category=text[1:-1] if quoted else text)
+    return text[1:-1] if quoted else text
 
 
 def _number(text: str) -> float | None:

@@ -120,7 +120,7 @@ def decide_request(question: Question) -> pb.DecideRequest:
             time_zone=question.time_zone,
             features=feature_values(question.features),
         ),
-        consent=pb.Consent.Value(f"CONSENT_{Consent(question.consent).name}"),
+        consent=consent_value(question.consent),
         include_offers=question.include_offers,
         exclude_offers=question.exclude_offers,
         defer_activation=question.defer_activation,
@@ -132,6 +132,11 @@ def decide_request(question: Question) -> pb.DecideRequest:
 def feature_values(features: Mapping[str, Feature]) -> dict[str, pb.FeatureValue]:
     """Return features as the contract has them; raises TypeError for what is none."""
     return {name: _feature(name, value) for name, value in features.items()}
+
+
+def consent_value(consent: Consent) -> pb.Consent.ValueType:
+    """Return the contract's constant."""
+    return pb.Consent.Value(f"CONSENT_{Consent(consent).name}")
 
 
 def batch_request(questions: Sequence[Question]) -> pb.BatchDecideRequest:

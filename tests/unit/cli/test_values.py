@@ -6,25 +6,24 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tilbud.cli.values import end_after, feature_values, moment
-from tilbud.v1.decisions_pb2 import FeatureValue
+from tilbud.cli.values import end_after, features, moment
 
 
 def test_a_declared_kind_decides_what_a_value_is() -> None:
     """`7` of a category or version is text; of a number a number; of nothing declared what it looks like."""
     kinds = {"code": "category", "age": "number", "known": "flag", "app": "version"}
-    read = feature_values(
+    read = features(
         ["code=7", "app=10.10", "age=7", "known=true", "a=7", "b=false", 'c="7"', "d=x=y"], "--feature", kinds
     )
     assert read == {
-        "code": FeatureValue(category="7"),
-        "app": FeatureValue(category="10.10"),
-        "age": FeatureValue(number=7),
-        "known": FeatureValue(flag=True),
-        "a": FeatureValue(number=7),
-        "b": FeatureValue(flag=False),
-        "c": FeatureValue(category="7"),
-        "d": FeatureValue(category="x=y"),
+        "code": "7",
+        "app": "10.10",
+        "age": 7,
+        "known": True,
+        "a": 7,
+        "b": False,
+        "c": "7",
+        "d": "x=y",
     }
 
 
@@ -34,7 +33,7 @@ def test_a_declared_kind_decides_what_a_value_is() -> None:
 def test_a_value_that_is_none_is_refused_with_an_example(text: str, said: str) -> None:
     """The option, the name and how to write it are said."""
     with pytest.raises(ValueError, match=f"--feature .*{said}"):
-        feature_values([text], "--feature", {"age": "number", "known": "flag"})
+        features([text], "--feature", {"age": "number", "known": "flag"})
 
 
 def test_times_are_iso_and_utc_where_they_say_no_offset() -> None:
