@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
 from threading import Thread
 from time import perf_counter, time_ns
 from typing import Any
@@ -73,11 +72,6 @@ class OtelTraces:
         self._limits = limits
         self._propagator = TraceContextTextMapPropagator()
 
-    @property
-    def resource(self) -> Mapping[str, Any]:
-        """What the spans are said to come from."""
-        return self._provider.resource.attributes
-
     def call(self, method: str, protocol: str, metadata: Metadata, began_s: float) -> _CallSpan:
         carried = {name: _text(value) for name, value in metadata if name in _CARRIED}
         return _CallSpan(
@@ -131,10 +125,15 @@ def check_variables() -> None:
             raise ValueError(f"{name}: {asked!r} is not here; spans go by {_HTTP}")
 
 
+def resource(version: str) -> Resource:
+    """Return what spans are said to come from: `tilbud`, or what the variables of OpenTelemetry say."""
+    own = Resource.create({"service.name": "tilbud", "service.version": version})
+    return own.merge(OTELResourceDetector().detect())
+
+
 def otlp_traces(*, version: str, limits: Limits) -> OtelTraces:
     """Return traces that go where the variables of OpenTelemetry say, by default to a collector here."""
-    own = Resource.create({"service.name": "tilbud", "service.version": version})
-    provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource(version), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return OtelTraces(provider, limits)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tilbud.cli import cli
 from tilbud.domain.limits import Limits
-from tilbud.telemetry.otel import OtelTraces, otlp_traces
+from tilbud.telemetry.otel import OtelTraces, resource
 
 DECIDE = "tilbud.v1.DecisionService/Decide"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -119,18 +119,16 @@ async def test_a_collector_that_hangs_holds_up_no_stop() -> None:
         hanging.set()
 
 
-async def test_the_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default it is `tilbud`, with its version."""
     names = []
     for variables in ({}, {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "deployment=test"}):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        traces = otlp_traces(version="1.2.3", limits=Limits())
-        attributes = traces.resource
+        attributes = resource("1.2.3").attributes
         names.append(
             (attributes["service.name"], attributes.get("deployment"), attributes["service.version"])
         )
-        await traces.close()
     assert names == [("tilbud", None, "1.2.3"), ("shop", "test", "1.2.3")]
 
 
