@@ -123,7 +123,7 @@ class LearningMetrics:
             sums[_SETTLED] += 1.0
             sums[_GAIN if reward >= 0.0 else _LOSS] += abs(reward)
             sums[_SQUARES] += reward * reward
-        if settlement.drawn >= 0:
+        if learned:  # what taught nothing may have no propensity to weigh by
             self._values.settled(settlement)
         if settlement.clipped:
             self._clipped.labels(settlement.campaign).inc()

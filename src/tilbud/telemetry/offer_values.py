@@ -3,8 +3,8 @@
 What holds: a settlement weighs 1 / the probability its offer was drawn with, so that who is seldom shown an
 offer stands for others like them. With weights w and rewards r the value is Σwr / Σw, and its standard error
 the root of Σw²(r - value)² over Σw (self-normalised: Owen, Monte Carlo theory, 2013, 9.2); each variant tells
-it on its own. A fallback is drawn from nothing and counts nowhere. What it does not do: divide. Who asks says
-over what time.
+it on its own. A fallback is drawn from nothing and counts nowhere, nor does what a model could not learn.
+What it does not do: divide. Who asks says over what time.
 """
 
 from __future__ import annotations

@@ -85,6 +85,16 @@ def test_the_value_is_that_of_everybody_and_not_of_those_it_suits(metrics: Metri
     assert fsum(rewards) / len(rewards) > everybody + 0.1
 
 
+@pytest.mark.parametrize("probability", [0.0, 5e-324, float("nan")])
+def test_a_propensity_that_is_none_weighs_nothing(metrics: Metrics, probability: float) -> None:
+    """A damaged row, of which nothing was learned, is settled all the same, and spoils no sum."""
+    metrics.served(_campaign("a"), 0)
+    damaged = replace(settlement(1, 0, 1.0, probability=probability), offer_id="a")
+    metrics.learning.settled(damaged, learned=False)
+    assert _sum(metrics, "settlements") == 1
+    assert {_sum(metrics, name) for name in SUMS} == {0.0}
+
+
 def test_a_fallback_is_no_offer(metrics: Metrics) -> None:
     """It begins at nothing and counts nowhere: it was drawn from nothing."""
     metrics.served(_campaign("a"), 0)
